@@ -1,0 +1,54 @@
+/* Executable memory: copies of the trampoline, each at an address of its own. */
+
+#ifndef Py_INTERNAL_PERF_ARENA_H
+#define Py_INTERNAL_PERF_ARENA_H
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#ifndef Py_BUILD_CORE
+#  error "this header requires Py_BUILD_CORE define"
+#endif
+
+#include "pycore_perf_output.h"     // struct _PyPerfError
+
+struct _PyPerfArena;
+
+/* A place for one trampoline, and what its owner keeps with it.  Slots live as
+   long as the process: frames on some stack may return into them. */
+struct _PyPerfSlot {
+    const void *address;            /* of the trampoline */
+    _PyPerfEdition announced_in;    /* 0: never announced */
+};
+
+/* A supply of slots of one size.  With the first three fields set and the rest
+   zero it is ready for use.  Guarded by the GIL. */
+struct _PyPerfArenaPool {
+    const char *code;           /* position-independent; its last 8 bytes are
+                                   replaced by a number unique in the process */
+    size_t code_size;           /* bytes */
+    size_t slot_size;           /* bytes from slot to slot, >= code_size, a
+                                   multiple of 16 */
+    struct _PyPerfArena *newest;    /* the head of the list of all arenas */
+    bool sealed;                /* take no more slots from the newest one */
+    uint64_t next_number;
+};
+
+/* See to it that there is a slot to take.  Returns 0, or -1 with *error filled
+   in when memory is refused. */
+extern int _PyPerfArena_Reserve(struct _PyPerfArenaPool *pool,
+                                struct _PyPerfError *error);
+
+/* Take a slot.  Returns NULL with *error filled in when memory is refused. */
+extern struct _PyPerfSlot *_PyPerfArena_NewSlot(struct _PyPerfArenaPool *pool,
+                                                struct _PyPerfError *error);
+
+/* In a forked child: further slots come from memory that the child has mapped
+   itself.  Profilers look up the names of inherited memory in the parent's
+   file, where the child's functions do not stand. */
+extern void _PyPerfArena_Seal(struct _PyPerfArenaPool *pool);
+
+#ifdef __cplusplus
+}
+#endif
+#endif  /* !Py_INTERNAL_PERF_ARENA_H */

@@ -1,0 +1,54 @@
+/* A file below /tmp (or wherever an output says) that only we write. */
+
+#ifndef Py_INTERNAL_PERF_FILE_H
+#define Py_INTERNAL_PERF_FILE_H
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#include "pycore_perf_output.h"     // struct _PyPerfError
+#include <sys/types.h>
+
+/* Zeroed, with fd -1, it is ready for use.  The caller sees to it that one
+   thread at a time uses it; no GIL needed. */
+struct _PyPerfFile {
+    int fd;                     /* -1: closed */
+    pid_t pid;                  /* the process that opened it last; 0: none */
+    int64_t looked_at;          /* when it was found to be ours last, ns */
+    dev_t device;               /* what it opened then: descriptors get closed */
+    ino_t inode;                /*   and files replaced behind our back */
+    off_t size;                 /* bytes, when it was looked at last */
+    _PyPerfEdition edition;     /* grows when the file starts afresh */
+    char path[256];
+};
+
+/* The process's id, without a system call as long as nobody forks. */
+extern pid_t _PyPerfFile_GetPid(void);
+
+/* Open `path` for appending.  The first opening by a process empties the file;
+   later ones continue it if it is still the same one.  Refuses what is not a regular file of this user with a single name.
+   Returns 0, or -1 with *error filled in. */
+extern int _PyPerfFile_Open(struct _PyPerfFile *file, const char *path,
+                            struct _PyPerfError *error);
+
+/* Look whether the descriptor is still ours.  Brings file->size up to date. */
+extern bool _PyPerfFile_IsHeld(struct _PyPerfFile *file);
+
+/* Append `length` bytes, whole or not at all.  Opens the file again if the
+   program has closed our descriptor.  Returns 0, or -1 with *error filled in. */
+extern int _PyPerfFile_Append(struct _PyPerfFile *file, const void *bytes,
+                              size_t length, struct _PyPerfError *error);
+
+/* Append the first `size` bytes of the regular file at `path`, and a newline if
+   they do not end with one; all or nothing.  With `of` the file must be the one
+   that *of describes.  Returns 0, or -1 with *error filled in. */
+extern int _PyPerfFile_AppendFile(struct _PyPerfFile *file, const char *path,
+                                  const struct _PyPerfFile *of,
+                                  struct _PyPerfError *error);
+
+extern void _PyPerfFile_Close(struct _PyPerfFile *file);
+
+#ifdef __cplusplus
+}
+#endif
+#endif  /* !Py_INTERNAL_PERF_FILE_H */

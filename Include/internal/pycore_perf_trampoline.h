@@ -1,0 +1,65 @@
+/* The front desk of native profiling: all that hooks in the rest of the
+   interpreter may call.  Everything here needs the GIL unless it says
+   otherwise.  Platforms without trampolines link Python/perf_absent.c instead
+   of Python/perf_trampoline.c and meet the same functions. */
+
+#ifndef Py_INTERNAL_PERF_TRAMPOLINE_H
+#define Py_INTERNAL_PERF_TRAMPOLINE_H
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#ifndef Py_BUILD_CORE
+#  error "this header requires Py_BUILD_CORE define"
+#endif
+
+/* Values of PyConfig.perf_profiling. */
+enum {
+    _PyPerf_OFF = 0,
+    _PyPerf_MAP = 1,
+    _PyPerf_JITDUMP = 2
+};
+
+/* The value of PyConfig.perf_profiling that a backend's name stands for, or
+   -1 if there is no such backend. */
+extern int _PyPerfTrampoline_ModeFromName(const char *name);
+
+/* Start profiling in `tstate`'s interpreter.  `mode` is a value of
+   PyConfig.perf_profiling other than 0.  Returns 0 when it is on afterwards,
+   and also when the surroundings (files, memory) refused: then it is off and
+   one line on stderr has told why.  Returns -1 with an exception set when the
+   request cannot be right: no trampolines on this platform (ValueError),
+   another frame evaluator installed (RuntimeError). */
+extern int _PyPerfTrampoline_Activate(PyThreadState *tstate, int mode);
+
+/* Stop it in `tstate`'s interpreter.  Trampolines that frames still return
+   into stay where they are.  Cannot fail. */
+extern void _PyPerfTrampoline_Deactivate(PyThreadState *tstate);
+
+/* Whether our evaluator runs the frames of `tstate`'s interpreter. */
+extern int _PyPerfTrampoline_IsActive(PyThreadState *tstate);
+
+/* Life cycle: start what the interpreter's PyConfig asks for.  Never fails:
+   what cannot be had is told on stderr.  */
+extern void _PyPerfTrampoline_InitInterpreter(PyThreadState *tstate);
+
+/* Life cycle: the interpreter of `tstate` ends. */
+extern void _PyPerfTrampoline_FiniInterpreter(PyThreadState *tstate);
+
+/* Around fork(): before it and after it in the parent, and in the child.  The
+   child's hook runs when the runtime is whole again, before Python code does. */
+extern void _PyPerfTrampoline_BeforeFork(void);
+extern void _PyPerfTrampoline_AfterForkParent(void);
+extern void _PyPerfTrampoline_AfterForkChild(PyThreadState *tstate);
+
+/* Set config->perf_profiling, if it is negative, to what the command line and
+   the environment say, Python/perf_config.c.  No GIL needed: there is no interpreter yet. */
+extern PyStatus _PyPerf_ReadConfig(PyConfig *config);
+
+/* The functions of the sys module, Python/perf_sys.c. */
+extern PyMethodDef _PyPerf_SysMethods[];
+
+#ifdef __cplusplus
+}
+#endif
+#endif  /* !Py_INTERNAL_PERF_TRAMPOLINE_H */

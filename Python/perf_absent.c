@@ -1,0 +1,88 @@
+/* The front desk on platforms that have no trampoline.
+
+   The same functions as in perf_trampoline.c, for an interpreter that is
+   otherwise whole: sys.activate_stack_trampoline() says that there is nothing
+   to activate, -X perf says so on stderr and runs the program.  The perf map's
+   public functions do not depend on trampolines and work.  */
+
+#include "Python.h"
+#include "pycore_interp.h"          // PyInterpreterState.config
+#include "pycore_perf_map.h"
+#include "pycore_perf_trampoline.h"
+#include "pycore_pystate.h"         // _Py_IsMainInterpreter()
+
+int
+_PyPerfTrampoline_ModeFromName(const char *name)
+{
+    if (strcmp(name, "perf") == 0) {
+        return _PyPerf_MAP;
+    }
+    return strcmp(name, "perf_jit") == 0 ? _PyPerf_JITDUMP : -1;
+}
+
+int
+_PyPerfTrampoline_Activate(PyThreadState *Py_UNUSED(tstate), int Py_UNUSED(mode))
+{
+    PyErr_SetString(PyExc_ValueError, "perf trampoline not available");
+    return -1;
+}
+
+void
+_PyPerfTrampoline_Deactivate(PyThreadState *Py_UNUSED(tstate))
+{
+}
+
+int
+_PyPerfTrampoline_IsActive(PyThreadState *Py_UNUSED(tstate))
+{
+    return 0;
+}
+
+void
+_PyPerfTrampoline_InitInterpreter(PyThreadState *tstate)
+{
+    if (tstate->interp->config.perf_profiling != _PyPerf_OFF) {
+        struct _PyPerfError error;
+        _PyPerfError_Set(&error, "start it here", "",
+                         "perf trampoline not available", 0);
+        _PyPerfError_Warn(&error);
+    }
+}
+
+void
+_PyPerfTrampoline_FiniInterpreter(PyThreadState *tstate)
+{
+    if (_Py_IsMainInterpreter(tstate->interp)) {
+        PyUnstable_PerfMapState_Fini();
+    }
+}
+
+void
+_PyPerfTrampoline_BeforeFork(void)
+{
+    _PyPerfMap_BeforeFork();
+}
+
+void
+_PyPerfTrampoline_AfterForkParent(void)
+{
+    _PyPerfMap_AfterForkParent();
+}
+
+void
+_PyPerfTrampoline_AfterForkChild(PyThreadState *Py_UNUSED(tstate))
+{
+    _PyPerfMap_AfterForkChild();
+}
+
+int
+PyUnstable_PerfTrampoline_CompileCode(PyCodeObject *Py_UNUSED(code))
+{
+    return 0;
+}
+
+int
+PyUnstable_PerfTrampoline_SetPersistAfterFork(int Py_UNUSED(enable))
+{
+    return 0;
+}

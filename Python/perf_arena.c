@@ -1,0 +1,154 @@
+/* Executable memory for the trampolines.
+
+   A profiler tells functions apart by their addresses, so each Python function
+   needs a few bytes of machine code of its own.  They all are copies of one
+   position-independent piece, made an arena at a time:
+
+       arena      +-----------------+-----------------+-----------------+--
+       (mmap)     | code   | 7 |    | code   | 8 |    | code   | 9 |    | ...
+                  +-----------------+-----------------+-----------------+--
+                  <--- slot_size --->
+
+   An arena is mapped for writing, filled to its end with copies, then made
+   executable and never written again: at no time could anybody both write and
+   execute it.  The number behind each copy makes all of them different; perf
+   6.17 and 6.18 take code with equal bytes for one function.
+
+   The first arena has 64 KiB, each one is twice as large as the one before, up
+   to 1 MiB.  Arenas are never unmapped and slots never taken back: a frame on
+   some thread's stack may return into them long after its function has died,
+   and a perf map knows no second meaning for an address.
+
+   Beside each arena stands a table with what the owner keeps for each slot.  */
+
+#include "Python.h"
+#include "pycore_perf_arena.h"
+#include <sys/mman.h>
+
+/* Where it exists: all pages are written at once, so get them at once. */
+#ifndef MAP_POPULATE
+#  define MAP_POPULATE 0
+#endif
+
+#define SMALLEST_ARENA ((size_t)64 * 1024)
+#define LARGEST_ARENA ((size_t)1024 * 1024)
+
+struct _PyPerfArena {
+    struct _PyPerfArena *older;
+    char *memory;
+    size_t size;                    // bytes
+    size_t used;                    // slots that have been taken
+    size_t capacity;                // slots that there are
+    struct _PyPerfSlot slots[];
+};
+
+
+// --- The operating system --------------------------------------------------
+
+static char *
+memory_map(size_t size)
+{
+    void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE,
+                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+    return memory == MAP_FAILED ? NULL : memory;
+}
+
+static int
+memory_make_executable(char *memory, size_t size)
+{
+    __builtin___clear_cache(memory, memory + size);
+    return mprotect(memory, size, PROT_READ | PROT_EXEC);
+}
+
+
+// --- Arenas ----------------------------------------------------------------
+
+static void
+arena_fill(struct _PyPerfArena *arena, struct _PyPerfArenaPool *pool)
+{
+    char *address = arena->memory;
+    for (size_t i = 0; i < arena->capacity; i++, address += pool->slot_size) {
+        uint64_t number = pool->next_number++;
+        memcpy(address, pool->code, pool->code_size);
+        memcpy(address + pool->code_size - sizeof(number), &number,
+               sizeof(number));
+        arena->slots[i].address = address;
+    }
+}
+
+static struct _PyPerfArena *
+arena_new(struct _PyPerfArenaPool *pool, size_t size, struct _PyPerfError *error)
+{
+    size_t capacity = size / pool->slot_size;
+    assert(capacity > 0);
+    struct _PyPerfArena *arena = PyMem_RawCalloc(
+        1, sizeof(*arena) + capacity * sizeof(arena->slots[0]));
+    if (arena == NULL) {
+        _PyPerfError_Set(error, "allocate memory for trampolines", "", NULL,
+                         ENOMEM);
+        return NULL;
+    }
+    arena->size = size;
+    arena->capacity = capacity;
+    arena->memory = memory_map(size);
+    if (arena->memory == NULL) {
+        _PyPerfError_Set(error, "map memory for trampolines", "", NULL, errno);
+        PyMem_RawFree(arena);
+        return NULL;
+    }
+    arena_fill(arena, pool);
+    if (memory_make_executable(arena->memory, size) < 0) {
+        _PyPerfError_Set(error, "make memory executable", "", NULL, errno);
+        munmap(arena->memory, size);    // nobody has been in it yet
+        PyMem_RawFree(arena);
+        return NULL;
+    }
+    return arena;
+}
+
+static size_t
+pool_next_size(const struct _PyPerfArenaPool *pool)
+{
+    if (pool->newest == NULL) {
+        return SMALLEST_ARENA;
+    }
+    size_t doubled = pool->newest->size * 2;
+    return doubled < LARGEST_ARENA ? doubled : LARGEST_ARENA;
+}
+
+
+// --- What others use -------------------------------------------------------
+
+int
+_PyPerfArena_Reserve(struct _PyPerfArenaPool *pool, struct _PyPerfError *error)
+{
+    assert(pool->code_size >= sizeof(pool->next_number));
+    assert(pool->slot_size >= pool->code_size && pool->slot_size % 16 == 0);
+    struct _PyPerfArena *arena = pool->newest;
+    if (arena == NULL || pool->sealed || arena->used == arena->capacity) {
+        arena = arena_new(pool, pool_next_size(pool), error);
+        if (arena == NULL) {
+            return -1;
+        }
+        arena->older = pool->newest;
+        pool->newest = arena;
+        pool->sealed = false;
+    }
+    return 0;
+}
+
+struct _PyPerfSlot *
+_PyPerfArena_NewSlot(struct _PyPerfArenaPool *pool, struct _PyPerfError *error)
+{
+    if (_PyPerfArena_Reserve(pool, error) < 0) {
+        return NULL;
+    }
+    struct _PyPerfArena *arena = pool->newest;
+    return &arena->slots[arena->used++];
+}
+
+void
+_PyPerfArena_Seal(struct _PyPerfArenaPool *pool)
+{
+    pool->sealed = true;
+}

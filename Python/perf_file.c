@@ -1,0 +1,343 @@
+/* Files in /tmp that are ours alone.
+
+   The name of a perf map is known in advance and /tmp belongs to everybody, so
+   what lies there already may be a trap: a link to a file that we would ruin,
+   a fifo that would hang us, a file of somebody else.  And the descriptor
+   lives in a program that knows nothing of it and may close all descriptors
+   it finds, then open its own files under the same numbers.  The rules:
+
+   - Open without following links, without waiting, without emptying.  Look at
+     what was opened.  Only a regular file of our own user with one name is
+     emptied and written.
+   - A process empties a file once.  If it closes and opens it again, the file
+     is continued, provided that it is still the same one.
+   - Keep the descriptor out of the range that programs use, and look at what
+     it refers to before we write.  If it is no longer ours, leave it alone and
+     open the file again.  A look costs half as much as the write, so in a burst
+     of writes it is good for 100 microseconds: a program that closes all its
+     descriptors would have to open five hundred others in that time before one
+     of them got our number.
+   - Write with one call, to the end (O_APPEND).  Nothing waits in a buffer, so
+     neither SIGKILL nor fork() can lose or double anything.  If the disk takes
+     only a part, the part is taken back.  */
+
+#include "Python.h"
+#include "pycore_perf_file.h"
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <sys/stat.h>
+
+/* Programs count on getting the lowest free numbers, and close the low ones. */
+#define FIRST_DESCRIPTOR 512
+
+#define LOOK_INTERVAL 100000        // nanoseconds
+
+
+// --- The process -----------------------------------------------------------
+
+static pid_t known_pid;             // 0: ask
+
+static void
+forget_pid(void)
+{
+    known_pid = 0;
+}
+
+pid_t
+_PyPerfFile_GetPid(void)
+{
+    static atomic_flag registered = ATOMIC_FLAG_INIT;
+    if (known_pid == 0) {
+        if (!atomic_flag_test_and_set(&registered)
+                && pthread_atfork(NULL, NULL, forget_pid) != 0) {
+            atomic_flag_clear(&registered);
+            return getpid();
+        }
+        known_pid = getpid();
+    }
+    return known_pid;
+}
+
+_PyPerfEdition
+_PyPerfEdition_Next(void)
+{
+    static atomic_uint_fast64_t last;
+    return atomic_fetch_add(&last, 1) + 1;
+}
+
+
+// --- Opening ---------------------------------------------------------------
+
+/* Why we do not write to the file that *status describes, or NULL if we do. */
+static const char *
+file_refusal(const struct stat *status)
+{
+    if (S_ISLNK(status->st_mode)) {
+        return "it is a symbolic link";
+    }
+    if (!S_ISREG(status->st_mode)) {
+        return "it is not a regular file";
+    }
+    if (status->st_uid != geteuid()) {
+        return "it belongs to another user";
+    }
+    if (status->st_nlink > 1) {
+        return "it has another name (a hard link)";
+    }
+    return NULL;
+}
+
+static bool
+file_is_same(const struct _PyPerfFile *file, const struct stat *status)
+{
+    return status->st_dev == file->device && status->st_ino == file->inode;
+}
+
+bool
+_PyPerfFile_IsHeld(struct _PyPerfFile *file)
+{
+    struct stat status;
+    if (file->fd < 0 || fstat(file->fd, &status) < 0
+            || !file_is_same(file, &status)) {
+        return false;
+    }
+    file->size = status.st_size;
+    return true;
+}
+
+static int
+descriptor_open(const char *path, struct _PyPerfError *error)
+{
+    int fd;
+    do {
+        fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW
+                        | O_NONBLOCK | O_NOCTTY, 0600);
+    } while (fd < 0 && errno == EINTR);
+    if (fd >= 0) {
+        int high = fcntl(fd, F_DUPFD_CLOEXEC, FIRST_DESCRIPTOR);
+        if (high >= 0) {
+            close(fd);
+            fd = high;
+        }
+        return fd;
+    }
+    struct stat status;
+    int number = errno;
+    const char *reason = NULL;
+    if (lstat(path, &status) == 0) {
+        reason = file_refusal(&status);
+    }
+    return _PyPerfError_Set(error, "open", path, reason, number);
+}
+
+int
+_PyPerfFile_Open(struct _PyPerfFile *file, const char *path,
+                 struct _PyPerfError *error)
+{
+    int fd = descriptor_open(path, error);
+    if (fd < 0) {
+        return -1;
+    }
+    struct stat status;
+    if (fstat(fd, &status) < 0) {
+        _PyPerfError_Set(error, "open", path, NULL, errno);
+        goto fail;
+    }
+    const char *reason = file_refusal(&status);
+    if (reason != NULL) {
+        _PyPerfError_Set(error, "open", path, reason, 0);
+        goto fail;
+    }
+    if (file->pid == _PyPerfFile_GetPid() && file_is_same(file, &status)
+            && status.st_size >= file->size) {
+        file->size = status.st_size;
+    }
+    else {
+        if (ftruncate(fd, 0) < 0 || fchmod(fd, 0600) < 0) {
+            _PyPerfError_Set(error, "empty", path, NULL, errno);
+            goto fail;
+        }
+        file->size = 0;
+        file->edition = _PyPerfEdition_Next();
+    }
+    file->fd = fd;
+    file->pid = _PyPerfFile_GetPid();
+    file->device = status.st_dev;
+    file->inode = status.st_ino;
+    if (file->path != path) {
+        PyOS_snprintf(file->path, sizeof(file->path), "%s", path);
+    }
+    return 0;
+
+fail:
+    close(fd);
+    return -1;
+}
+
+void
+_PyPerfFile_Close(struct _PyPerfFile *file)
+{
+    if (_PyPerfFile_IsHeld(file)) {
+        close(file->fd);
+    }
+    file->fd = -1;
+}
+
+
+// --- Writing ---------------------------------------------------------------
+
+/* Append the bytes; *written counts those that got there, also on failure. */
+static int
+file_write(struct _PyPerfFile *file, const char *bytes, size_t length,
+           off_t *written, struct _PyPerfError *error)
+{
+    while (length > 0) {
+        ssize_t n = write(file->fd, bytes, length);
+        if (n < 0 && errno == EINTR) {
+            continue;
+        }
+        if (n <= 0) {
+            return _PyPerfError_Set(error, "write", file->path, NULL,
+                                    n < 0 ? errno : ENOSPC);
+        }
+        bytes += n;
+        length -= (size_t)n;
+        *written += n;
+    }
+    return 0;
+}
+
+/* Take back the last `written` bytes. */
+static void
+file_take_back(struct _PyPerfFile *file, off_t written)
+{
+    struct stat status;
+    if (written > 0 && (fstat(file->fd, &status) < 0
+                        || ftruncate(file->fd, status.st_size - written) < 0)) {
+        // End the torn line at least, so that it does not spoil the next one.
+        ssize_t n = write(file->fd, "\n", 1);
+        (void)n;
+    }
+}
+
+/* Nanoseconds since some point in the past. */
+static int64_t
+clock_now(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+/* See to it that the descriptor is ours. */
+static int
+file_hold(struct _PyPerfFile *file, struct _PyPerfError *error)
+{
+    int64_t now = clock_now();
+    if (file->fd >= 0 && now - file->looked_at < LOOK_INTERVAL) {
+        return 0;
+    }
+    file->looked_at = now;
+    if (_PyPerfFile_IsHeld(file)) {
+        return 0;
+    }
+    file->fd = -1;      // the number is the program's now
+    return _PyPerfFile_Open(file, file->path, error);
+}
+
+int
+_PyPerfFile_Append(struct _PyPerfFile *file, const void *bytes, size_t length,
+                   struct _PyPerfError *error)
+{
+    off_t written = 0;
+    if (file_hold(file, error) < 0) {
+        return -1;
+    }
+    int result = file_write(file, bytes, length, &written, error);
+    if (result < 0 && error->number == EBADF) {
+        file->looked_at = 0;        // closed since we looked
+        if (file_hold(file, error) < 0) {
+            return -1;
+        }
+        result = file_write(file, bytes, length, &written, error);
+    }
+    if (result < 0) {
+        file_take_back(file, written);
+        return -1;
+    }
+    file->size += written;
+    return 0;
+}
+
+/* Append `size` bytes from `source`, which is open at its beginning, and a
+   newline if they do not end with one. */
+static int
+file_copy(struct _PyPerfFile *file, int source, off_t size, off_t *written,
+          struct _PyPerfError *error)
+{
+    char chunk[16 * 1024];
+    char last = '\n';
+    off_t copied = 0;
+    while (copied < size) {
+        size_t wanted = sizeof(chunk);
+        if ((off_t)wanted > size - copied) {
+            wanted = (size_t)(size - copied);
+        }
+        ssize_t got = read(source, chunk, wanted);
+        if (got < 0 && errno == EINTR) {
+            continue;
+        }
+        if (got < 0) {
+            return _PyPerfError_Set(error, "read a map to copy into",
+                                    file->path, NULL, errno);
+        }
+        if (got == 0) {
+            break;          // it has become shorter meanwhile
+        }
+        if (file_write(file, chunk, (size_t)got, written, error) < 0) {
+            return -1;
+        }
+        copied += got;
+        last = chunk[got - 1];
+    }
+    return last == '\n' ? 0 : file_write(file, "\n", 1, written, error);
+}
+
+int
+_PyPerfFile_AppendFile(struct _PyPerfFile *file, const char *path,
+                       const struct _PyPerfFile *of, struct _PyPerfError *error)
+{
+    int result = -1;
+    off_t written = 0;
+    int source = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+    struct stat status;
+    if (source < 0 || fstat(source, &status) < 0) {
+        _PyPerfError_Set(error, "open", path, NULL, errno);
+    }
+    else if (!S_ISREG(status.st_mode)) {
+        _PyPerfError_Set(error, "copy", path, "it is not a regular file", 0);
+    }
+    else if (of != NULL && !file_is_same(of, &status)) {
+        _PyPerfError_Set(error, "copy", path, "it has been replaced", 0);
+    }
+    else if (file_hold(file, error) == 0) {
+        if (file_is_same(file, &status)) {
+            _PyPerfError_Set(error, "copy", path, "it is the map itself", 0);
+        }
+        else {
+            result = file_copy(file, source,
+                               of != NULL ? of->size : status.st_size,
+                               &written, error);
+            if (result < 0) {
+                file_take_back(file, written);
+                written = 0;
+            }
+            file->size += written;
+        }
+    }
+    if (source >= 0) {
+        close(source);
+    }
+    return result;
+}

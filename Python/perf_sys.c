@@ -1,0 +1,88 @@
+/* sys.activate_stack_trampoline() and its two companions. */
+
+#include "Python.h"
+#include "pycore_perf_trampoline.h"
+#include "pycore_pystate.h"         // _PyThreadState_GET()
+
+PyDoc_STRVAR(activate_doc,
+"activate_stack_trampoline($module, backend, /)\n"
+"--\n"
+"\n"
+"Make Python functions visible to native profilers.\n"
+"\n"
+"  backend\n"
+"    The kind of file that tells profilers the names: \"perf\" for\n"
+"    /tmp/perf-PID.map.\n"
+"\n"
+"Functions that are called from now on appear under their names in the\n"
+"stacks that perf, samply and others record of this process.");
+
+static PyObject *
+sys_activate_stack_trampoline(PyObject *Py_UNUSED(module), PyObject *backend)
+{
+    if (!PyUnicode_Check(backend)) {
+        PyErr_Format(PyExc_TypeError,
+                     "activate_stack_trampoline() argument must be str, not %.200s",
+                     Py_TYPE(backend)->tp_name);
+        return NULL;
+    }
+    int mode = -1;
+    Py_ssize_t length;
+    const char *name = PyUnicode_AsUTF8AndSize(backend, &length);
+    if (name == NULL) {
+        if (!PyErr_ExceptionMatches(PyExc_UnicodeEncodeError)) {
+            return NULL;
+        }
+        PyErr_Clear();
+    }
+    else if (strlen(name) == (size_t)length) {
+        mode = _PyPerfTrampoline_ModeFromName(name);
+    }
+    if (mode < 0) {
+        PyErr_Format(PyExc_ValueError, "invalid backend: %U", backend);
+        return NULL;
+    }
+    if (_PyPerfTrampoline_Activate(_PyThreadState_GET(), mode) < 0) {
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+PyDoc_STRVAR(deactivate_doc,
+"deactivate_stack_trampoline($module, /)\n"
+"--\n"
+"\n"
+"Stop making Python functions visible to native profilers.\n"
+"\n"
+"What has been recorded keeps its names: the file stays.");
+
+static PyObject *
+sys_deactivate_stack_trampoline(PyObject *Py_UNUSED(module),
+                                PyObject *Py_UNUSED(ignored))
+{
+    _PyPerfTrampoline_Deactivate(_PyThreadState_GET());
+    Py_RETURN_NONE;
+}
+
+PyDoc_STRVAR(is_active_doc,
+"is_stack_trampoline_active($module, /)\n"
+"--\n"
+"\n"
+"Return whether Python functions are visible to native profilers.");
+
+static PyObject *
+sys_is_stack_trampoline_active(PyObject *Py_UNUSED(module),
+                               PyObject *Py_UNUSED(ignored))
+{
+    return PyBool_FromLong(_PyPerfTrampoline_IsActive(_PyThreadState_GET()));
+}
+
+PyMethodDef _PyPerf_SysMethods[] = {
+    {"activate_stack_trampoline", sys_activate_stack_trampoline,
+     METH_O, activate_doc},
+    {"deactivate_stack_trampoline", sys_deactivate_stack_trampoline,
+     METH_NOARGS, deactivate_doc},
+    {"is_stack_trampoline_active", sys_is_stack_trampoline_active,
+     METH_NOARGS, is_active_doc},
+    {NULL, NULL, 0, NULL},
+};

@@ -1,0 +1,464 @@
+/* The front desk: every Python function gets an address of its own.
+
+   Native profilers see machine code.  All Python functions are run by one C
+   function, so to a profiler they are all the same:
+
+       before                              with the trampolines
+
+       _PyEval_EvalFrameDefault            _PyEval_EvalFrameDefault
+       _PyEval_Vector                      py::bar:/src/script.py
+       _PyEval_EvalFrameDefault            _PyEval_Vector
+       _PyEval_Vector                      _PyEval_EvalFrameDefault
+       ...                                 py::foo:/src/script.py
+                                           ...
+
+   When profiling is on, the interpreter's frames are run by an evaluator of
+   ours (PEP 523).  It looks up the trampoline of the frame's code object: a
+   small piece of machine code that does nothing but call the real eval loop.
+   It exists once for each code object, each copy at another address, so that
+   the return address on the stack tells the functions apart.  When a code
+   object is run for the first time it gets its copy (perf_arena.c), and the
+   copy's address and the function's name are announced in a file that
+   profilers read (perf_map.c).
+
+   State that belongs together stands in `desk`.  It is guarded by the GIL.  A
+   code object finds its slot in co_extra; slots are never freed, and a code
+   object keeps its slot when profiling is switched off and on again, when
+   another kind of file is chosen, and in a forked child.  What changes then is
+   the edition: a function whose slot was announced in another edition of the
+   file than the one being written is announced again when it is called.
+
+   fork.  The child writes a file of its own.  Functions that are on its stack
+   are announced there at once, for it will return into them.  With "persist"
+   the child's file starts as a copy of the parent's.
+
+   Failure.  The program runs on, one line on stderr says what is missing, and
+   the evaluator is taken out.  */
+
+#include "Python.h"
+#include "pycore_ceval.h"           // _PyEval_EvalFrameDefault()
+#include "pycore_frame.h"           // _PyInterpreterFrame
+#include "pycore_interp.h"          // PyInterpreterState.eval_frame
+#include "pycore_perf_arena.h"
+#include "pycore_perf_file.h"        // _PyPerfFile_GetPid()
+#include "pycore_perf_map.h"
+#include "pycore_perf_trampoline.h"
+#include "pycore_pyerrors.h"        // _PyErr_Fetch()
+#include "pycore_pystate.h"         // _PyThreadState_GET()
+#include "pycore_unicodeobject.h"   // _PyUnicode_AsUTF8String()
+
+/* The trampoline and its size, from asm_trampoline_*.S. */
+extern const char _PyPerfTrampoline_Code[];
+extern const size_t _PyPerfTrampoline_CodeSize;
+
+typedef PyObject *(*trampoline)(PyThreadState *, _PyInterpreterFrame *, int,
+                                _PyFrameEvalFunction);
+
+/* Bytes from trampoline to trampoline.  jitdump images of neighbours must not
+   overlap, and they are larger than the code. */
+#define SLOT_SIZE 128
+
+static const struct _PyPerfOutput *const outputs[] = {
+    [_PyPerf_OFF] = NULL,
+    [_PyPerf_MAP] = &_PyPerfMap_Output,
+};
+
+static struct {
+    const struct _PyPerfOutput *output;     // the open one, or NULL
+    _PyPerfEdition edition;         // the one being written
+    pid_t pid;                      // the process that opened the output
+    Py_ssize_t extra_index;         // of our slots in co_extra, in all
+                                    //   interpreters, for they share the code
+                                    //   objects of frozen modules; -1: none
+    bool persist_after_fork;
+    struct _PyPerfArenaPool pool;
+} desk = {
+    .extra_index = -1,
+    .pool = {.slot_size = SLOT_SIZE},
+};
+
+
+// --- Switching off ---------------------------------------------------------
+
+static PyObject *perf_eval_frame(PyThreadState *tstate,
+                                 _PyInterpreterFrame *frame, int throwflag);
+
+static bool
+interpreter_is_active(const PyInterpreterState *interp)
+{
+    return interp->eval_frame == perf_eval_frame;
+}
+
+static void
+interpreter_deactivate(PyInterpreterState *interp)
+{
+    if (interpreter_is_active(interp)) {
+        _PyInterpreterState_SetEvalFrameFunc(interp, _PyEval_EvalFrameDefault);
+    }
+}
+
+static void
+desk_close(void)
+{
+    if (desk.output != NULL) {
+        desk.output->close();
+        desk.output = NULL;
+        desk.edition = 0;
+    }
+}
+
+/* Close the output if no interpreter is profiled any longer. */
+static void
+desk_close_unused(void)
+{
+    for (PyInterpreterState *interp = PyInterpreterState_Head();
+            interp != NULL; interp = PyInterpreterState_Next(interp)) {
+        if (interpreter_is_active(interp)) {
+            return;
+        }
+    }
+    desk_close();
+}
+
+/* Something is missing: tell it, and let the program run on without us. */
+static void
+desk_fail(const struct _PyPerfError *error)
+{
+    for (PyInterpreterState *interp = PyInterpreterState_Head();
+            interp != NULL; interp = PyInterpreterState_Next(interp)) {
+        interpreter_deactivate(interp);
+    }
+    desk_close();
+    _PyPerfError_Warn(error);
+}
+
+
+// --- From the code object to its slot --------------------------------------
+
+static struct _PyPerfSlot *
+code_slot(PyCodeObject *code)
+{
+    void *extra = NULL;
+    _PyCode_GetExtra((PyObject *)code, desk.extra_index, &extra);
+    return extra;
+}
+
+/* Whether `code` has a trampoline whose name stands in the current file. */
+static inline bool
+slot_is_announced(const struct _PyPerfSlot *slot)
+{
+    return slot != NULL && slot->announced_in == desk.edition;
+}
+
+/* Give `code` a slot.  Returns NULL with *error filled in on failure. */
+static struct _PyPerfSlot *
+code_new_slot(PyCodeObject *code, struct _PyPerfError *error)
+{
+    struct _PyPerfSlot *slot = _PyPerfArena_NewSlot(&desk.pool, error);
+    if (slot != NULL
+            && _PyCode_SetExtra((PyObject *)code, desk.extra_index, slot) < 0) {
+        PyErr_Clear();
+        _PyPerfError_Set(error, "remember a trampoline", "", NULL, ENOMEM);
+        return NULL;
+    }
+    return slot;
+}
+
+/* Fill in *text with the characters of `string`.  *owner keeps them alive; the
+   caller drops it.  Returns -1 when there is no memory. */
+static int
+text_from_unicode(struct _PyPerfText *text, PyObject *string, PyObject **owner)
+{
+    if (PyUnicode_IS_COMPACT_ASCII(string)) {
+        text->bytes = (const char *)PyUnicode_1BYTE_DATA(string);
+        text->length = (size_t)PyUnicode_GET_LENGTH(string);
+        *owner = NULL;
+        return 0;
+    }
+    *owner = _PyUnicode_AsUTF8String(string, "surrogatepass");
+    if (*owner == NULL) {
+        PyErr_Clear();
+        return -1;
+    }
+    text->bytes = PyBytes_AS_STRING(*owner);
+    text->length = (size_t)PyBytes_GET_SIZE(*owner);
+    return 0;
+}
+
+/* Announce the trampoline of `code`.  Returns -1 with *error filled in. */
+static int
+slot_announce(struct _PyPerfSlot *slot, PyCodeObject *code,
+              struct _PyPerfError *error)
+{
+    struct _PyPerfRegion region = {
+        .address = slot->address,
+        .size = desk.pool.code_size,
+        .first_line = code->co_firstlineno,
+    };
+    PyObject *qualname = NULL, *filename = NULL;
+    int result;
+    if (text_from_unicode(&region.qualname, code->co_qualname, &qualname) < 0
+        || text_from_unicode(&region.filename, code->co_filename, &filename) < 0)
+    {
+        result = _PyPerfError_Set(error, "announce a function", "", NULL, ENOMEM);
+    }
+    else {
+        result = desk.output->announce(&region, &desk.edition, error);
+    }
+    if (result == 0) {
+        slot->announced_in = desk.edition;
+    }
+    Py_XDECREF(qualname);
+    Py_XDECREF(filename);
+    return result;
+}
+
+
+// --- fork ------------------------------------------------------------------
+
+/* Announce what is on the stack of `tstate`: the child of a fork returns into
+   it. */
+static int
+stack_announce(PyThreadState *tstate, struct _PyPerfError *error)
+{
+    for (_PyInterpreterFrame *frame = tstate->cframe->current_frame;
+            frame != NULL; frame = frame->previous) {
+        struct _PyPerfSlot *slot = code_slot(frame->f_code);
+        if (slot != NULL && !slot_is_announced(slot)
+                && slot_announce(slot, frame->f_code, error) < 0) {
+            return -1;
+        }
+    }
+    return 0;
+}
+
+/* This process is a child that has inherited an open output. */
+static void
+desk_start_child(PyThreadState *tstate)
+{
+    struct _PyPerfError error;
+    desk.pid = _PyPerfFile_GetPid();
+    _PyPerfArena_Seal(&desk.pool);
+    if (desk.output == NULL) {
+        return;
+    }
+    if (desk.output->reopen_in_child(desk.persist_after_fork, &desk.edition,
+                                     &error) < 0
+            || stack_announce(tstate, &error) < 0) {
+        desk_fail(&error);
+    }
+}
+
+void
+_PyPerfTrampoline_BeforeFork(void)
+{
+    _PyPerfMap_BeforeFork();
+}
+
+void
+_PyPerfTrampoline_AfterForkParent(void)
+{
+    _PyPerfMap_AfterForkParent();
+}
+
+void
+_PyPerfTrampoline_AfterForkChild(PyThreadState *tstate)
+{
+    _PyPerfMap_AfterForkChild();
+    desk_start_child(tstate);
+}
+
+
+// --- The evaluator ---------------------------------------------------------
+
+/* Make and announce what the trampoline of `code` lacks.  Returns its slot, or
+   NULL if there is no profiling any longer.  An exception that is set, as it
+   is when one is thrown into a generator, stays set. */
+static struct _PyPerfSlot *
+code_prepare(PyThreadState *tstate, PyCodeObject *code)
+{
+    struct _PyPerfError error;
+    PyObject *type, *value, *traceback;
+    _PyErr_Fetch(tstate, &type, &value, &traceback);
+    if (desk.pid != _PyPerfFile_GetPid()) {
+        desk_start_child(tstate);       // forked without our hooks
+    }
+    struct _PyPerfSlot *slot = NULL;
+    if (desk.output != NULL) {
+        slot = code_slot(code);
+        if (slot == NULL) {
+            slot = code_new_slot(code, &error);
+        }
+        if (slot == NULL
+                || (!slot_is_announced(slot)
+                    && slot_announce(slot, code, &error) < 0)) {
+            desk_fail(&error);
+            slot = NULL;
+        }
+    }
+    _PyErr_Restore(tstate, type, value, traceback);
+    return slot;
+}
+
+static PyObject *
+perf_eval_frame(PyThreadState *tstate, _PyInterpreterFrame *frame, int throwflag)
+{
+    struct _PyPerfSlot *slot = code_slot(frame->f_code);
+    if (!slot_is_announced(slot)) {
+        slot = code_prepare(tstate, frame->f_code);
+        if (slot == NULL) {
+            return _PyEval_EvalFrameDefault(tstate, frame, throwflag);
+        }
+    }
+    return ((trampoline)slot->address)(tstate, frame, throwflag,
+                                       _PyEval_EvalFrameDefault);
+}
+
+
+// --- Switching on ----------------------------------------------------------
+
+/* Whether the assembled code is what it should be: some linkers and post-link
+   optimizers rewrite what they find in a text section. */
+static bool
+code_is_plausible(void)
+{
+    uint64_t number;
+    if (_PyPerfTrampoline_CodeSize <= sizeof(number)
+            || _PyPerfTrampoline_CodeSize > SLOT_SIZE) {
+        return false;
+    }
+    memcpy(&number, _PyPerfTrampoline_Code + _PyPerfTrampoline_CodeSize
+                    - sizeof(number), sizeof(number));
+    return number == 0;
+}
+
+/* Get a place for our slots in the code objects that `interp` runs. */
+static int
+interpreter_reserve_extra(PyInterpreterState *interp)
+{
+    if (interp->perf_has_extra) {
+        return 0;
+    }
+    Py_ssize_t index = _PyEval_RequestCodeExtraIndex(NULL);
+    if (index < 0 || (desk.extra_index >= 0 && index != desk.extra_index)) {
+        PyErr_SetString(PyExc_RuntimeError,
+                        "cannot activate the perf trampoline: other extensions "
+                        "use all places in code objects");
+        return -1;
+    }
+    desk.extra_index = index;
+    interp->perf_has_extra = 1;
+    return 0;
+}
+
+static int
+desk_open(const struct _PyPerfOutput *output, struct _PyPerfError *error)
+{
+    desk_close();
+    if (_PyPerfArena_Reserve(&desk.pool, error) < 0
+            || output->open(&desk.edition, error) < 0) {
+        return -1;
+    }
+    desk.output = output;
+    desk.pid = _PyPerfFile_GetPid();
+    return 0;
+}
+
+int
+_PyPerfTrampoline_Activate(PyThreadState *tstate, int mode)
+{
+    PyInterpreterState *interp = tstate->interp;
+    struct _PyPerfError error;
+    if (!code_is_plausible()) {
+        PyErr_SetString(PyExc_ValueError, "perf trampoline not available");
+        return -1;
+    }
+    if (interp->eval_frame != NULL && !interpreter_is_active(interp)) {
+        PyErr_SetString(PyExc_RuntimeError,
+                        "cannot activate the perf trampoline: another frame "
+                        "evaluator (PEP 523) is installed");
+        return -1;
+    }
+    if (interpreter_reserve_extra(interp) < 0) {
+        return -1;
+    }
+    desk.pool.code = _PyPerfTrampoline_Code;
+    desk.pool.code_size = _PyPerfTrampoline_CodeSize;
+    if (desk.output != outputs[mode] && desk_open(outputs[mode], &error) < 0) {
+        desk_fail(&error);
+        return 0;
+    }
+    _PyInterpreterState_SetEvalFrameFunc(interp, perf_eval_frame);
+    return 0;
+}
+
+void
+_PyPerfTrampoline_Deactivate(PyThreadState *tstate)
+{
+    interpreter_deactivate(tstate->interp);
+    desk_close_unused();
+}
+
+int
+_PyPerfTrampoline_IsActive(PyThreadState *tstate)
+{
+    return interpreter_is_active(tstate->interp);
+}
+
+int
+_PyPerfTrampoline_ModeFromName(const char *name)
+{
+    for (size_t mode = 1; mode < Py_ARRAY_LENGTH(outputs); mode++) {
+        if (strcmp(outputs[mode]->name, name) == 0) {
+            return (int)mode;
+        }
+    }
+    return -1;
+}
+
+
+// --- The life of an interpreter --------------------------------------------
+
+void
+_PyPerfTrampoline_InitInterpreter(PyThreadState *tstate)
+{
+    int mode = tstate->interp->config.perf_profiling;
+    if (mode != _PyPerf_OFF && _PyPerfTrampoline_Activate(tstate, mode) < 0) {
+        struct _PyPerfError error;
+        PyErr_Clear();
+        _PyPerfError_Set(&error, "start it here", "",
+                         "perf trampoline not available", 0);
+        _PyPerfError_Warn(&error);
+    }
+}
+
+void
+_PyPerfTrampoline_FiniInterpreter(PyThreadState *tstate)
+{
+    _PyPerfTrampoline_Deactivate(tstate);
+    if (_Py_IsMainInterpreter(tstate->interp)) {
+        desk.extra_index = -1;
+        PyUnstable_PerfMapState_Fini();
+    }
+}
+
+
+// --- The public functions --------------------------------------------------
+
+int
+PyUnstable_PerfTrampoline_CompileCode(PyCodeObject *code)
+{
+    PyThreadState *tstate = _PyThreadState_GET();
+    if (!interpreter_is_active(tstate->interp)
+            || slot_is_announced(code_slot(code))) {
+        return 0;
+    }
+    return code_prepare(tstate, code) != NULL ? 0 : -1;
+}
+
+int
+PyUnstable_PerfTrampoline_SetPersistAfterFork(int enable)
+{
+    desk.persist_after_fork = enable != 0;
+    return 0;
+}
