@@ -43,7 +43,7 @@ _PyPerfTrampoline_InitInterpreter(PyThreadState *tstate)
 {
     if (tstate->interp->config.perf_profiling != _PyPerf_OFF) {
         struct _PyPerfError error;
-        _PyPerfError_Set(&error, "start it here", "",
+        _PyPerfError_Set(&error, "start", "",
                          "perf trampoline not available", 0);
         _PyPerfError_Warn(&error);
     }

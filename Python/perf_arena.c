@@ -15,9 +15,8 @@
    6.17 and 6.18 take code with equal bytes for one function.
 
    The first arena has 64 KiB, each one is twice as large as the one before, up
-   to 1 MiB.  Arenas are never unmapped and slots never taken back: a frame on
-   some thread's stack may return into them long after its function has died,
-   and a perf map knows no second meaning for an address.
+   to 1 MiB.  Arenas are never unmapped: a frame on some thread's stack may
+   return into them.  A slot may be used again when its owner gives it back.
 
    Beside each arena stands a table with what the owner keeps for each slot.  */
 
@@ -138,8 +137,14 @@ _PyPerfArena_Reserve(struct _PyPerfArenaPool *pool, struct _PyPerfError *error)
 }
 
 struct _PyPerfSlot *
-_PyPerfArena_NewSlot(struct _PyPerfArenaPool *pool, struct _PyPerfError *error)
+_PyPerfArena_NewSlot(struct _PyPerfArenaPool *pool, bool used,
+                     struct _PyPerfError *error)
 {
+    if (used && pool->free != NULL) {
+        struct _PyPerfSlot *slot = pool->free;
+        pool->free = slot->next_free;
+        return slot;
+    }
     if (_PyPerfArena_Reserve(pool, error) < 0) {
         return NULL;
     }
@@ -148,7 +153,31 @@ _PyPerfArena_NewSlot(struct _PyPerfArenaPool *pool, struct _PyPerfError *error)
 }
 
 void
+_PyPerfArena_FreeSlot(struct _PyPerfArenaPool *pool, struct _PyPerfSlot *slot)
+{
+    slot->next_free = pool->free;
+    pool->free = slot;
+}
+
+void
 _PyPerfArena_Seal(struct _PyPerfArenaPool *pool)
 {
     pool->sealed = true;
+    pool->free = NULL;
+}
+
+int
+_PyPerfArena_Visit(const struct _PyPerfArenaPool *pool,
+                   int (*visit)(struct _PyPerfSlot *, void *), void *data)
+{
+    for (struct _PyPerfArena *arena = pool->newest; arena != NULL;
+            arena = arena->older) {
+        for (size_t i = 0; i < arena->used; i++) {
+            int result = visit(&arena->slots[i], data);
+            if (result != 0) {
+                return result;
+            }
+        }
+    }
+    return 0;
 }

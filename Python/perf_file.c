@@ -14,18 +14,22 @@
    - Keep the descriptor out of the range that programs use, and look at what
      it refers to before we write.  If it is no longer ours, leave it alone and
      open the file again.  A look costs half as much as the write, so in a burst
-     of writes it is good for 100 microseconds: a program that closes all its
-     descriptors would have to open five hundred others in that time before one
-     of them got our number.
+     of writes it is good for 100 microseconds, unless os.close(), os.closerange()
+     or os.dup2() were called meanwhile.  A C library that closes descriptors
+     would have to open five hundred others in that time before one of them got
+     our number.
    - Write with one call, to the end (O_APPEND).  Nothing waits in a buffer, so
      neither SIGKILL nor fork() can lose or double anything.  If the disk takes
-     only a part, the part is taken back.  */
+     only a part, the part is taken back.  The limit on file sizes is ours to
+     respect: where SIGXFSZ is not ignored, running into it kills.  */
 
 #include "Python.h"
 #include "pycore_perf_file.h"
 #include <fcntl.h>
 #include <pthread.h>
 #include <stdatomic.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 
 /* Programs count on getting the lowest free numbers, and close the low ones. */
@@ -33,37 +37,67 @@
 
 #define LOOK_INTERVAL 100000        // nanoseconds
 
-
-// --- The process -----------------------------------------------------------
-
-static pid_t known_pid;             // 0: ask
-
-static void
-forget_pid(void)
-{
-    known_pid = 0;
-}
-
-pid_t
-_PyPerfFile_GetPid(void)
-{
-    static atomic_flag registered = ATOMIC_FLAG_INIT;
-    if (known_pid == 0) {
-        if (!atomic_flag_test_and_set(&registered)
-                && pthread_atfork(NULL, NULL, forget_pid) != 0) {
-            atomic_flag_clear(&registered);
-            return getpid();
-        }
-        known_pid = getpid();
-    }
-    return known_pid;
-}
+unsigned int _PyPerf_DescriptorChanges;
 
 _PyPerfEdition
 _PyPerfEdition_Next(void)
 {
     static atomic_uint_fast64_t last;
     return atomic_fetch_add(&last, 1) + 1;
+}
+
+
+
+// --- The process -----------------------------------------------------------
+
+/* The process's id is cached where a child finds 0: in a page that the kernel
+   wipes when the process is copied, in whatever way; on systems that have no
+   such pages, in a variable that fork() resets. */
+static pid_t fallback_pid;
+static _Atomic(pid_t *) known_pid;
+
+static void
+forget_pid(void)
+{
+    fallback_pid = 0;
+}
+
+static pid_t *
+pid_cache_new(void)
+{
+    pid_t *cache = NULL;
+#ifdef MADV_WIPEONFORK
+    const size_t size = (size_t)sysconf(_SC_PAGESIZE);
+    void *page = mmap(NULL, size, PROT_READ | PROT_WRITE,
+                      MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (page != MAP_FAILED && madvise(page, size, MADV_WIPEONFORK) == 0) {
+        cache = page;
+    }
+    else if (page != MAP_FAILED) {
+        munmap(page, size);
+    }
+#endif
+    if (cache == NULL && pthread_atfork(NULL, NULL, forget_pid) == 0) {
+        cache = &fallback_pid;
+    }
+    return cache;
+}
+
+pid_t
+_PyPerfFile_GetPid(void)
+{
+    pid_t *cache = atomic_load_explicit(&known_pid, memory_order_acquire);
+    if (cache == NULL) {
+        cache = pid_cache_new();
+        if (cache == NULL) {
+            return getpid();
+        }
+        atomic_store_explicit(&known_pid, cache, memory_order_release);
+    }
+    if (*cache == 0) {
+        *cache = getpid();
+    }
+    return *cache;
 }
 
 
@@ -106,16 +140,28 @@ _PyPerfFile_IsHeld(struct _PyPerfFile *file)
     return true;
 }
 
+/* Where descriptors begin that programs do not use. */
+static int
+descriptor_minimum(void)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) < 0
+            || limit.rlim_cur / 4 * 3 > FIRST_DESCRIPTOR) {
+        return FIRST_DESCRIPTOR;
+    }
+    return (int)(limit.rlim_cur / 4 * 3);
+}
+
 static int
 descriptor_open(const char *path, struct _PyPerfError *error)
 {
     int fd;
     do {
-        fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW
+        fd = open(path, O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW
                         | O_NONBLOCK | O_NOCTTY, 0600);
     } while (fd < 0 && errno == EINTR);
     if (fd >= 0) {
-        int high = fcntl(fd, F_DUPFD_CLOEXEC, FIRST_DESCRIPTOR);
+        int high = fcntl(fd, F_DUPFD_CLOEXEC, descriptor_minimum());
         if (high >= 0) {
             close(fd);
             fd = high;
@@ -192,6 +238,9 @@ static int
 file_write(struct _PyPerfFile *file, const char *bytes, size_t length,
            off_t *written, struct _PyPerfError *error)
 {
+    if ((off_t)length > file->limit - file->size - *written) {
+        return _PyPerfError_Set(error, "write", file->path, NULL, EFBIG);
+    }
     while (length > 0) {
         ssize_t n = write(file->fd, bytes, length);
         if (n < 0 && errno == EINTR) {
@@ -230,20 +279,40 @@ clock_now(void)
     return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
 }
 
-/* See to it that the descriptor is ours. */
+static off_t
+size_limit(void)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_FSIZE, &limit) < 0 || limit.rlim_cur == RLIM_INFINITY
+            || limit.rlim_cur > PY_SSIZE_T_MAX) {
+        return PY_SSIZE_T_MAX;
+    }
+    return (off_t)limit.rlim_cur;
+}
+
+/* See to it that the descriptor is ours.  Returns as _PyPerfFile_Append(). */
 static int
 file_hold(struct _PyPerfFile *file, struct _PyPerfError *error)
 {
     int64_t now = clock_now();
-    if (file->fd >= 0 && now - file->looked_at < LOOK_INTERVAL) {
+    if (file->fd >= 0 && now - file->looked_at < LOOK_INTERVAL
+            && file->changes_seen == _PyPerf_DescriptorChanges
+            && file->limit == PY_SSIZE_T_MAX) {
         return 0;
     }
     file->looked_at = now;
+    file->changes_seen = _PyPerf_DescriptorChanges;
+    file->limit = size_limit();
     if (_PyPerfFile_IsHeld(file)) {
         return 0;
     }
+    _PyPerfEdition edition = file->edition;
     file->fd = -1;      // the number is the program's now
-    return _PyPerfFile_Open(file, file->path, error);
+    if (_PyPerfFile_Open(file, file->path, error) < 0) {
+        return -1;
+    }
+    return file->edition == edition ? _PyPerfFile_APPENDED
+                                    : _PyPerfFile_STARTED_AFRESH;
 }
 
 int
@@ -251,14 +320,16 @@ _PyPerfFile_Append(struct _PyPerfFile *file, const void *bytes, size_t length,
                    struct _PyPerfError *error)
 {
     off_t written = 0;
-    if (file_hold(file, error) < 0) {
-        return -1;
+    int result = file_hold(file, error);
+    if (result != _PyPerfFile_APPENDED) {
+        return result;
     }
-    int result = file_write(file, bytes, length, &written, error);
+    result = file_write(file, bytes, length, &written, error);
     if (result < 0 && error->number == EBADF) {
         file->looked_at = 0;        // closed since we looked
-        if (file_hold(file, error) < 0) {
-            return -1;
+        result = file_hold(file, error);
+        if (result != _PyPerfFile_APPENDED) {
+            return result;
         }
         result = file_write(file, bytes, length, &written, error);
     }
@@ -267,7 +338,7 @@ _PyPerfFile_Append(struct _PyPerfFile *file, const void *bytes, size_t length,
         return -1;
     }
     file->size += written;
-    return 0;
+    return _PyPerfFile_APPENDED;
 }
 
 /* Append `size` bytes from `source`, which is open at its beginning, and a
@@ -321,9 +392,10 @@ _PyPerfFile_AppendFile(struct _PyPerfFile *file, const char *path,
     else if (of != NULL && !file_is_same(of, &status)) {
         _PyPerfError_Set(error, "copy", path, "it has been replaced", 0);
     }
-    else if (file_hold(file, error) == 0) {
+    else if ((result = file_hold(file, error)) == _PyPerfFile_APPENDED) {
         if (file_is_same(file, &status)) {
-            _PyPerfError_Set(error, "copy", path, "it is the map itself", 0);
+            result = _PyPerfError_Set(error, "copy", path,
+                                      "it is the map itself", 0);
         }
         else {
             result = file_copy(file, source,

@@ -27,11 +27,13 @@
 #include "pycore_perf_map.h"
 #include "pycore_perf_text.h"
 #include <pthread.h>
+#include <stdatomic.h>
 
 enum { DONE = 0, NOT_OPEN = -1, NO_LOCK = -2 };     // the public results
 
 static struct {
     pthread_mutex_t lock;
+    _Atomic(pid_t) lock_owner;      // the process whose threads use the lock
     struct _PyPerfFile file;
     struct _PyPerfFile inherited;   // the parent's; pid 0: none
 } map = {
@@ -41,7 +43,54 @@ static struct {
 };
 
 
+// --- The lock --------------------------------------------------------------
+
+/* A forked child inherits the lock as it was, perhaps held by a thread that the
+   child does not have.  The first to take it there makes it new. */
+static void
+lock_renew(void)
+{
+    const pid_t renewing = -1;
+    const pid_t pid = _PyPerfFile_GetPid();
+    pid_t owner = atomic_load(&map.lock_owner);
+    while (owner != pid) {
+        if (owner != renewing
+                && atomic_compare_exchange_strong(&map.lock_owner, &owner, renewing)) {
+            map.lock = (pthread_mutex_t)PTHREAD_MUTEX_INITIALIZER;
+            atomic_store(&map.lock_owner, pid);
+        }
+        owner = atomic_load(&map.lock_owner);
+    }
+}
+
+/* Returns 0, or an error number if the lock cannot be had. */
+static int
+lock_take(void)
+{
+    lock_renew();
+    return pthread_mutex_lock(&map.lock);
+}
+
+static void
+lock_drop(void)
+{
+    pthread_mutex_unlock(&map.lock);
+}
+
+
 // --- The file; the caller holds the lock -----------------------------------
+
+/* Append the entries of the map at `path`; for `of` see _PyPerfFile. */
+static int
+map_copy(const char *path, const struct _PyPerfFile *of,
+         struct _PyPerfError *error)
+{
+    int result;
+    do {
+        result = _PyPerfFile_AppendFile(&map.file, path, of, error);
+    } while (result == _PyPerfFile_STARTED_AFRESH);
+    return result;
+}
 
 /* If this process is a child that still has its parent's file: leave it. */
 static void
@@ -73,10 +122,14 @@ map_write(const struct _PyPerfBuffer *line, struct _PyPerfError *error)
     if (line->failed) {
         return _PyPerfError_Set(error, "announce a function", "", NULL, ENOMEM);
     }
-    if (map_open(error) < 0) {
-        return -1;
-    }
-    return _PyPerfFile_Append(&map.file, line->bytes, line->length, error);
+    int result;
+    do {
+        if (map_open(error) < 0) {
+            return -1;
+        }
+        result = _PyPerfFile_Append(&map.file, line->bytes, line->length, error);
+    } while (result == _PyPerfFile_STARTED_AFRESH);
+    return result;
 }
 
 static void
@@ -101,13 +154,13 @@ lock_failed(struct _PyPerfError *error, int number)
 static int
 output_open(_PyPerfEdition *edition, struct _PyPerfError *error)
 {
-    int number = pthread_mutex_lock(&map.lock);
+    int number = lock_take();
     if (number != 0) {
         return lock_failed(error, number);
     }
     int result = map_open(error);
     *edition = map.file.edition;
-    pthread_mutex_unlock(&map.lock);
+    lock_drop();
     return result;
 }
 
@@ -120,7 +173,7 @@ output_announce(const struct _PyPerfRegion *region, _PyPerfEdition *edition,
     _PyPerfBuffer_AppendSymbol(&line, region);
     _PyPerfBuffer_Append(&line, "\n", 1);
 
-    int number = pthread_mutex_lock(&map.lock);
+    int number = lock_take();
     int result;
     if (number != 0) {
         result = lock_failed(error, number);
@@ -128,7 +181,7 @@ output_announce(const struct _PyPerfRegion *region, _PyPerfEdition *edition,
     else {
         result = map_write(&line, error);
         *edition = map.file.edition;
-        pthread_mutex_unlock(&map.lock);
+        lock_drop();
     }
     _PyPerfBuffer_Fini(&line);
     return result;
@@ -138,21 +191,20 @@ static int
 output_reopen_in_child(bool keep, _PyPerfEdition *edition,
                        struct _PyPerfError *error)
 {
-    int number = pthread_mutex_lock(&map.lock);
+    int number = lock_take();
     if (number != 0) {
         return lock_failed(error, number);
     }
     int result = map_open(error);
     if (result == 0 && keep && map.inherited.pid != 0) {
-        result = _PyPerfFile_AppendFile(&map.file, map.inherited.path,
-                                        &map.inherited, error);
+        result = map_copy(map.inherited.path, &map.inherited, error);
         if (result == 0) {
             map.file.edition = map.inherited.edition;
         }
     }
     *edition = map.file.edition;
     map.inherited.pid = 0;
-    pthread_mutex_unlock(&map.lock);
+    lock_drop();
     return result;
 }
 
@@ -170,22 +222,23 @@ const struct _PyPerfOutput _PyPerfMap_Output = {
 void
 _PyPerfMap_BeforeFork(void)
 {
-    pthread_mutex_lock(&map.lock);
+    lock_take();
     _PyPerfFile_IsHeld(&map.file);      // the size that the child will know
 }
 
 void
 _PyPerfMap_AfterForkParent(void)
 {
-    pthread_mutex_unlock(&map.lock);
+    lock_drop();
 }
 
 void
 _PyPerfMap_AfterForkChild(void)
 {
-    // The thread that may have held it is not in this process.
-    map.lock = (pthread_mutex_t)PTHREAD_MUTEX_INITIALIZER;
-    map_leave_parent();
+    if (lock_take() == 0) {
+        map_leave_parent();
+        lock_drop();
+    }
 }
 
 
@@ -195,11 +248,11 @@ int
 PyUnstable_PerfMapState_Init(void)
 {
     struct _PyPerfError error;
-    if (pthread_mutex_lock(&map.lock) != 0) {
+    if (lock_take() != 0) {
         return NO_LOCK;
     }
     int result = map_open(&error);
-    pthread_mutex_unlock(&map.lock);
+    lock_drop();
     return result < 0 ? NOT_OPEN : DONE;
 }
 
@@ -215,9 +268,9 @@ PyUnstable_WritePerfMapEntry(const void *code_addr, unsigned int size,
     _PyPerfBuffer_Append(&line, "\n", 1);
 
     int result = NO_LOCK;
-    if (pthread_mutex_lock(&map.lock) == 0) {
+    if (lock_take() == 0) {
         result = map_write(&line, &error) < 0 ? NOT_OPEN : DONE;
-        pthread_mutex_unlock(&map.lock);
+        lock_drop();
     }
     _PyPerfBuffer_Fini(&line);
     return result;
@@ -227,23 +280,23 @@ int
 PyUnstable_CopyPerfMapFile(const char *parent_filename)
 {
     struct _PyPerfError error;
-    if (pthread_mutex_lock(&map.lock) != 0) {
+    if (lock_take() != 0) {
         return NO_LOCK;
     }
     int result = map_open(&error);
     if (result == 0) {
-        result = _PyPerfFile_AppendFile(&map.file, parent_filename, NULL, &error);
+        result = map_copy(parent_filename, NULL, &error);
     }
-    pthread_mutex_unlock(&map.lock);
+    lock_drop();
     return result < 0 ? NOT_OPEN : DONE;
 }
 
 void
 PyUnstable_PerfMapState_Fini(void)
 {
-    if (pthread_mutex_lock(&map.lock) == 0) {
+    if (lock_take() == 0) {
         map_leave_parent();
         _PyPerfFile_Close(&map.file);
-        pthread_mutex_unlock(&map.lock);
+        lock_drop();
     }
 }

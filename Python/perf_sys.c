@@ -12,7 +12,8 @@ PyDoc_STRVAR(activate_doc,
 "\n"
 "  backend\n"
 "    The kind of file that tells profilers the names: \"perf\" for\n"
-"    /tmp/perf-PID.map.\n"
+"    /tmp/perf-PID.map, \"perf_jit\" for /tmp/jit-PID.dump, which also tells\n"
+"    them how to unwind stacks without frame pointers.\n"
 "\n"
 "Functions that are called from now on appear under their names in the\n"
 "stacks that perf, samply and others record of this process.");

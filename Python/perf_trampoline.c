@@ -19,14 +19,18 @@
    the return address on the stack tells the functions apart.  When a code
    object is run for the first time it gets its copy (perf_arena.c), and the
    copy's address and the function's name are announced in a file that
-   profilers read (perf_map.c).
+   profilers read (perf_map.c, perf_jitdump.c).
 
    State that belongs together stands in `desk`.  It is guarded by the GIL.  A
-   code object finds its slot in co_extra; slots are never freed, and a code
-   object keeps its slot when profiling is switched off and on again, when
-   another kind of file is chosen, and in a forked child.  What changes then is
-   the edition: a function whose slot was announced in another edition of the
-   file than the one being written is announced again when it is called.
+   code object finds its slot in co_extra.  It keeps it for life: when profiling
+   is switched off and on again, when another kind of file is chosen, and in a
+   forked child.  What changes then is the edition: a function whose slot was
+   announced in another edition of the file than the one being written is
+   announced again when it is called.
+
+   When a code object dies no frame is in its trampoline any longer, for frames
+   own their code objects.  Its slot is used for another one if all that has been
+   announced of it has a time; what stands in a perf map stands there for ever.
 
    fork.  The child writes a file of its own.  Functions that are on its stack
    are announced there at once, for it will return into them.  With "persist"
@@ -41,15 +45,13 @@
 #include "pycore_interp.h"          // PyInterpreterState.eval_frame
 #include "pycore_perf_arena.h"
 #include "pycore_perf_file.h"        // _PyPerfFile_GetPid()
+#include "pycore_perf_jitdump.h"
 #include "pycore_perf_map.h"
+#include "pycore_perf_stack.h"
 #include "pycore_perf_trampoline.h"
 #include "pycore_pyerrors.h"        // _PyErr_Fetch()
 #include "pycore_pystate.h"         // _PyThreadState_GET()
 #include "pycore_unicodeobject.h"   // _PyUnicode_AsUTF8String()
-
-/* The trampoline and its size, from asm_trampoline_*.S. */
-extern const char _PyPerfTrampoline_Code[];
-extern const size_t _PyPerfTrampoline_CodeSize;
 
 typedef PyObject *(*trampoline)(PyThreadState *, _PyInterpreterFrame *, int,
                                 _PyFrameEvalFunction);
@@ -61,6 +63,7 @@ typedef PyObject *(*trampoline)(PyThreadState *, _PyInterpreterFrame *, int,
 static const struct _PyPerfOutput *const outputs[] = {
     [_PyPerf_OFF] = NULL,
     [_PyPerf_MAP] = &_PyPerfMap_Output,
+    [_PyPerf_JITDUMP] = &_PyPerfJitdump_Output,
 };
 
 static struct {
@@ -150,17 +153,36 @@ slot_is_announced(const struct _PyPerfSlot *slot)
     return slot != NULL && slot->announced_in == desk.edition;
 }
 
+/* The code object that owned `extra`, a slot or NULL, has died (a freefunc). */
+static void
+slot_release(void *extra)
+{
+    struct _PyPerfSlot *slot = extra;
+    if (slot != NULL) {
+        slot->code = NULL;
+        slot->announced_in = 0;
+        if (!slot->is_final) {
+            _PyPerfArena_FreeSlot(&desk.pool, slot);
+        }
+    }
+}
+
 /* Give `code` a slot.  Returns NULL with *error filled in on failure. */
 static struct _PyPerfSlot *
 code_new_slot(PyCodeObject *code, struct _PyPerfError *error)
 {
-    struct _PyPerfSlot *slot = _PyPerfArena_NewSlot(&desk.pool, error);
-    if (slot != NULL
-            && _PyCode_SetExtra((PyObject *)code, desk.extra_index, slot) < 0) {
+    struct _PyPerfSlot *slot = _PyPerfArena_NewSlot(
+        &desk.pool, desk.output->has_time, error);
+    if (slot == NULL) {
+        return NULL;
+    }
+    if (_PyCode_SetExtra((PyObject *)code, desk.extra_index, slot) < 0) {
         PyErr_Clear();
+        _PyPerfArena_FreeSlot(&desk.pool, slot);
         _PyPerfError_Set(error, "remember a trampoline", "", NULL, ENOMEM);
         return NULL;
     }
+    slot->code = code;
     return slot;
 }
 
@@ -185,11 +207,11 @@ text_from_unicode(struct _PyPerfText *text, PyObject *string, PyObject **owner)
     return 0;
 }
 
-/* Announce the trampoline of `code`.  Returns -1 with *error filled in. */
+/* Announce the trampoline in `slot`.  Returns -1 with *error filled in. */
 static int
-slot_announce(struct _PyPerfSlot *slot, PyCodeObject *code,
-              struct _PyPerfError *error)
+slot_announce(struct _PyPerfSlot *slot, struct _PyPerfError *error)
 {
+    PyCodeObject *code = slot->code;
     struct _PyPerfRegion region = {
         .address = slot->address,
         .size = desk.pool.code_size,
@@ -207,6 +229,7 @@ slot_announce(struct _PyPerfSlot *slot, PyCodeObject *code,
     }
     if (result == 0) {
         slot->announced_in = desk.edition;
+        slot->is_final |= !desk.output->has_time;
     }
     Py_XDECREF(qualname);
     Py_XDECREF(filename);
@@ -225,26 +248,54 @@ stack_announce(PyThreadState *tstate, struct _PyPerfError *error)
             frame != NULL; frame = frame->previous) {
         struct _PyPerfSlot *slot = code_slot(frame->f_code);
         if (slot != NULL && !slot_is_announced(slot)
-                && slot_announce(slot, frame->f_code, error) < 0) {
+                && slot_announce(slot, error) < 0) {
             return -1;
         }
     }
     return 0;
 }
 
-/* This process is a child that has inherited an open output. */
+struct inherited {
+    _PyPerfEdition edition;         // that the parent wrote
+    struct _PyPerfError *error;
+};
+
+/* Announce what the parent had announced (a visitor of slots). */
+static int
+slot_announce_inherited(struct _PyPerfSlot *slot, void *data)
+{
+    struct inherited *inherited = data;
+    if (slot->code == NULL || slot->announced_in != inherited->edition) {
+        return 0;
+    }
+    return slot_announce(slot, inherited->error);
+}
+
+/* Open the output of a child and announce what must stand in it. */
+static int
+desk_reopen_in_child(PyThreadState *tstate, struct _PyPerfError *error)
+{
+    struct inherited inherited = {.edition = desk.edition, .error = error};
+    if (desk.output->reopen_in_child(desk.persist_after_fork, &desk.edition,
+                                     error) < 0) {
+        return -1;
+    }
+    if (desk.persist_after_fork && desk.edition != inherited.edition
+            && _PyPerfArena_Visit(&desk.pool, slot_announce_inherited,
+                                  &inherited) < 0) {
+        return -1;
+    }
+    return stack_announce(tstate, error);
+}
+
+/* This process is a child. */
 static void
 desk_start_child(PyThreadState *tstate)
 {
     struct _PyPerfError error;
     desk.pid = _PyPerfFile_GetPid();
     _PyPerfArena_Seal(&desk.pool);
-    if (desk.output == NULL) {
-        return;
-    }
-    if (desk.output->reopen_in_child(desk.persist_after_fork, &desk.edition,
-                                     &error) < 0
-            || stack_announce(tstate, &error) < 0) {
+    if (desk.output != NULL && desk_reopen_in_child(tstate, &error) < 0) {
         desk_fail(&error);
     }
 }
@@ -291,7 +342,7 @@ code_prepare(PyThreadState *tstate, PyCodeObject *code)
         }
         if (slot == NULL
                 || (!slot_is_announced(slot)
-                    && slot_announce(slot, code, &error) < 0)) {
+                    && slot_announce(slot, &error) < 0)) {
             desk_fail(&error);
             slot = NULL;
         }
@@ -300,10 +351,25 @@ code_prepare(PyThreadState *tstate, PyCodeObject *code)
     return slot;
 }
 
+/* The recursion has become so deep that the C stack does not suffice for calls
+   by way of the evaluator. */
+static void
+desk_leave_stack(void)
+{
+    struct _PyPerfError error;
+    _PyPerfError_Set(&error, "go on", "", "the recursion is so deep that the C "
+                     "stack is nearly used up", 0);
+    desk_fail(&error);
+}
+
 static PyObject *
 perf_eval_frame(PyThreadState *tstate, _PyInterpreterFrame *frame, int throwflag)
 {
     struct _PyPerfSlot *slot = code_slot(frame->f_code);
+    if (_PyPerfStack_IsShort()) {
+        desk_leave_stack();
+        return _PyEval_EvalFrameDefault(tstate, frame, throwflag);
+    }
     if (!slot_is_announced(slot)) {
         slot = code_prepare(tstate, frame->f_code);
         if (slot == NULL) {
@@ -333,22 +399,39 @@ code_is_plausible(void)
 }
 
 /* Get a place for our slots in the code objects that `interp` runs. */
-static int
+static bool
 interpreter_reserve_extra(PyInterpreterState *interp)
 {
-    if (interp->perf_has_extra) {
-        return 0;
+    if (!interp->perf_has_extra) {
+        Py_ssize_t index = _PyEval_RequestCodeExtraIndex(slot_release);
+        if (index < 0 || (desk.extra_index >= 0 && index != desk.extra_index)) {
+            return false;
+        }
+        desk.extra_index = index;
+        interp->perf_has_extra = 1;
     }
-    Py_ssize_t index = _PyEval_RequestCodeExtraIndex(NULL);
-    if (index < 0 || (desk.extra_index >= 0 && index != desk.extra_index)) {
-        PyErr_SetString(PyExc_RuntimeError,
-                        "cannot activate the perf trampoline: other extensions "
-                        "use all places in code objects");
-        return -1;
+    return true;
+}
+
+/* Why profiling cannot be what `interp` does, and the exception for it, or NULL
+   if it can. */
+static const char *
+interpreter_obstacle(PyInterpreterState *interp, PyObject **exception)
+{
+    if (!code_is_plausible()) {
+        *exception = PyExc_ValueError;
+        return "perf trampoline not available";
     }
-    desk.extra_index = index;
-    interp->perf_has_extra = 1;
-    return 0;
+    *exception = PyExc_RuntimeError;
+    if (interp->eval_frame != NULL && !interpreter_is_active(interp)) {
+        return "cannot activate the perf trampoline: another frame evaluator "
+               "(PEP 523) is installed";
+    }
+    if (!interpreter_reserve_extra(interp)) {
+        return "cannot activate the perf trampoline: other extensions use its "
+               "place in code objects";
+    }
+    return NULL;
 }
 
 static int
@@ -364,31 +447,30 @@ desk_open(const struct _PyPerfOutput *output, struct _PyPerfError *error)
     return 0;
 }
 
-int
-_PyPerfTrampoline_Activate(PyThreadState *tstate, int mode)
+/* Start profiling where nothing stands in the way of it. */
+static void
+interpreter_activate(PyInterpreterState *interp, int mode)
 {
-    PyInterpreterState *interp = tstate->interp;
     struct _PyPerfError error;
-    if (!code_is_plausible()) {
-        PyErr_SetString(PyExc_ValueError, "perf trampoline not available");
-        return -1;
-    }
-    if (interp->eval_frame != NULL && !interpreter_is_active(interp)) {
-        PyErr_SetString(PyExc_RuntimeError,
-                        "cannot activate the perf trampoline: another frame "
-                        "evaluator (PEP 523) is installed");
-        return -1;
-    }
-    if (interpreter_reserve_extra(interp) < 0) {
-        return -1;
-    }
     desk.pool.code = _PyPerfTrampoline_Code;
     desk.pool.code_size = _PyPerfTrampoline_CodeSize;
     if (desk.output != outputs[mode] && desk_open(outputs[mode], &error) < 0) {
         desk_fail(&error);
-        return 0;
+        return;
     }
     _PyInterpreterState_SetEvalFrameFunc(interp, perf_eval_frame);
+}
+
+int
+_PyPerfTrampoline_Activate(PyThreadState *tstate, int mode)
+{
+    PyObject *exception;
+    const char *obstacle = interpreter_obstacle(tstate->interp, &exception);
+    if (obstacle != NULL) {
+        PyErr_SetString(exception, obstacle);
+        return -1;
+    }
+    interpreter_activate(tstate->interp, mode);
     return 0;
 }
 
@@ -423,13 +505,18 @@ void
 _PyPerfTrampoline_InitInterpreter(PyThreadState *tstate)
 {
     int mode = tstate->interp->config.perf_profiling;
-    if (mode != _PyPerf_OFF && _PyPerfTrampoline_Activate(tstate, mode) < 0) {
-        struct _PyPerfError error;
-        PyErr_Clear();
-        _PyPerfError_Set(&error, "start it here", "",
-                         "perf trampoline not available", 0);
-        _PyPerfError_Warn(&error);
+    if (mode == _PyPerf_OFF) {
+        return;
     }
+    PyObject *exception;
+    const char *obstacle = interpreter_obstacle(tstate->interp, &exception);
+    if (obstacle != NULL) {
+        struct _PyPerfError error;
+        _PyPerfError_Set(&error, "start", "", obstacle, 0);
+        _PyPerfError_Warn(&error);
+        return;
+    }
+    interpreter_activate(tstate->interp, mode);
 }
 
 void

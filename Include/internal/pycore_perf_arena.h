@@ -19,6 +19,10 @@ struct _PyPerfArena;
 struct _PyPerfSlot {
     const void *address;            /* of the trampoline */
     _PyPerfEdition announced_in;    /* 0: never announced */
+    PyCodeObject *code;             /* borrowed; NULL once it has died */
+    struct _PyPerfSlot *next_free;  /* in the pool's list of free slots */
+    bool is_final;                  /* announced where there is no time: the
+                                       address must never get another name */
 };
 
 /* A supply of slots of one size.  With the first three fields set and the rest
@@ -30,6 +34,7 @@ struct _PyPerfArenaPool {
     size_t slot_size;           /* bytes from slot to slot, >= code_size, a
                                    multiple of 16 */
     struct _PyPerfArena *newest;    /* the head of the list of all arenas */
+    struct _PyPerfSlot *free;   /* slots that may be used again */
     bool sealed;                /* take no more slots from the newest one */
     uint64_t next_number;
 };
@@ -39,9 +44,21 @@ struct _PyPerfArenaPool {
 extern int _PyPerfArena_Reserve(struct _PyPerfArenaPool *pool,
                                 struct _PyPerfError *error);
 
-/* Take a slot.  Returns NULL with *error filled in when memory is refused. */
+/* Take a slot; with `used` one that has been given back if there is one.
+   Returns NULL with *error filled in when memory is refused. */
 extern struct _PyPerfSlot *_PyPerfArena_NewSlot(struct _PyPerfArenaPool *pool,
+                                                bool used,
                                                 struct _PyPerfError *error);
+
+/* Give a slot back.  No frame may be in its trampoline any longer. */
+extern void _PyPerfArena_FreeSlot(struct _PyPerfArenaPool *pool,
+                                  struct _PyPerfSlot *slot);
+
+/* Call `visit` for each slot that has been taken, until it returns another
+   number than 0, which is returned. */
+extern int _PyPerfArena_Visit(const struct _PyPerfArenaPool *pool,
+                              int (*visit)(struct _PyPerfSlot *, void *),
+                              void *data);
 
 /* In a forked child: further slots come from memory that the child has mapped
    itself.  Profilers look up the names of inherited memory in the parent's

@@ -15,14 +15,16 @@ struct _PyPerfFile {
     int fd;                     /* -1: closed */
     pid_t pid;                  /* the process that opened it last; 0: none */
     int64_t looked_at;          /* when it was found to be ours last, ns */
+    unsigned int changes_seen;  /* _PyPerf_DescriptorChanges at that time */
+    off_t limit;                /* RLIMIT_FSIZE at that time, bytes */
     dev_t device;               /* what it opened then: descriptors get closed */
     ino_t inode;                /*   and files replaced behind our back */
     off_t size;                 /* bytes, when it was looked at last */
     _PyPerfEdition edition;     /* grows when the file starts afresh */
-    char path[256];
+    char path[1024];
 };
 
-/* The process's id, without a system call as long as nobody forks. */
+/* The process's id.  Asks the kernel once in each process. */
 extern pid_t _PyPerfFile_GetPid(void);
 
 /* Open `path` for appending.  The first opening by a process empties the file;
@@ -35,13 +37,17 @@ extern int _PyPerfFile_Open(struct _PyPerfFile *file, const char *path,
 extern bool _PyPerfFile_IsHeld(struct _PyPerfFile *file);
 
 /* Append `length` bytes, whole or not at all.  Opens the file again if the
-   program has closed our descriptor.  Returns 0, or -1 with *error filled in. */
+   program has closed our descriptor.  Returns _PyPerfFile_APPENDED;
+   _PyPerfFile_STARTED_AFRESH when what it opened again is a new, empty file (the
+   old one is gone) and nothing has been written to it yet; or -1 with *error
+   filled in. */
+enum { _PyPerfFile_APPENDED = 0, _PyPerfFile_STARTED_AFRESH = 1 };
 extern int _PyPerfFile_Append(struct _PyPerfFile *file, const void *bytes,
                               size_t length, struct _PyPerfError *error);
 
 /* Append the first `size` bytes of the regular file at `path`, and a newline if
    they do not end with one; all or nothing.  With `of` the file must be the one
-   that *of describes.  Returns 0, or -1 with *error filled in. */
+   that *of describes.  Returns as _PyPerfFile_Append() does. */
 extern int _PyPerfFile_AppendFile(struct _PyPerfFile *file, const char *path,
                                   const struct _PyPerfFile *of,
                                   struct _PyPerfError *error);

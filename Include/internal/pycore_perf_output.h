@@ -27,7 +27,8 @@ struct _PyPerfText {
 /* One function's machine code, as an output announces it. */
 struct _PyPerfRegion {
     const void *address;
-    size_t size;                    /* bytes */
+    size_t size;                    /* bytes; the last eight are never executed,
+                                       their value means nothing */
     struct _PyPerfText qualname;
     struct _PyPerfText filename;
     int first_line;                 /* of the definition, from 1 */
@@ -37,7 +38,7 @@ struct _PyPerfRegion {
    "cannot ACTION PATH: REASON".  Static strings but for the path. */
 struct _PyPerfError {
     const char *action;             /* "open", "write", "make memory executable" */
-    char path[256];                 /* "" where no file is concerned */
+    char path[1024];                /* "" where no file is concerned */
     const char *reason;             /* NULL: strerror(number) */
     int number;                     /* errno */
 };
@@ -54,6 +55,10 @@ extern _PyPerfEdition _PyPerfEdition_Next(void);
 struct _PyPerfOutput {
     /* The name that sys.activate_stack_trampoline() takes. */
     const char *name;
+
+    /* Whether its entries have a time, so that an address may be announced for
+       another function when its first one has died. */
+    bool has_time;
 
     int (*open)(_PyPerfEdition *edition, struct _PyPerfError *error);
 
@@ -74,7 +79,8 @@ struct _PyPerfOutput {
 extern int _PyPerfError_Set(struct _PyPerfError *error, const char *action,
                             const char *path, const char *reason, int number);
 
-/* Tell the user, in one line on stderr, that profiling is off and why. */
+/* Tell the user, in one line on stderr, that profiling is off and why.  The
+   caller holds the GIL. */
 extern void _PyPerfError_Warn(const struct _PyPerfError *error);
 
 #ifdef __cplusplus

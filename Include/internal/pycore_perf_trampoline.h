@@ -13,6 +13,10 @@ extern "C" {
 #  error "this header requires Py_BUILD_CORE define"
 #endif
 
+/* The trampoline and its size in bytes, from asm_trampoline_*.S. */
+extern const char _PyPerfTrampoline_Code[];
+extern const size_t _PyPerfTrampoline_CodeSize;
+
 /* Values of PyConfig.perf_profiling. */
 enum {
     _PyPerf_OFF = 0,
@@ -51,6 +55,16 @@ extern void _PyPerfTrampoline_FiniInterpreter(PyThreadState *tstate);
 extern void _PyPerfTrampoline_BeforeFork(void);
 extern void _PyPerfTrampoline_AfterForkParent(void);
 extern void _PyPerfTrampoline_AfterForkChild(PyThreadState *tstate);
+
+/* The program has closed or replaced descriptors: ours may be among them.  Called
+   by the functions of the os module that do so. */
+extern unsigned int _PyPerf_DescriptorChanges;
+
+static inline void
+_PyPerf_DescriptorsChanged(void)
+{
+    _PyPerf_DescriptorChanges++;
+}
 
 /* Set config->perf_profiling, if it is negative, to what the command line and
    the environment say, Python/perf_config.c.  No GIL needed: there is no interpreter yet. */

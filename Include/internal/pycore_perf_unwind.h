@@ -1,0 +1,30 @@
+/* Unwind information for the trampoline, as the jitdump carries it. */
+
+#ifndef Py_INTERNAL_PERF_UNWIND_H
+#define Py_INTERNAL_PERF_UNWIND_H
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#include "pycore_perf_output.h"     // struct _PyPerfError
+
+/* The unwind information of any copy of the trampoline.  It holds for the ELF
+   image that perf builds around a copy: code at 0, .eh_frame behind it (aligned
+   to 8), .eh_frame_hdr behind that. */
+struct _PyPerfUnwind {
+    uint16_t machine;           /* e_machine of the image we run in */
+    size_t size;                /* bytes of data: .eh_frame, then .eh_frame_hdr */
+    size_t header_size;         /* bytes of .eh_frame_hdr */
+    _Alignas(8) char data[256];
+};
+
+/* Find what the assembler made of the trampoline's .cfi directives in the
+   running image, check it and fill in *unwind.  Any thread, no GIL needed.
+   Returns 0, or -1 with *error filled in when there is none that we trust. */
+extern int _PyPerfUnwind_Init(struct _PyPerfUnwind *unwind,
+                              struct _PyPerfError *error);
+
+#ifdef __cplusplus
+}
+#endif
+#endif  /* !Py_INTERNAL_PERF_UNWIND_H */

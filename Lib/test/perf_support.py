@@ -1,0 +1,513 @@
+"""What the tests of the native profiler support share.
+
+Python children and what is left of them, perf maps, perf, samply.
+There are no tests in here.
+
+The profilers are taken from the environment variables PERF and SAMPLY, else
+from PATH.  A test that needs one and finds none is skipped, or fails if
+PYTHON_PERF_TESTS_REQUIRE_TOOLS=1 is set.
+"""
+
+import collections
+import functools
+import gzip
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tempfile
+import textwrap
+import unittest
+
+from test.support import os_helper
+
+# How long a child may take before it counts as hung, in seconds.  No test
+# waits for this to pass.
+TIMEOUT = 600
+
+SWITCHES = ('PYTHONPERFSUPPORT', 'PYTHON_PERF_JIT_SUPPORT')
+
+WARNING = 'python: perf profiling is off: '
+
+MAP_LINE = re.compile(r'([0-9a-f]+) ([0-9a-f]+) (.+)')
+
+MapEntry = collections.namedtuple('MapEntry', 'start size name')
+
+# chain: the frames, leaf first.
+Sample = collections.namedtuple('Sample', 'pid chain')
+Frame = collections.namedtuple('Frame', 'ip symbol dso')
+
+EVAL_LOOP = '_PyEval_EvalFrameDefault'
+
+# What a script that is to be recorded begins with: work that stays in the
+# eval loop, and a way to do enough of it, however slow the machine is.
+WORK = """\
+import time
+
+def until(seconds, function, *args):
+    end = time.process_time() + seconds
+    while time.process_time() < end:
+        function(*args)
+
+def spin(n=20_000):
+    total = 0
+    for i in range(n):
+        total += i
+    return total
+
+"""
+
+FOO_BAR_BAZ = """\
+def foo(): bar()
+def bar(): baz()
+def baz(): spin()
+
+"""
+
+RUN_FOO = FOO_BAR_BAZ + 'until(0.5, foo)\n'
+
+
+def require_trampoline():
+    """For setUpModule(): skip where the interpreter has no trampolines."""
+    if not sysconfig.get_config_var('PY_HAVE_PERF_TRAMPOLINE'):
+        raise unittest.SkipTest('this interpreter has no perf trampoline')
+
+
+def require_frame_pointers():
+    flags = sysconfig.get_config_var('PY_CORE_CFLAGS') or ''
+    if 'no-omit-frame-pointer' not in flags:
+        raise unittest.SkipTest('the interpreter has no frame pointers')
+
+
+requires_root = unittest.skipUnless(
+    hasattr(os, 'geteuid') and os.geteuid() == 0, 'needs root')
+
+
+# ---------------------------------------------------------------------------
+# Map files
+
+def map_path(pid):
+    return f'/tmp/perf-{pid}.map'
+
+
+def parse_map(text):
+    """Return the entries of a map.  A line out of shape is a ValueError."""
+    if isinstance(text, bytes):
+        text = text.decode('utf-8')
+    if text and not text.endswith('\n'):
+        raise ValueError(f'the last line is torn: {text[-200:]!r}')
+    entries = []
+    for line in text.split('\n')[:-1]:
+        match = MAP_LINE.fullmatch(line)
+        if match is None:
+            raise ValueError(f'not a line of a perf map: {line[:200]!r}')
+        start, size, name = match.groups()
+        entries.append(MapEntry(int(start, 16), int(size, 16), name))
+    return entries
+
+
+def read_map(pid):
+    with open(map_path(pid), 'rb') as file:
+        return parse_map(file.read())
+
+
+def overlapping(entries):
+    """Return the pairs of entries, one after the other, that overlap."""
+    entries = sorted(entries)
+    return [(a, b) for a, b in zip(entries, entries[1:])
+            if a.start + a.size > b.start]
+
+
+# ---------------------------------------------------------------------------
+# Python children
+
+def clean_environment(**changes):
+    """Return the environment without our switches, then with the changes."""
+    env = {k: v for k, v in os.environ.items() if k not in SWITCHES}
+    for name in ('DEBUGINFOD_URLS', 'JITDUMPDIR'):
+        env.pop(name, None)
+    env['PERF_CONFIG'] = os.devnull
+    env['PYTHONDONTWRITEBYTECODE'] = '1'
+    env.update(changes)
+    return env
+
+
+class Finished:
+    """A child that has ended: pid, returncode, out, err (str)."""
+
+    def __init__(self, pid, returncode, out, err):
+        self.pid = pid
+        self.returncode = returncode
+        self.out = out
+        self.err = err
+
+    def __repr__(self):
+        return (f'<pid {self.pid} ended with {self.returncode}, '
+                f'stdout: {self.out[-2000:]!r}, stderr: {self.err[-2000:]!r}>')
+
+    @property
+    def map_path(self):
+        return map_path(self.pid)
+
+    @property
+    def has_map(self):
+        return os.path.lexists(self.map_path)
+
+    @functools.cached_property
+    def entries(self):
+        return read_map(self.pid)
+
+    @property
+    def names(self):
+        return [entry.name for entry in self.entries]
+
+    @property
+    def warnings(self):
+        return [line for line in self.err.splitlines()
+                if line.startswith(WARNING)]
+
+    @property
+    def err_without_warnings(self):
+        return ''.join(line for line in self.err.splitlines(keepends=True)
+                       if not line.startswith(WARNING))
+
+
+class PerfTestCase(unittest.TestCase):
+    """Each test has a directory of its own and cleans up behind its children.
+
+    self.directory   deleted after the test; scripts are written there
+    """
+
+    def setUp(self):
+        self.directory = os.path.realpath(
+            tempfile.mkdtemp(prefix='test_perf_'))
+        self.addCleanup(os_helper.rmtree, self.directory)
+
+    def path(self, *parts):
+        return os.path.join(self.directory, *parts)
+
+    def track(self, pid):
+        """See to it that this process leaves no files behind."""
+        pid = int(pid)
+        for path in (map_path(pid), f'/tmp/jit-{pid}.dump'):
+            self.addCleanup(remove_whatever_it_is, path)
+        return pid
+
+    def write_script(self, source, name='script.py'):
+        path = self.path(name)
+        with open(path, 'w', encoding='utf-8') as file:
+            file.write(textwrap.dedent(source))
+        return path
+
+    def run_command(self, command, *, env=None, stdin=subprocess.DEVNULL,
+                    stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                    returncode=0, **options):
+        """Run it to its end.  returncode None accepts any exit status."""
+        if env is None:
+            env = clean_environment()
+        with subprocess.Popen(command, env=env, stdin=stdin, stdout=stdout,
+                              stderr=stderr, **options) as child:
+            self.track(child.pid)
+            try:
+                out, err = child.communicate(timeout=TIMEOUT)
+            except BaseException:
+                child.kill()
+                raise
+        run = Finished(child.pid, child.returncode,
+                       *((data or b'').decode('utf-8', 'backslashreplace')
+                         for data in (out, err)))
+        if returncode is not None:
+            self.assertEqual(run.returncode, returncode, run)
+        return run
+
+    def python_command(self, source, mode='perf', options=(), args=(),
+                       name='script.py'):
+        """Return the command that runs this source in this mode.
+
+        mode: 'perf', 'perf_jit', or None for an interpreter left alone.
+        """
+        switch = [] if mode is None else ['-X', mode]
+        return [sys.executable, *switch, *options,
+                self.write_script(source, name), *args]
+
+    def run_python(self, source, mode='perf', *, prepare=None, options=(),
+                   args=(), env=None, **rest):
+        """Run a script.
+
+        prepare: shell commands to be run first, in the same process, with
+        the path of the map to come in $MAP.  Another process may have had
+        the same pid, so what it left there is always removed.
+        """
+        command = ['/bin/sh', '-c',
+                   'MAP=/tmp/perf-$$.map; rm -rf "$MAP"; '
+                   f'set -e; {prepare or ":"}\nexec "$@"', 'sh',
+                   *self.python_command(source, mode, options, args)]
+        if env is not None:
+            env = clean_environment(**env)
+        return self.run_command(command, env=env, **rest)
+
+    def run_on_and_off(self, source, returncode=0, *, silent=False,
+                       **options):
+        """Run it with profiling and without, see that it does the same,
+        and return the run with profiling.
+
+        silent: there will be no map, and the warning is not to be seen.
+        """
+        on = self.run_python(source, returncode=returncode, **options)
+        if not silent:
+            self.assertTrue(on.warnings or on.entries, 'it was not on')
+        off = self.run_python(source, mode=None, returncode=returncode,
+                              **options)
+        self.assertEqual(on.out, off.out)
+        self.assertEqual(on.err_without_warnings, off.err)
+        self.assertEqual(off.warnings, [])
+        return on
+
+    def assert_one_warning(self, run, *parts):
+        """There is one, it names these parts, and stderr has no more."""
+        self.assertEqual(len(run.warnings), 1, run)
+        for part in parts:
+            self.assertIn(part, run.warnings[0])
+        self.assertEqual(run.err_without_warnings, '')
+
+    def assert_good_map(self, entries):
+        self.assertEqual(overlapping(entries), [])
+        self.assertGreater(len(entries), 0)
+        for entry in entries:
+            self.assertGreater(entry.start, 0)
+            self.assertGreater(entry.size, 0)
+
+    def script_name(self, qualname):
+        return f'py::{qualname}:{self.path("script.py")}'
+
+    def assert_nested(self, samples, *qualnames, pid=None):
+        """In nearly all samples of the first function of the script the
+        others stand above it, in this order.  Return those samples.
+
+        Nearly: frame pointers do not show the caller of a function that has
+        just been entered.
+        """
+        wanted = [self.script_name(name) for name in qualnames]
+        through = [sample for sample in samples_of(samples, wanted[0])
+                   if pid in (None, sample.pid)]
+        self.assertGreater(len(through), 50)
+        nested = [sample for sample in through
+                  if has_nested(python_names(sample), wanted)]
+        self.assertGreaterEqual(len(nested), 0.95 * len(through))
+        return nested
+
+
+def remove_whatever_it_is(path):
+    if os.path.isdir(path) and not os.path.islink(path):
+        os_helper.rmdir(path)
+    else:
+        os_helper.unlink(path)
+
+
+# ---------------------------------------------------------------------------
+# Tools
+
+def tool_missing(reason):
+    if os.environ.get('PYTHON_PERF_TESTS_REQUIRE_TOOLS') == '1':
+        raise AssertionError(reason)
+    raise unittest.SkipTest(reason)
+
+
+def find_tool(variable, name):
+    path = os.environ.get(variable) or shutil.which(name)
+    if not path or not os.access(path, os.X_OK):
+        tool_missing(f'no {name}: neither ${variable} nor PATH has it')
+    return path
+
+
+# ---------------------------------------------------------------------------
+# perf
+
+class PerfToolTestCase(PerfTestCase):
+    """Tests that record with perf."""
+
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        require_frame_pointers()
+        cls.perf = find_tool('PERF', 'perf')
+        with tempfile.TemporaryDirectory() as directory:
+            trial = subprocess.run(
+                cls.perf_command('record', '-o',
+                                 os.path.join(directory, 'perf.data'),
+                                 '-e', 'cpu-clock:u', 'true'),
+                env=clean_environment(), stdin=subprocess.DEVNULL,
+                capture_output=True)
+        if trial.returncode:
+            tool_missing('perf cannot record here: '
+                         + trial.stderr.decode(errors='replace'))
+
+    @classmethod
+    def perf_command(cls, command, *arguments):
+        return [cls.perf, '--buildid-dir', os.devnull, command, *arguments]
+
+    def record_command(self, *options, call_graph='fp'):
+        """Return the command line of perf record, up to the program."""
+        return self.perf_command(
+            'record', '-q', '-B', '-N', '-F', '9999', '-e', 'cpu-clock:u',
+            '--call-graph', call_graph, '-o', self.path('perf.data'),
+            *options)
+
+    def record(self, source, mode='perf', *, returncode=0, python=(),
+               args=(), env=None):
+        """Record WORK and this and return it, finished, and its samples."""
+        return self.record_program(
+            self.python_command(WORK + textwrap.dedent(source), mode, python,
+                                args),
+            returncode=returncode, env=env)
+
+    def record_program(self, command, *, returncode=0, env=None):
+        """Record a program and return it, finished, and its samples.
+
+        Its pid is the one of perf until it is started, so that the shell
+        has to tell: its first line on stdout.
+        """
+        command = ['/bin/sh', '-c', 'echo $$; exec "$@"', 'sh', *command]
+        if env is not None:
+            env = clean_environment(**env)
+        run = self.run_command(
+            [*self.record_command(), '--', *command], env=env,
+            returncode=returncode)
+        pid, _, out = run.out.partition('\n')
+        self.track(pid)
+        return (Finished(int(pid), run.returncode, out, run.err),
+                self.samples())
+
+    def samples(self):
+        """Return the samples of the last recording."""
+        script = self.run_command(
+            self.perf_command('script', '--no-inline', '-f', '-F',
+                              'pid,ip,sym,dso', '-i',
+                              self.path('perf.data')))
+        return parse_perf_script(script.out)
+
+
+def parse_perf_script(text):
+    """Parse what `perf script -F pid,ip,sym,dso` prints.
+
+    A sample is a line with the pid, then one line a frame, leaf first, then
+    an empty line.
+    """
+    samples = []
+    for line in text.split('\n'):
+        if not line.strip():
+            continue
+        if not line.startswith('\t'):
+            samples.append(Sample(int(line), []))
+            continue
+        ip, _, rest = line.strip().partition(' ')
+        symbol, _, dso = rest.rpartition(' (')
+        samples[-1].chain.append(
+            Frame(int(ip, 16), symbol, dso.removesuffix(')')))
+    return samples
+
+
+def python_names(sample):
+    """Return the names of the Python functions of a sample, leaf first."""
+    return [frame.symbol for frame in sample.chain
+            if frame.symbol.startswith('py::')]
+
+
+def samples_of(samples, name):
+    """Return the samples with this name in them."""
+    return [sample for sample in samples
+            if any(frame.symbol == name for frame in sample.chain)]
+
+
+def has_nested(names, wanted):
+    """Do the names, leaf first, have these in this order?"""
+    names = iter(names)
+    return all(name in names for name in wanted)
+
+
+# ---------------------------------------------------------------------------
+# samply
+
+class SamplyTestCase(PerfTestCase):
+    """Tests that record with samply."""
+
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        require_frame_pointers()
+        cls.samply = find_tool('SAMPLY', 'samply')
+
+    def samply_command(self, command):
+        """Return a command that records that one.
+
+        Where there are no hardware counters samply reads the sysctl below,
+        takes even root for somebody who may not record, and gives up.  So
+        root shows it another value, in a mount namespace of its own.
+        """
+        command = [self.samply, 'record', '--save-only', '--rate', '2000',
+                   '-o', self.path('profile.json.gz'), '--', *command]
+        sysctl = '/proc/sys/kernel/perf_event_paranoid'
+        try:
+            with open(sysctl, encoding='ascii') as file:
+                level = int(file.read())
+        except OSError:
+            return command
+        if level <= 1:
+            return command
+        if os.geteuid() != 0:
+            tool_missing(f'samply needs {sysctl} to be 1 or lower')
+        return ['unshare', '-m', '/bin/sh', '-c',
+                'echo 1 > "$1"; mount --bind "$1" "$2"; shift 2; exec "$@"',
+                'sh', self.path('paranoid'), sysctl, *command]
+
+    def record(self, source, mode='perf', *, args=(), env=None,
+               returncode=0):
+        """Record WORK and this and return it, finished, and its samples."""
+        command = ['/bin/sh', '-c', 'echo $$; exec "$@"', 'sh',
+                   *self.python_command(WORK + textwrap.dedent(source), mode,
+                                        (), args)]
+        if env is not None:
+            env = clean_environment(**env)
+        run = self.run_command(self.samply_command(command), env=env,
+                               returncode=None)
+        if not os.path.exists(self.path('profile.json.gz')):
+            tool_missing(f'samply cannot record here: {run.err}')
+        pid, _, out = run.out.partition('\n')
+        self.track(pid)
+        with gzip.open(self.path('profile.json.gz')) as file:
+            profile = json.load(file)
+        return (Finished(int(pid), run.returncode, out, run.err),
+                samply_samples(profile))
+
+
+def samply_samples(profile):
+    """Return the samples of a profile in the Firefox Profiler's format.
+
+    A stack is an index into stackTable, which gives its frame and the stack
+    below; a frame leads to a function, and that to its name among the
+    strings, which the thread has or, in newer versions, all threads share.
+    The frames' ip and dso are not filled in.
+    """
+    samples = []
+    shared = profile.get('shared', {})
+    for thread in profile['threads']:
+        def table(name):
+            return thread[name] if name in thread else shared[name]
+
+        strings = table('stringArray')
+        func_name = table('funcTable')['name']
+        frame_func = table('frameTable')['func']
+        prefix = table('stackTable')['prefix']
+        frame = table('stackTable')['frame']
+        pid = int(str(thread['pid']).partition('.')[0])
+        for stack in thread['samples']['stack']:
+            chain = []
+            while stack is not None:
+                chain.append(Frame(
+                    None, strings[func_name[frame_func[frame[stack]]]], None))
+                stack = prefix[stack]
+            samples.append(Sample(pid, chain))
+    return samples

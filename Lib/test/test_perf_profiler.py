@@ -1,0 +1,506 @@
+"""Profiles made with the real perf.
+
+The programs work until they have used up some time of the processor, so
+that there are samples enough however slow or loaded the machine is.
+"""
+
+import os
+import re
+import subprocess
+import sys
+import types
+import unittest
+from textwrap import dedent
+
+from test import perf_support
+from test.perf_support import (
+    EVAL_LOOP, FOO_BAR_BAZ, RUN_FOO, WORK, python_names, samples_of)
+from test.support import import_helper
+
+STDLIB = os.path.dirname(os.__file__)
+
+
+def setUpModule():
+    perf_support.require_trampoline()
+
+
+class NestingTests(perf_support.PerfToolTestCase):
+
+    def test_functions_are_nested_in_order(self):
+        run, samples = self.record(RUN_FOO)
+        names = ('spin', 'baz', 'bar', 'foo', 'until', '<module>')
+        for sample in self.assert_nested(samples, *names)[:100]:
+            # One entry for each, and nothing of Python between them.
+            self.assertEqual(python_names(sample),
+                             [self.script_name(name) for name in names])
+
+    def test_c_frames_stand_between_the_functions(self):
+        run, samples = self.record(RUN_FOO)
+        spin, baz = map(self.script_name, ('spin', 'baz'))
+        for sample in self.assert_nested(samples, 'spin', 'baz')[:100]:
+            symbols = [frame.symbol for frame in sample.chain]
+            between = symbols[symbols.index(spin) + 1:symbols.index(baz)]
+            self.assertIn(EVAL_LOOP, between)
+
+    def test_without_the_switch_there_are_no_names(self):
+        run, samples = self.record(RUN_FOO, mode=None)
+        self.assertGreater(len(samples), 50)
+        self.assertTrue(any(frame.symbol == EVAL_LOOP
+                            for sample in samples for frame in sample.chain))
+        self.assertFalse(any(map(python_names, samples)))
+
+    def test_the_variable_does_the_same(self):
+        run, samples = self.record(RUN_FOO, mode=None,
+                                   env={'PYTHONPERFSUPPORT': '1'})
+        self.assert_nested(samples, 'spin', 'baz', 'bar', 'foo', '<module>')
+
+    def test_activated_at_run_time(self):
+        run, samples = self.record(FOO_BAR_BAZ + dedent("""\
+            import sys
+
+            def before(): spin()
+
+            until(0.5, before)
+            sys.activate_stack_trampoline('perf')
+            until(0.5, foo)
+            sys.deactivate_stack_trampoline()
+
+            def after(): spin()
+
+            until(0.5, after)
+            """), mode=None)
+        self.assert_nested(samples, 'spin', 'baz', 'bar', 'foo', 'until')
+        for name in ('before', 'after'):
+            self.assertEqual(
+                samples_of(samples, self.script_name(name)), [])
+
+    def test_recursion_shows_each_level(self):
+        run, samples = self.record("""\
+            def recursive(n):
+                if n:
+                    recursive(n - 1)
+                else:
+                    spin()
+
+            until(0.5, recursive, 9)
+            """)
+        recursive = self.script_name('recursive')
+        for sample in self.assert_nested(samples, 'spin', 'recursive',
+                                         'until')[:100]:
+            self.assertEqual(python_names(sample).count(recursive), 10)
+
+    def test_methods_and_nested_functions(self):
+        run, samples = self.record("""\
+            class Outer:
+                class Inner:
+                    def method(self):
+                        def local():
+                            spin()
+                        local()
+
+                    @staticmethod
+                    def static():
+                        Outer.Inner().method()
+
+                    @classmethod
+                    def class_method(cls):
+                        cls.static()
+
+                    def __len__(self):
+                        self.class_method()
+                        return 0
+
+            until(0.5, len, Outer.Inner())
+            """)
+        self.assert_nested(
+            samples, 'spin', 'Outer.Inner.method.<locals>.local',
+            'Outer.Inner.method', 'Outer.Inner.static',
+            'Outer.Inner.class_method', 'Outer.Inner.__len__', 'until')
+
+    def test_generators_and_coroutines(self):
+        run, samples = self.record("""\
+            import asyncio
+
+            def generator():
+                for i in range(3):
+                    spin()
+                    yield i
+
+            def delegating():
+                yield from generator()
+
+            async def inner():
+                await asyncio.sleep(0)
+                sum(delegating())
+
+            async def outer():
+                await inner()
+
+            until(0.5, lambda: asyncio.run(outer()))
+            """)
+        self.assert_nested(samples, 'spin', 'generator', 'delegating',
+                           'inner', 'outer', '<lambda>', '<module>')
+
+    def test_a_callback_of_c_code(self):
+        run, samples = self.record("""\
+            def key(x):
+                spin(1000)
+                return -x
+
+            def sorting():
+                sorted(range(20), key=key)
+
+            until(0.5, sorting)
+            """)
+        key, sorting = map(self.script_name, ('key', 'sorting'))
+        for sample in self.assert_nested(samples, 'spin', 'key',
+                                         'sorting')[:100]:
+            symbols = [frame.symbol for frame in sample.chain]
+            between = symbols[symbols.index(key) + 1:symbols.index(sorting)]
+            self.assertTrue([symbol for symbol in between
+                             if 'sort' in symbol.lower()], between)
+
+    def test_threads(self):
+        run, samples = self.record("""\
+            import threading
+
+            def first(): spin()
+            def second(): spin()
+
+            def work(function):
+                end = time.thread_time() + 0.5
+                while time.thread_time() < end:
+                    function()
+
+            threads = [threading.Thread(target=work, args=(function,))
+                       for function in (first, second)]
+            for thread in threads: thread.start()
+            for thread in threads: thread.join()
+            """)
+        for name in ('first', 'second'):
+            self.assert_nested(samples, name, 'work')
+        for sample in samples:
+            self.assertLessEqual(
+                len({self.script_name(name) for name in ('first', 'second')}
+                    .intersection(python_names(sample))), 1)
+
+    def test_an_exception_leaves_the_stack_in_order(self):
+        run, samples = self.record("""\
+            def raising(n):
+                if n:
+                    raising(n - 1)
+                raise ValueError
+
+            def catching():
+                try:
+                    raising(5)
+                except ValueError:
+                    pass
+                spin()
+
+            until(0.5, catching)
+            """)
+        for sample in self.assert_nested(samples, 'spin', 'catching'):
+            self.assertNotIn(self.script_name('raising'),
+                             python_names(sample))
+
+
+# Waits until another process has worked for a second.
+AWAIT_WORK = """if True:
+    import sys, time
+
+    clock = ~int(sys.argv[1]) << 3 | 2      # as clock_getcpuclockid() does
+    end = time.clock_gettime(clock) + 1
+    while time.clock_gettime(clock) < end:
+        time.sleep(0.01)
+    """
+
+
+class ForkTests(perf_support.PerfToolTestCase):
+    """The samples of a child that was forked."""
+
+    def assert_profiled(self, samples, pid, *qualnames):
+        self.assert_nested(samples, *qualnames, pid=pid)
+        # No frame of a Python function has lost its name.
+        loops = nameless = 0
+        for sample in samples:
+            if sample.pid != pid:
+                continue
+            for frame, caller in zip(sample.chain, sample.chain[1:]):
+                if frame.symbol == EVAL_LOOP:
+                    loops += 1
+                    nameless += not caller.symbol.startswith('py::')
+        self.assertLessEqual(nameless, 0.02 * loops)
+
+    FORK = """\
+        import os, sys
+
+        def both(): spin()
+        def only_child(): both()
+        def only_parent(): both()
+
+        def forking():
+            child = os.fork()
+            if not child:
+                until(0.5, only_child)
+                os._exit(0)
+            until(0.3, only_parent)
+            assert os.waitpid(child, 0)[1] == 0
+            print(child)
+
+        both()
+        if 'persist' in sys.argv:
+            import _testinternalcapi
+            from _testinternalcapi import (
+                compile_perf_trampoline_entry as compile_entry,
+                perf_trampoline_set_persist_after_fork as set_persist)
+            compile_entry(only_child.__code__)
+            set_persist(1)
+        forking()
+        """
+
+    def test_a_forked_child_is_profiled(self):
+        run, samples = self.record(self.FORK)
+        self.assert_profiled(samples, self.track(run.out), 'spin', 'both',
+                             'only_child', 'until', 'forking', '<module>')
+        self.assert_profiled(samples, run.pid, 'spin', 'both',
+                             'only_parent', 'until', 'forking', '<module>')
+
+    def test_a_child_that_keeps_its_parents_trampolines_is_profiled(self):
+        import_helper.import_module('_testinternalcapi')
+        run, samples = self.record(self.FORK, args=['persist'])
+        self.assert_profiled(samples, self.track(run.out), 'spin', 'both',
+                             'only_child', 'until', 'forking', '<module>')
+        self.assert_profiled(samples, run.pid, 'spin', 'both',
+                             'only_parent', 'until', 'forking', '<module>')
+
+    # The child runs until it is told to stop.
+    ATTACH = """\
+        import os, select, sys
+
+        def both(): spin()
+        def work(): both()
+
+        def forking():
+            child = os.fork()
+            if not child:
+                os.close(end)
+                while not select.select([stop], [], [], 0)[0]:
+                    work()
+                os._exit(0)
+            os.close(stop)
+            print(child, flush=True)
+            sys.stdin.read()
+            os.close(end)
+            assert os.waitpid(child, 0)[1] == 0
+
+        if 'persist' in sys.argv:
+            import _testinternalcapi
+            _testinternalcapi.perf_trampoline_set_persist_after_fork(1)
+        stop, end = os.pipe()
+        both()
+        forking()
+        """
+
+    def attach(self, *args):
+        """Record a forked child that perf is told of only after the fork,
+        so that it has nothing but the child's own map to go by."""
+        program = subprocess.Popen(
+            self.python_command(WORK + dedent(self.ATTACH), args=args),
+            env=perf_support.clean_environment(),
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        with program:
+            self.track(program.pid)
+            try:
+                child = self.track(program.stdout.readline())
+                self.run_command([*self.record_command('-p', str(child)),
+                                  '--', sys.executable, '-c', AWAIT_WORK,
+                                  str(child)])
+            finally:
+                program.stdin.close()
+                program.wait(perf_support.TIMEOUT)
+        self.assertEqual(program.returncode, 0)
+        return child, self.samples()
+
+    def test_the_childs_own_map_is_enough(self):
+        for args in ((), ('persist',)):
+            with self.subTest(args=args):
+                child, samples = self.attach(*args)
+                self.assert_profiled(samples, child, 'spin', 'both', 'work',
+                                     'forking', '<module>')
+
+
+class HostileNameTests(perf_support.PerfToolTestCase):
+
+    def test_hostile_names_are_resolved(self):
+        names = {
+            r"'new\nline'": r'new\nline',
+            r"'a\n7f0000000000 1000 py::forged:/x'":
+                r'a\n7f0000000000 1000 py::forged:/x',
+            r"'sur\udc80rogate'": r'sur\udc80rogate',
+            r"'\x1b[31mred'": r'\x1b[31mred',
+            r"'Gr\xfc\xdfe \u65e5\u672c \U0001f40d'": 'Grüße 日本 🐍',
+            "'f'": 'f',
+            "'with (parentheses) (and more)'": 'with (parentheses) (and more)',
+            "'n' * 100_000": 'n' * 100_000,
+        }
+        run, samples = self.record(f"""\
+            def good(): until(0.1, spin)
+
+            def named(name):
+                def function(): until(0.1, spin)
+                function.__code__ = function.__code__.replace(
+                    co_qualname=name, co_filename='/file')
+                function()
+
+            for name in [{', '.join(names)}]:
+                named(name)
+            good()
+            """)
+        seen = {name for sample in samples for name in python_names(sample)}
+        for expected in [f'py::{name}:/file' for name in names.values()]:
+            with self.subTest(name=expected[:100]):
+                self.assertTrue(expected in seen)
+                self.assertGreater(
+                    len(samples_of(samples, expected)), 10)
+        # The others have lost nothing by them.
+        self.assertIn(self.script_name('good'), seen)
+        self.assertLessEqual(
+            seen, set(run.names),
+            'a name in the profile that is no line of the map')
+
+
+# Runs lib2to3 and tells the names of all functions that are called in code
+# that no file has.
+CALLED = """\
+    import json, runpy, sys
+
+    called = set()
+
+    def note(frame, event, arg):
+        code = frame.f_code
+        if code.co_filename.startswith('<'):
+            called.add((code.co_qualname, code.co_filename))
+
+    output = sys.argv.pop(1)
+    sys.setprofile(note)
+    try:
+        runpy.run_module('lib2to3', run_name='__main__', alter_sys=True)
+    except SystemExit:
+        pass
+    finally:
+        sys.setprofile(None)
+        with open(output, 'w') as file:
+            json.dump(sorted(called), file)
+    """
+
+
+class RealProgramTests(perf_support.PerfToolTestCase):
+    """lib2to3, converting a package of the library."""
+
+    def setUp(self):
+        super().setUp()
+        import_helper.import_module('lib2to3', deprecated=True)
+        self.package = os.path.join(STDLIB, 'json')
+
+    def arguments(self, output):
+        os.mkdir(output)
+        return ['-w', '-n', '-o', output, self.package]
+
+    def names_of_file(self, path):
+        """Return the qualified names of all code in a source file."""
+        with open(path, 'rb') as file:
+            todo = [compile(file.read(), path, 'exec', dont_inherit=True)]
+        names = set()
+        while todo:
+            code = todo.pop()
+            names.add(code.co_qualname)
+            todo += [const for const in code.co_consts
+                     if isinstance(const, types.CodeType)]
+        return names
+
+    def source_of_frozen(self, module):
+        """Return the source file of a frozen module, or None."""
+        base = os.path.join(STDLIB, *module.split('.'))
+        for path in (base + '.py', os.path.join(base, '__init__.py')):
+            if os.path.exists(path):
+                return path
+
+    def called_without_file(self):
+        """Return what the program calls of code compiled from strings."""
+        import json
+        script = self.write_script(CALLED, 'called.py')
+        self.run_command([sys.executable, script, self.path('called.json'),
+                          *self.arguments(self.path('out.called'))])
+        with open(self.path('called.json')) as file:
+            return set(map(tuple, json.load(file)))
+
+    def test_every_sample_has_a_name_and_every_name_is_the_programs(self):
+        off = self.run_command([sys.executable, '-m', 'lib2to3',
+                                *self.arguments(self.path('out.off'))])
+        run, samples = self.record_program(
+            [sys.executable, '-X', 'perf', '-m', 'lib2to3',
+             *self.arguments(self.path('out.on'))])
+
+        # It has done what it does without profiling.
+        self.assertEqual(run.out.replace('out.on', 'out.off'), off.out)
+        self.assertEqual(self.tree('out.on'), self.tree('out.off'))
+
+        # At least 99 % of the samples are whole.  A chain may end at the
+        # eval loop where the kernel cut it off.
+        with open('/proc/sys/kernel/perf_event_max_stack') as file:
+            deepest = int(file.read())
+        loops = named = 0
+        nameless = set()
+        for sample in samples:
+            symbols = [frame.symbol for frame in sample.chain]
+            if EVAL_LOOP not in symbols:
+                continue
+            index = symbols.index(EVAL_LOOP)
+            if index + 1 == len(symbols) and len(symbols) >= deepest:
+                continue
+            loops += 1
+            if symbols[index + 1:] and symbols[index + 1].startswith('py::'):
+                named += 1
+            else:
+                nameless.add(tuple(symbols[index:index + 4]))
+        self.assertGreater(loops, 1000)
+        self.assertGreaterEqual(named, 0.99 * loops, sorted(nameless)[:5])
+
+        # Every name exists in the program.
+        seen = {name for sample in samples for name in python_names(sample)}
+        self.assertGreater(len(seen), 50)
+        by_file = {}
+        for name in seen:
+            qualname, _, path = name.removeprefix('py::').partition(':')
+            by_file.setdefault(path, set()).add(qualname)
+        without_file = None
+        for path, qualnames in by_file.items():
+            with self.subTest(path=path):
+                frozen = re.fullmatch('<frozen (.*)>', path)
+                source = (self.source_of_frozen(frozen[1]) if frozen
+                          else path)
+                if source is not None and os.path.exists(source):
+                    self.assertLessEqual(qualnames,
+                                         self.names_of_file(source))
+                    continue
+                if without_file is None:
+                    without_file = self.called_without_file()
+                self.assertLessEqual({(name, path) for name in qualnames},
+                                     without_file)
+        self.assertIn(f'py::main:{STDLIB}/lib2to3/main.py', seen)
+
+    def tree(self, directory):
+        """Return the files below a directory and what is in them."""
+        found = {}
+        for root, _, files in os.walk(self.path(directory)):
+            for name in files:
+                path = os.path.join(root, name)
+                with open(path, 'rb') as file:
+                    found[os.path.relpath(path, self.path(directory))] = (
+                        file.read())
+        return found
+
+
+if __name__ == '__main__':
+    unittest.main()

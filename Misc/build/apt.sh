@@ -1,0 +1,127 @@
+#!/bin/bash
+# Downloads Debian packages without touching the machine's own package state:
+# a private apt configuration with the machine's own mirror and keyring.
+#
+#     apt.sh source DIR SUITE PACKAGE      its source, into DIR
+#     apt.sh closure DIR SUITE PACKAGE     its program and all libraries that it
+#                                          needs, the C library too, into DIR
+#
+# SUITE is a suite of the distribution's archive, `bookworm-backports`. apt
+# checks the signatures and sums of all it downloads.
+set -eu
+cd "$(dirname "$0")/../.."
+. Misc/build/lib.sh
+
+what=$1 dir=$2 suite=$3 package=$4
+command -v apt-get >/dev/null || die "apt-get: not found in PATH"
+codename=$(sed -n 's/^VERSION_CODENAME=//p' /etc/os-release | tr -d '"')
+
+# Both print the deb822 fields (URIs, Signed-By, ...) of the machine's archive,
+# that is of the first entry of its sources that offers $codename's main and is
+# not signed by somebody else.
+mirror_of_sources() {
+    local file
+    for file in /etc/apt/sources.list.d/*.sources; do
+        [ ! -r "$file" ] || grep -v '^#' "$file"
+        echo
+    done | awk -v RS= -v FS='\n' -v suite="$codename" '
+        {   # join continuation lines to their field
+            n = 0
+            for (i = 1; i <= NF; i++)
+                if ($i ~ /^[ \t]/) field[n] = field[n] "\n" $i
+                else field[++n] = $i
+            wanted = out = ""
+            for (i = 1; i <= n; i++) {
+                name = tolower(field[i]); sub(/:.*/, "", name)
+                value = field[i]; sub(/^[^:]*:[ \t]*/, "", value)
+                gsub(/\n/, " ", value)
+                if (name == "suites" && (" " value " ") ~ ("[ \t]" suite "/?[ \t]")) wanted = wanted "s"
+                if (name == "components" && (" " value " ") ~ /[ \t]main[ \t]/) wanted = wanted "c"
+                if (name == "uris") { split(value, uri, /[ \t]+/); out = out "URIs: " uri[1] "\n" }
+                if (name ~ /^(signed-by|trusted|check-valid-until)$/) out = out field[i] "\n"
+                if (name == "signed-by" && value !~ /-archive-/) wanted = "no"
+                if (name == "enabled" && tolower(value) == "no") wanted = "no"
+            }
+            if ((wanted == "sc" || wanted == "cs") && out ~ /URIs: [a-z+]+:/ && out !~ /URIs: cdrom:/) {
+                printf "%s", out
+                exit
+            }
+        }'
+}
+
+mirror_of_list() {
+    cat /etc/apt/sources.list /etc/apt/sources.list.d/*.list 2>/dev/null |
+        awk -v suite="$codename" '
+        $1 == "deb" || $1 == "deb-src" {
+            options = ""
+            if (match($0, /\[[^]]*\]/)) {
+                options = substr($0, RSTART + 1, RLENGTH - 2)
+                $0 = substr($0, 1, RSTART - 1) substr($0, RSTART + RLENGTH)
+            }
+            if (options ~ /signed-by=/ && options !~ /signed-by=[^ ]*-archive-/) next
+            if ($3 != suite || (" " $0 " ") !~ / main / || $2 ~ /^cdrom:/) next
+            print "URIs: " $2
+            n = split(options, option, /[ \t]+/)
+            for (i = 1; i <= n; i++) {
+                value = option[i]; sub(/^[^=]*=/, "", value)
+                if (option[i] ~ /^signed-by=/) print "Signed-By: " value
+                if (option[i] ~ /^trusted=/) print "Trusted: " value
+                if (option[i] ~ /^check-valid-until=/) print "Check-Valid-Until: " value
+            }
+            exit
+        }'
+}
+
+mirror=$(mirror_of_sources)
+[ -n "$mirror" ] || mirror=$(mirror_of_list)
+[ -n "$mirror" ] ||
+    die "no entry for $codename main in /etc/apt/sources.list or /etc/apt/sources.list.d"
+
+state=$TOP/build/apt/$what-$suite
+mkdir -p "$state/sources.list.d" "$state/lists/partial" "$state/cache/archives/partial" "$dir"
+: >"$state/status"
+# A backport's libraries are those of the release that it is for.
+case $what in
+source) types=deb-src suites=$suite ;;
+closure) types=deb suites="$suite $(printf '%s' "$suite" | sed -n 's/-backports$//p')" ;;
+*) die "unknown request: $what" ;;
+esac
+printf 'Types: %s\nSuites: %s\nComponents: main\n%s\n' "$types" "$suites" "$mirror" \
+    >"$state/sources.list.d/mirror.sources"
+
+apt() {
+    "$@" -o Dir::Etc::sourcelist=/dev/null -o Dir::Etc::sourceparts="$state/sources.list.d" \
+        -o Dir::Etc::preferences=/dev/null -o Dir::Etc::preferencesparts=/dev/null \
+        -o Dir::State="$state" -o Dir::State::lists="$state/lists" \
+        -o Dir::State::status="$state/status" -o Dir::Cache="$state/cache" \
+        -o APT::Sandbox::User="$(id -un)" -o APT::Get::AllowUnauthenticated=false \
+        -o Acquire::Languages=none
+}
+
+log=$TOP/build/log/apt-$what-$suite.log
+failed() {
+    die "$1 failed: $(grep '^[EW]:' "$log" | tail -n 1); log: build/log/${log##*/}"
+}
+
+logged "$log" apt apt-get update --error-on=any || failed "apt-get update for $suite"
+cd "$dir"
+case $what in
+source)
+    logged "$log" apt apt-get source --download-only --only-source "$package" ||
+        failed "apt-get source $package from $suite"
+    ;;
+closure)
+    apt apt-get install --print-uris -qq -y --no-install-recommends "$package/$suite" \
+        >"$state/uris" 2>"$log" || failed "apt-get install $package from $suite"
+    # Programs and data of the closure are not needed to run this one program.
+    names=$(awk '{ print $2 }' "$state/uris" | sed 's/_.*//' |
+        grep -E "^(lib.*|zlib1g|$package)\$" | grep -Ev -- '-(common|minimal|stdlib|data|bin)$')
+    # shellcheck disable=SC2046 # a list of names
+    logged "$log" apt apt-get download $(
+        for name in $names; do
+            awk -v name="$name" '{ split($2, part, "_") }
+                part[1] == name { gsub(/%3a/, ":", part[2]); print name "=" part[2] }' "$state/uris"
+        done
+    ) || failed "apt-get download $package from $suite"
+    ;;
+esac

@@ -1,0 +1,158 @@
+#!/bin/bash
+# Finds or fetches the base, the release of CPython that is patched.
+#
+#     base.sh id            prints what identifies it
+#     base.sh unpack DIR    unpacks it, checked, to DIR, which must not be there
+#     base.sh fetch         downloads it and the distribution's own patches
+#
+# BASE=PATH names a tarball or an unpacked tree to take instead of fetching; it
+# is remembered until `make clean`, or BASE= (empty). A tarball of the pinned
+# release must have the sum in Misc/base/SHA256SUMS.
+set -eu
+cd "$(dirname "$0")/../.."
+. Misc/build/lib.sh
+NAME=base
+
+downloads=build/downloads
+remembered=build/$VERSION/base-path
+release=$(sed -n "s/.*Python-\($VERSION\.[0-9]*\)\.tgz$/\1/p" Misc/base/SHA256SUMS | head -n 1)
+
+pinned() {
+    grep -q "^$1 " Misc/base/SHA256SUMS
+}
+
+# locate: sets `base` to the given, remembered or downloaded base
+locate() {
+    if [ -n "${BASE+set}" ]; then
+        base=$BASE
+        [ -z "$base" ] || [ -e "$base" ] || die "BASE: $base: no such file or directory"
+    elif [ -s "$remembered" ]; then
+        base=$(cat "$remembered")
+        [ -e "$base" ] || die "$base: the BASE given before is gone; give BASE=PATH, or BASE= for the distribution's"
+    else
+        base=
+    fi
+    if [ -z "$base" ]; then
+        base=$downloads/python${VERSION}_$release.orig.tar.gz
+        fetched=yes
+    else
+        base=$(realpath "$base")
+        fetched=
+    fi
+}
+
+# base_id: `release X` for a pinned tarball, else the sum of the tarball or,
+# for a tree, of its list of files with sizes and times
+base_id() {
+    if [ -n "$fetched" ]; then
+        echo "release $release"
+    elif [ -d "$base" ]; then
+        echo "tree $base $(cd "$base" && find . \( -name .git -o -name __pycache__ \) -prune -o \
+            -type f -printf '%p %s %T@\n' | sort | sum)"
+    else
+        local found
+        found=$(sum <"$base")
+        if pinned "$found"; then echo "release $release"; else echo "sha256 $found"; fi
+    fi
+}
+
+fetch() {
+    local codename
+    mkdir -p "$downloads"
+    if [ -f "$base" ] && pinned "$(sum <"$base")"; then
+        [ "${1:-}" = distro ] || return 0
+        [ -z "$(find "$downloads" -name "python${VERSION}_*.debian.tar.*")" ] || return 0
+    fi
+    rm -rf "$downloads/.new"
+    codename=$(sed -n 's/^VERSION_CODENAME=//p' /etc/os-release | tr -d '"')
+    say base "fetching Python $release: source of the distribution's python$VERSION"
+    # bookworm is the Debian whose python3.11 is the pinned release.
+    Misc/build/apt.sh source "$downloads/.new" "$codename" "python$VERSION" 2>build/log/base.err ||
+        { [ "$codename" != bookworm ] &&
+            Misc/build/apt.sh source "$downloads/.new" bookworm "python$VERSION" 2>build/log/base.err; } ||
+        die "cannot fetch the source of python$VERSION ($(tail -n 1 build/log/base.err)); give a tarball: make BASE=/path/to/Python-$release.tar.xz"
+    pinned "$(sum <"$downloads/.new/${base##*/}")" ||
+        die "$downloads/.new/${base##*/}: sha256 is not that of Python $release: damaged or altered; try again or give BASE="
+    mv -f "$downloads"/.new/* "$downloads/"
+    rm -rf "$downloads/.new"
+}
+
+# version_of DIR: the PY_VERSION of a tree, empty if it is none
+version_of() {
+    sed -n 's/^#define PY_VERSION[[:space:]]*"\([^"+]*\).*/\1/p' "$1/Include/patchlevel.h" 2>/dev/null || true
+}
+
+unpack() {
+    local dir=$1 found='' given="${BASE-$base}"
+    rm -rf "$dir"
+    mkdir -p "$dir"
+    if [ -d "$base" ]; then
+        [ -f "$base/Include/patchlevel.h" ] ||
+            die "BASE: $given: is no CPython source: it has no Include/patchlevel.h"
+        [ ! -e "$base/config.status" ] ||
+            die "BASE: $given: has been configured in place; give a clean tree or a tarball"
+        tar -C "$base" --exclude=.git --exclude=__pycache__ -cf - . | tar -C "$dir" --no-same-owner -xf - ||
+            die "BASE: $given: cannot be copied"
+    else
+        [ -z "$fetched" ] || fetch
+        found=$(sum <"$base")
+        if ! pinned "$found"; then
+            case ${base##*/} in
+            *[!0-9]"$release"[!0-9]* | "$release"[!0-9]*)
+                die "BASE: $given: sha256 $found is not that of Python $release: damaged or altered; get it again" ;;
+            esac
+        fi
+        tar -C "$dir" --strip-components=1 --no-same-owner -xf "$base" 2>build/log/unpack.log ||
+            die "BASE: $given: cannot be unpacked, not a tarball or cut short ($(grep -m 1 . build/log/unpack.log))"
+    fi
+    local version file
+    version=$(version_of "$dir")
+    case $version in
+    '') die "BASE: $given: is no CPython source: it has no Include/patchlevel.h" ;;
+    "$VERSION".*) ;;
+    *) die "BASE: $given: is Python $version; the patches are for Python $VERSION" ;;
+    esac
+    for file in configure.ac aclocal.m4 Makefile.pre.in Lib/os.py Python/ceval.c; do
+        [ -f "$dir/$file" ] || die "BASE: $given: is not a whole tree of Python $version: $file is missing"
+    done
+    if [ -z "$found" ]; then
+        say base "Python $version, unpacked tree $base (not checked)"
+    elif pinned "$found"; then
+        say base "Python $version, sha256 as pinned"
+    elif [ "$version" = "$release" ]; then
+        die "BASE: $given: says it is Python $release, but its sha256 is $found: damaged or altered; get it again"
+    else
+        say base "Python $version, whose sha256 is not pinned here: $found"
+    fi
+    [ -z "${BASE+set}" ] || remember
+}
+
+# remember: a later make without BASE takes the same. Tarballs are kept, for the
+# one given may be gone by then.
+remember() {
+    local copy=$base
+    mkdir -p "${remembered%/*}" "$downloads"
+    if [ -n "$fetched" ]; then
+        rm -f "$remembered"
+    else
+        if [ -f "$base" ] && [ "$(dirname "$base")" != "$TOP/$downloads" ]; then
+            copy=$TOP/$downloads/${base##*/}
+            cp "$base" "$copy.new"
+            mv "$copy.new" "$copy"
+        fi
+        echo "$copy" >"$remembered"
+    fi
+}
+
+locate
+mkdir -p build/log
+case $1 in
+id) base_id ;;
+fetch) fetch distro ;;
+unpack)
+    # A failure leaves nothing behind that could be taken for a tree.
+    target=$2
+    trap '[ $? = 0 ] || rm -rf "$target"' EXIT
+    unpack "$target"
+    ;;
+esac

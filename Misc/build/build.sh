@@ -1,0 +1,90 @@
+#!/bin/bash
+# Configures and builds the tree build/VERSION/src in the directory BUILD.
+#
+#     build.sh          the patched interpreter
+#     build.sh plain    the unpatched one, in build/VERSION-base
+#
+# CC, CFLAGS, CONFIGURE_ARGS and prefix go to the base's configure, which runs
+# again when they change. Without a prefix the last one of that BUILD stays.
+set -eu
+cd "$(dirname "$0")/../.."
+. Misc/build/lib.sh
+. Misc/build/treelib.sh
+
+if [ "${1:-}" = plain ]; then
+    SRC=build/$VERSION-base/src BUILD=build/$VERSION-base
+fi
+args=$BUILD/configure.args
+python=$BUILD/python
+
+# wanted_args: what configure is to be called with, one argument a line
+# shellcheck disable=SC2120 # it sets its arguments itself
+wanted_args() {
+    if [ -n "${prefix:-}" ]; then
+        echo "--prefix=$prefix"
+    else
+        grep -s '^--prefix=' "$args" || true
+    fi
+    echo "CC=$CC"
+    [ -z "${CFLAGS:-}" ] || echo "CFLAGS=$CFLAGS"
+    [ -z "${LDFLAGS:-}" ] || echo "LDFLAGS=$LDFLAGS"
+    eval "set -- ${CONFIGURE_ARGS:-}"
+    [ $# = 0 ] || printf '%s\n' "$@"
+}
+
+configure() {
+    local list source reason
+    mapfile -t list <"$args.new"
+    say configure "$BUILD: ${list[*]}"
+    source=$(realpath --relative-to="$BUILD" "$SRC")
+    case $source in ../../../*) source=$TOP/$SRC ;; esac
+    # Objects compiled with other flags would be taken for good.
+    if [ -f "$BUILD/Makefile" ] && [ -f "$args" ] &&
+        ! cmp -s <(grep -v '^--prefix=' "$args") <(grep -v '^--prefix=' "$args.new"); then
+        make -C "$BUILD" clean >/dev/null 2>&1 || true
+    fi
+    rm -f "$args"
+    logged "$BUILD/configure.log" env -C "$BUILD" "$source/configure" "${list[@]}" || {
+        reason=$(sed -n 's/^configure: error: //p' "$BUILD/configure.log" | tail -n 1)
+        [ -n "$reason" ] || die_log "$BUILD/configure.log" "$SRC/configure failed"
+        die "$SRC/configure: $reason; log: $BUILD/configure.log"
+    }
+    mv "$args.new" "$args"
+}
+
+# up_to_date: nothing that the interpreter is made of is newer than it
+up_to_date() {
+    [ -f "$BUILD/build.stamp" ] && [ -x "$python" ] &&
+        [ ! "$SRC.stamp" -nt "$BUILD/build.stamp" ] || return
+    [ -z "$(find -L "$SRC" \( -name .pc -o -name __pycache__ -o -name test -o -path "$SRC/Doc" \) -prune -o \
+        -type f -newer "$BUILD/build.stamp" ! -name '*.py[co]' ! -name '*.pickle' -print -quit)" ]
+}
+
+: "${CC:=cc}" "${JOBS:=$(nproc)}"
+command -v "${CC%% *}" >/dev/null || die "compiler: CC=$CC: not found; give another or install one"
+with_lock "$BUILD"
+if [ "$SRC/configure.ac" -nt "$SRC/configure" ]; then
+    say configure "autoconf, autoheader: the base's own"
+    tree_autoconf "$SRC" "$BUILD/autoconf.log"
+fi
+wanted_args >"$args.new"
+if ! cmp -s "$args.new" "$args" || [ ! -f "$BUILD/Makefile" ] || [ "$SRC/configure" -nt "$BUILD/config.status" ]; then
+    rm -f "$BUILD/build.stamp"
+    configure
+elif up_to_date; then
+    say build "$python is up to date"
+    exit 0
+fi
+rm -f "$args.new" "$BUILD/build.stamp"
+say build "$BUILD: make -j$JOBS"
+touch "$BUILD/build.stamp.new"
+logged "$BUILD/build.log" make -C "$BUILD" -j"$JOBS" || {
+    grep -E '(error|Error|undefined reference)' "$BUILD/build.log" | head -n 5 >&2 || true
+    die_log "$BUILD/build.log" "$BUILD: make failed"
+}
+"$python" -c pass || die "$python: was built but does not run"
+mv "$BUILD/build.stamp.new" "$BUILD/build.stamp"
+missing=$(sed -n '/^The necessary bits to build these optional modules were not found/,/^$/p' "$BUILD/build.log" |
+    sed '1d; /^To find/d' | tr -s ' \n' ' ')
+[ -z "${missing# }" ] || say build "without optional modules:${missing}"
+say build "$python: $("$python" --version)"

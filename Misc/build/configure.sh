@@ -1,0 +1,26 @@
+#!/bin/bash
+# Makes this repository's own `configure` (argument: configure) or runs it
+# (argument: config.status). Installs what the machine lacks first.
+set -eu
+cd "$(dirname "$0")/../.."
+. Misc/build/lib.sh
+
+log=build/log/$1.log
+case $1 in
+configure)
+    Misc/build/packages.sh build
+    command -v autoconf >/dev/null || die "autoconf: not found in PATH; install it"
+    say configure "autoconf"
+    logged "$log" autoconf || die_log "$log" "autoconf configure.ac failed"
+    ;;
+config.status)
+    say configure "probing this machine"
+    if ! logged "$log" ./configure; then
+        rm -f config.status
+        reason=$(sed -n 's/^configure: error: //p' "$log" | tail -n 1)
+        [ -z "$reason" ] || die "$reason"
+        die_log "$log" "./configure failed"
+    fi
+    sed -n 's/^configure: WARNING: /configure  note: /p' "$log"
+    ;;
+esac

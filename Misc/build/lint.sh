@@ -1,0 +1,70 @@
+#!/bin/bash
+# Checks without running anything: our C files and assembly under gcc and clang
+# with every warning an error, the shell scripts, the form of the patches, and
+# that no file names a host to download from.
+set -eu
+cd "$(dirname "$0")/../.."
+. Misc/build/lib.sh
+. Misc/build/treelib.sh
+
+Misc/build/packages.sh lint
+bad=0
+complain() {
+    echo "lint: $1" >&2
+    bad=1
+}
+
+# The base's headers are not ours to keep free of warnings: -isystem.
+flags=(-std=c11 -Wall -Wextra -Werror -O2 -fno-omit-frame-pointer -DPy_BUILD_CORE
+    -IInclude -IInclude/internal -isystem "$BUILD"
+    -isystem "$SRC/Include" -isystem "$SRC/Include/internal")
+count=0
+for compiler in gcc clang; do
+    if ! command -v "$compiler" >/dev/null; then
+        say lint "$compiler: not found, left out"
+        continue
+    fi
+    while IFS= read -r file; do
+        case $file in
+        *x86_64.S) [ "$(uname -m)" = x86_64 ] || continue ;;
+        *aarch64.S) [ "$(uname -m)" = aarch64 ] || continue ;;
+        esac
+        "$compiler" "${flags[@]}" -c "$file" -o /dev/null || complain "$file: warnings from $compiler"
+        count=$((count + 1))
+    done < <(our_files | grep -E '\.[cS]$' | grep -v '^Doc/')
+done
+say lint "$count compilations of C and assembly files"
+
+if command -v shellcheck >/dev/null; then
+    shellcheck -x Misc/build/*.sh .ci/run || complain "shellcheck is not content"
+else
+    say lint "shellcheck: not found, left out"
+fi
+
+# In a hunk at most one line of context stands before and after each change.
+for name in $(patch_names "$PATCHES/series"); do
+    awk '
+        left <= 0 && /^@@/ {
+            match($0, /-[0-9]+(,[0-9]+)?/); split(substr($0, RSTART, RLENGTH), old, ",")
+            match($0, /\+[0-9]+(,[0-9]+)?/); split(substr($0, RSTART, RLENGTH), new, ",")
+            left = (2 in old ? old[2] : 1) + (2 in new ? new[2] : 1)
+            context = changed = 0
+            delete old; delete new
+            next
+        }
+        left > 0 && /^[-+]/ { left--; context = 0; changed = 1 }
+        left > 0 && /^( |$)/ { left -= 2; if (++context > (changed && left > 0 ? 2 : 1)) bad = 1 }
+        END { exit bad }' "$PATCHES/$name" ||
+        complain "$PATCHES/$name: more than one line of context; make refresh writes it anew"
+done
+
+hosts='(deb|security|archive|ftp[.a-z]*|snapshot)\.(debian|ubuntu)\.(org|com)'
+if git rev-parse --git-dir >/dev/null 2>&1; then
+    found=$(git grep -lE "$hosts" || true)
+else
+    found=$(grep -rlE --exclude-dir=build --exclude-dir=.git "$hosts" . || true)
+fi
+[ -z "$found" ] || complain "names a mirror: $found"
+
+[ "$bad" = 0 ] || die "failed"
+say lint "ok"

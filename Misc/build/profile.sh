@@ -1,0 +1,67 @@
+#!/bin/bash
+# Profiles a Python program with perf and the interpreter of BUILD.
+#
+#     profile.sh demo       the example of the how-to, into build/demo; prints
+#                           its call graph and checks it
+#     profile.sh profile    ARGS, into OUT
+#
+# Leaves perf.data and perf-report.txt. MODE is map (frame pointers and
+# /tmp/perf-PID.map) or jit (DWARF and jitdump; the data is perf.jit.data
+# then). The exit status is that of the program.
+set -eu
+cd "$(dirname "$0")/../.."
+. Misc/build/lib.sh
+. Misc/build/perflib.sh
+
+what=$1
+case $what in
+demo)
+    out=build/demo
+    set -- Doc/includes/perf_example.py
+    ;;
+profile)
+    out=$OUT
+    [ -n "${ARGS:-}" ] || die 'nothing to profile; make profile ARGS="script.py ..." or ARGS="-m module ..."'
+    eval "set -- $ARGS"
+    ;;
+*) die "unknown request: $what" ;;
+esac
+mkdir -p "$out"
+data=$out/perf.data
+rm -f "$data" "$out/perf-report.txt"
+
+say profile "perf record ${RECORD_SWITCHES[*]} python ${PYTHON_SWITCH[*]} $*"
+status=0
+perf_record "$data" "$TOP/$BUILD/python" "${PYTHON_SWITCH[@]}" "$@" || status=$?
+[ -s "$data" ] || die "perf record left no $data (exit status $status); if it may not sample: as root, sysctl kernel.perf_event_paranoid=1"
+if [ "$MODE" = jit ]; then
+    logged "$out/inject.log" perf_run inject -i "$data" --jit --output "$out/perf.jit.data" ||
+        die_log "$out/inject.log" "perf inject failed"
+    data=$out/perf.jit.data
+fi
+
+perf_functions "$data" >"$out/functions"
+{
+    printf 'Python functions: share of the samples with callees, without, name\n\n'
+    cat "$out/functions"
+    printf '\nCall graph, callers first, branches of 1 %% and more\n\n'
+    perf_graph "$data"
+} >"$out/perf-report.txt"
+if [ ! -s "$out/functions" ]; then
+    say profile "note: no sample shows a Python function; the program may have been too short"
+fi
+rm "$out/functions"
+
+if [ "$what" = demo ]; then
+    perf_graph "$data" -S _PyEval_EvalFrameDefault
+    read -r nested all <<<"$(perf_nested "$data")"
+    say demo "py::<module> > py::foo > py::bar > py::baz in $nested of $all samples taken in baz"
+    if [ "$all" = 0 ] || [ $((nested * 10)) -lt $((all * 9)) ]; then
+        die "demo: the Python functions do not come out nested; see $out/perf-report.txt"
+    fi
+fi
+say profile "$data, $out/perf-report.txt"
+if [ "$status" != 0 ]; then
+    say profile "the program's exit status was $status"
+fi
+exit "$status"

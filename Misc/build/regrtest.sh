@@ -1,0 +1,52 @@
+#!/bin/bash
+# Runs the base's own test suite with TESTOPTS.
+#
+#     regrtest.sh          the interpreter of BUILD
+#     regrtest.sh plain    the unpatched one, build/VERSION-base/python
+#
+# PERF=off|map|jit switches profiling on for every interpreter that the suite
+# starts. As root the suite gets a /tmp of its own, for it leaves a lot there.
+# Results: build/regrtest/NAME.xml and NAME.log; compare_junit.py compares two.
+set -eu
+cd "$(dirname "$0")/../.."
+. Misc/build/lib.sh
+
+name=${PERF:-off}
+case $name in
+off) switch=(-E) ;;
+map) export PYTHONPERFSUPPORT=1; switch=() ;;
+jit) export PYTHON_PERF_JIT_SUPPORT=1; switch=() ;;
+*) die "PERF=$name: unknown; off, map or jit" ;;
+esac
+if [ "${1:-}" = plain ]; then
+    BUILD=build/$VERSION-base
+    name=base
+fi
+
+out=$TOP/build/regrtest
+mkdir -p "$out"
+rm -f "$out/$name.xml"
+unset PERF SAMPLY
+for tool in perf samply; do
+    [ ! -x "build/tools/bin/$tool" ] || export "${tool^^}=$TOP/build/tools/bin/$tool"
+done
+
+# shellcheck disable=SC2206 # a list of arguments
+command=("$TOP/$BUILD/python" "${switch[@]}" -bb -m test $TESTOPTS --junit-xml "$out/$name.xml")
+case $TOP/ in
+/tmp/*) private= ;;     # it would hide this very directory
+*) private=$(if [ "$(id -u)" = 0 ] && unshare -m true 2>/dev/null; then echo yes; fi) ;;
+esac
+if [ -n "$private" ]; then
+    # shellcheck disable=SC2016 # the variables are those of sh
+    command=(unshare -m sh -c 'mount -t tmpfs -o mode=1777 tmpfs /tmp && exec "$@"' sh "${command[@]}")
+fi
+# Where this was started in the background, SIGINT is ignored, and tests fail.
+command=(env --default-signal "${command[@]}")
+cd "$BUILD"
+say regrtest "${private:+in a private /tmp: }python ${switch[*]} -bb -m test $TESTOPTS"
+status=0
+as_user "${command[@]}" 2>&1 </dev/null | tee "$out/$name.log" || true
+status=${PIPESTATUS[0]}
+say regrtest "build/regrtest/$name.xml, build/regrtest/$name.log"
+exit "$status"

@@ -1,0 +1,126 @@
+"""Runs our tests with the interpreter that runs this, and counts them.
+
+    build/3.11/python Misc/build/run_tests.py [test_perfmaps ...]
+
+A name is a test file, or a test in it as unittest names it:
+test_perfmaps.TestClass.test_method. Each file runs in a process of its own, so
+that a crash costs one file, not the count. The last line of the output is
+"N passed, N failed, N skipped"; the exit status is 1 if a test failed or none
+ran.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import test
+import time
+import unittest
+
+PATTERNS = ("test_perf_", "test_perfmaps", "test_samply_profiler")
+SECONDS_PER_FILE = 1200
+
+
+class CountingResult(unittest.TextTestResult):
+    """Counts test methods; a failed subtest fails its method once."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.ok = set()
+        self.bad = set()
+        self.unrun = {}
+
+    def addSuccess(self, case):
+        super().addSuccess(case)
+        self.ok.add(case.id())
+
+    def addExpectedFailure(self, case, err):
+        super().addExpectedFailure(case, err)
+        self.ok.add(case.id())
+
+    def addFailure(self, case, err):
+        super().addFailure(case, err)
+        self.bad.add(case.id())
+
+    def addError(self, case, err):
+        super().addError(case, err)
+        self.bad.add(case.id())
+
+    def addSubTest(self, case, subtest, err):
+        super().addSubTest(case, subtest, err)
+        if err is not None:
+            self.bad.add(case.id())
+
+    def addUnexpectedSuccess(self, case):
+        super().addUnexpectedSuccess(case)
+        self.bad.add(case.id())
+
+    def addSkip(self, case, reason):
+        super().addSkip(case, reason)
+        self.unrun[case.id()] = reason
+
+
+def run_file(name, report):
+    """Run the tests of one name and write the counts to the file `report`."""
+    suite = unittest.defaultTestLoader.loadTestsFromName("test." + name)
+    runner = unittest.TextTestRunner(verbosity=2, resultclass=CountingResult)
+    result = runner.run(suite)
+    skipped = set(result.unrun) - result.bad
+    counts = {
+        "passed": len(result.ok - result.bad - skipped),
+        "failed": len(result.bad),
+        "skipped": [(case, result.unrun[case]) for case in sorted(skipped)],
+    }
+    with open(report, "w", encoding="utf-8", errors="backslashreplace") as file:
+        json.dump(counts, file)
+
+
+def run_file_apart(name, directory):
+    """Run the tests of one name in a child process; return its counts."""
+    report = os.path.join(directory, name + ".json")
+    command = [sys.executable, "-u", "-E", os.path.abspath(__file__), "--report", report, name]
+    try:
+        status = subprocess.run(command, stdin=subprocess.DEVNULL, stderr=subprocess.STDOUT,
+                                timeout=SECONDS_PER_FILE).returncode
+    except subprocess.TimeoutExpired:
+        status = f"none after {SECONDS_PER_FILE} seconds"
+    try:
+        with open(report, encoding="utf-8") as file:
+            return json.load(file)
+    except FileNotFoundError:
+        print(f"{name}: the test process died, exit status {status}")
+        return {"passed": 0, "failed": 1, "skipped": []}
+
+
+def our_tests():
+    directory = os.path.dirname(test.__file__)
+    return sorted(name.removesuffix(".py") for name in os.listdir(directory)
+                  if name.startswith(PATTERNS) and name.endswith(".py"))
+
+
+def main(names):
+    passed = failed = 0
+    skipped = []
+    with tempfile.TemporaryDirectory() as directory:
+        for name in names or our_tests():
+            name = name.removesuffix(".py")
+            print(f"== {name}", flush=True)
+            begin = time.monotonic()
+            counts = run_file_apart(name, directory)
+            passed += counts["passed"]
+            failed += counts["failed"]
+            skipped += counts["skipped"]
+            print(f"== {name}: {counts['passed']} passed, {counts['failed']} failed, "
+                  f"{len(counts['skipped'])} skipped in {time.monotonic() - begin:.0f} s", flush=True)
+    for case, reason in skipped:
+        print(f"skipped {case}: {reason}")
+    print(f"{passed} passed, {failed} failed, {len(skipped)} skipped", flush=True)
+    return 1 if failed or not passed else 0
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--report"]:
+        run_file(sys.argv[3], sys.argv[2])
+    else:
+        sys.exit(main(sys.argv[1:]))

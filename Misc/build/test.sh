@@ -1,0 +1,11 @@
+#!/bin/bash
+# Runs our tests, those named in TESTS or all, with the interpreter of BUILD
+# and the profilers that tools.sh provided.
+set -eu
+cd "$(dirname "$0")/../.."
+. Misc/build/lib.sh
+
+export PERF="$TOP/build/tools/bin/perf" SAMPLY="$TOP/build/tools/bin/samply"
+export PYTHON_PERF_TESTS_REQUIRE_TOOLS=1
+# shellcheck disable=SC2086 # a list of names
+as_user "$BUILD/python" -E Misc/build/run_tests.py ${TESTS:-}

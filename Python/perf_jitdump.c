@@ -1,0 +1,390 @@
+/* The jitdump: /tmp/jit-PID.dump
+
+       perf record -F 9999 -g -k 1 --call-graph dwarf -o perf.data \
+           python -X perf_jit script.py
+       perf inject -i perf.data --jit --output perf.jit.data
+       perf report -g -i perf.jit.data
+
+       samply record python -X perf_jit script.py
+
+   A perf map only names addresses.  A jitdump says for each piece of code what
+   its bytes are, which lines of which file it stands for, and how to unwind its
+   frame, and since when.  From that `perf inject` builds an ELF image for each
+   piece and merges it into the recording, so that stacks can be unwound by DWARF
+   information through an interpreter that has no frame pointers.
+
+   The file is a header and then, for each function, three records:
+
+       JIT_CODE_UNWINDING_INFO     how to leave the code of the next LOAD
+       JIT_CODE_DEBUG_INFO         its file and line
+       JIT_CODE_LOAD               its address, name and bytes
+
+   Format: Linux source tree, tools/perf/Documentation/jitdump-specification.txt.
+   What it does not say:
+
+   - perf and samply find the file by an executable mapping of it, the marker:
+     one page, mapped when it is opened and left in place.  A file system that is
+     mounted noexec cannot have one.
+   - Times are CLOCK_MONOTONIC in nanoseconds, and the recording must use the same
+     clock (perf record -k 1).
+   - perf places .eh_frame and .eh_frame_hdr behind the code; the mapping it
+     makes is longer by their size, so code must not stand closer together.
+   - One debug entry makes an empty range: there is one at the start, which samply
+     wants, and one at the end.
+   - perf 6.17 and 6.18 take code with equal bytes for the same.  The last eight
+     bytes of the code are never executed; in the dump they are the number of the
+     record, so that even a place that is used again is told apart.
+
+   The records of a function are written with one call.  Guarded by the GIL.  */
+
+#include "Python.h"
+#include "pycore_perf_file.h"
+#include "pycore_perf_jitdump.h"
+#include "pycore_perf_text.h"
+#include "pycore_perf_unwind.h"
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <time.h>
+
+
+// --- Records, field by field as in the specification -----------------------
+
+enum {
+    JIT_CODE_LOAD = 0,
+    JIT_CODE_DEBUG_INFO = 2,
+    JIT_CODE_UNWINDING_INFO = 4,
+};
+
+struct jitdump_header {
+    uint32_t magic;                 // "JiTD", which tells the byte order
+    uint32_t version;               // 1
+    uint32_t total_size;            // of this header
+    uint32_t elf_mach;              // e_machine of the code
+    uint32_t pad1;
+    uint32_t pid;
+    uint64_t timestamp;             // of the file's creation
+    uint64_t flags;                 // bit 0: timestamps of the architecture
+};
+static_assert(sizeof(struct jitdump_header) == 40, "jitdump file header");
+
+struct record_header {
+    uint32_t id;
+    uint32_t total_size;            // of the record, with this header
+    uint64_t timestamp;
+};
+static_assert(sizeof(struct record_header) == 16, "jitdump record header");
+
+struct record_load {
+    struct record_header header;
+    uint32_t pid;
+    uint32_t tid;
+    uint64_t vma;                   // where the code is executed
+    uint64_t code_addr;             // where it was generated
+    uint64_t code_size;
+    uint64_t code_index;            // unique in the process
+    // the name, with its NUL; the code
+};
+static_assert(sizeof(struct record_load) == 56, "JIT_CODE_LOAD");
+
+struct record_debug_info {
+    struct record_header header;
+    uint64_t code_addr;
+    uint64_t nr_entry;
+    // the entries
+};
+static_assert(sizeof(struct record_debug_info) == 32, "JIT_CODE_DEBUG_INFO");
+
+struct debug_entry {
+    uint64_t code_addr;
+    uint32_t line;
+    uint32_t discrim;
+    // the file's name, with its NUL
+};
+static_assert(sizeof(struct debug_entry) == 16, "jitdump debug entry");
+
+struct record_unwinding_info {
+    struct record_header header;
+    uint64_t unwind_data_size;      // .eh_frame and .eh_frame_hdr
+    uint64_t eh_frame_hdr_size;
+    uint64_t mapped_size;           // what of it perf maps behind the code
+    // the data, padded so that the record's size is a multiple of 8
+};
+static_assert(sizeof(struct record_unwinding_info) == 40,
+              "JIT_CODE_UNWINDING_INFO");
+
+#define JITDUMP_MAGIC 0x4A695444u
+#define MARKER_SIZE 4096            // one page; more where pages are larger
+
+
+// --- State -----------------------------------------------------------------
+
+static struct {
+    struct _PyPerfFile file;
+    _PyPerfEdition headed;          // the edition that has header and marker
+    void *marker;                   // NULL: none
+    uint64_t next_index;
+    struct _PyPerfUnwind unwind;
+} dump = {
+    .file = {.fd = -1},
+};
+
+static uint64_t
+timestamp_now(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+}
+
+/* The kernel's id of this thread; asked for once in each. */
+static uint32_t
+thread_id(void)
+{
+    static _Thread_local struct {
+        pid_t pid;
+        pid_t tid;
+    } known;
+    if (known.pid != _PyPerfFile_GetPid()) {
+        known.pid = _PyPerfFile_GetPid();
+        known.tid = (pid_t)syscall(SYS_gettid);
+    }
+    return (uint32_t)known.tid;
+}
+
+
+// --- The file and its marker -----------------------------------------------
+
+static void
+marker_unmap(void)
+{
+    if (dump.marker != NULL) {
+        munmap(dump.marker, MARKER_SIZE);
+        dump.marker = NULL;
+    }
+}
+
+static int
+marker_map(struct _PyPerfError *error)
+{
+    marker_unmap();
+    void *marker = mmap(NULL, MARKER_SIZE, PROT_READ | PROT_EXEC, MAP_PRIVATE,
+                        dump.file.fd, 0);
+    if (marker == MAP_FAILED) {
+        int number = errno;
+        return _PyPerfError_Set(
+            error, "map", dump.file.path,
+            number == EPERM ? "its file system is mounted noexec, or executable "
+                              "memory is forbidden; set JITDUMPDIR to another "
+                              "directory" : NULL,
+            number);
+    }
+    dump.marker = marker;
+    return 0;
+}
+
+/* See to it that the edition of the file that is open has its header and its
+   marker. */
+static int
+dump_head(struct _PyPerfError *error)
+{
+    while (dump.headed != dump.file.edition) {
+        _PyPerfEdition edition = dump.file.edition;
+        struct jitdump_header header = {
+            .magic = JITDUMP_MAGIC,
+            .version = 1,
+            .total_size = sizeof(header),
+            .elf_mach = dump.unwind.machine,
+            .pid = (uint32_t)dump.file.pid,
+            .timestamp = timestamp_now(),
+        };
+        if (marker_map(error) < 0) {
+            return -1;
+        }
+        int result = _PyPerfFile_Append(&dump.file, &header, sizeof(header),
+                                        error);
+        if (result < 0) {
+            return -1;
+        }
+        if (result == _PyPerfFile_APPENDED) {
+            dump.headed = edition;
+        }
+    }
+    return 0;
+}
+
+/* Write the path of this process's dump.  Returns -1 if it is too long. */
+static int
+dump_path(char *path, size_t size, struct _PyPerfError *error)
+{
+    const char *directory = getenv("JITDUMPDIR");
+    if (directory == NULL || *directory == '\0') {
+        directory = "/tmp";
+    }
+    int length = PyOS_snprintf(path, size, "%s/jit-%ld.dump", directory,
+                               (long)_PyPerfFile_GetPid());
+    if (length < 0 || (size_t)length >= size) {
+        return _PyPerfError_Set(error, "open", directory, NULL, ENAMETOOLONG);
+    }
+    return 0;
+}
+
+static int
+dump_open(_PyPerfEdition *edition, struct _PyPerfError *error)
+{
+    char path[sizeof(dump.file.path)];
+    if (_PyPerfUnwind_Init(&dump.unwind, error) < 0
+            || dump_path(path, sizeof(path), error) < 0
+            || _PyPerfFile_Open(&dump.file, path, error) < 0) {
+        return -1;
+    }
+    int result = dump_head(error);
+    if (result < 0) {
+        unlink(dump.file.path);     // no dump without header and marker
+        _PyPerfFile_Close(&dump.file);
+    }
+    *edition = dump.file.edition;
+    return result;
+}
+
+static void
+dump_close(void)
+{
+    // The marker stays: a profiler that comes later finds the file by it.
+    _PyPerfFile_Close(&dump.file);
+}
+
+static int
+dump_reopen_in_child(bool Py_UNUSED(keep), _PyPerfEdition *edition,
+                     struct _PyPerfError *error)
+{
+    _PyPerfFile_Close(&dump.file);
+    dump.file = (struct _PyPerfFile){.fd = -1};
+    marker_unmap();
+    return dump_open(edition, error);
+}
+
+
+// --- Records ---------------------------------------------------------------
+
+/* Begin a record of at least `fixed_size` bytes.  Returns where it begins. */
+static size_t
+record_begin(struct _PyPerfBuffer *buffer, const void *fixed, size_t fixed_size)
+{
+    size_t start = buffer->length;
+    _PyPerfBuffer_Append(buffer, fixed, fixed_size);
+    return start;
+}
+
+/* End the record that begins at `start`: set its size, the first fields. */
+static void
+record_end(struct _PyPerfBuffer *buffer, size_t start, uint32_t id,
+           uint64_t timestamp)
+{
+    struct record_header header = {
+        .id = id,
+        .total_size = (uint32_t)(buffer->length - start),
+        .timestamp = timestamp,
+    };
+    if (!buffer->failed) {
+        memcpy(buffer->bytes + start, &header, sizeof(header));
+    }
+}
+
+static void
+append_unwinding_info(struct _PyPerfBuffer *buffer, uint64_t timestamp)
+{
+    struct record_unwinding_info record = {
+        .unwind_data_size = dump.unwind.size,
+        .eh_frame_hdr_size = dump.unwind.header_size,
+        .mapped_size = dump.unwind.size,
+    };
+    static const char padding[8];
+    size_t start = record_begin(buffer, &record, sizeof(record));
+    _PyPerfBuffer_Append(buffer, dump.unwind.data, dump.unwind.size);
+    _PyPerfBuffer_Append(buffer, padding, -dump.unwind.size % 8);
+    record_end(buffer, start, JIT_CODE_UNWINDING_INFO, timestamp);
+}
+
+static void
+append_debug_info(struct _PyPerfBuffer *buffer, uint64_t timestamp,
+                  const struct _PyPerfRegion *region)
+{
+    const uint64_t address = (uintptr_t)region->address;
+    const uint64_t addresses[] = {address, address + region->size};
+    struct record_debug_info record = {
+        .code_addr = address,
+        .nr_entry = Py_ARRAY_LENGTH(addresses),
+    };
+    size_t start = record_begin(buffer, &record, sizeof(record));
+    for (size_t i = 0; i < Py_ARRAY_LENGTH(addresses); i++) {
+        struct debug_entry entry = {
+            .code_addr = addresses[i],
+            .line = region->first_line > 0 ? (uint32_t)region->first_line : 1,
+        };
+        _PyPerfBuffer_Append(buffer, &entry, sizeof(entry));
+        _PyPerfBuffer_AppendEscaped(buffer, region->filename);
+        _PyPerfBuffer_Append(buffer, "", 1);
+    }
+    record_end(buffer, start, JIT_CODE_DEBUG_INFO, timestamp);
+}
+
+static void
+append_load(struct _PyPerfBuffer *buffer, uint64_t timestamp,
+            const struct _PyPerfRegion *region)
+{
+    struct record_load record = {
+        .pid = (uint32_t)dump.file.pid,
+        .tid = thread_id(),
+        .vma = (uintptr_t)region->address,
+        .code_addr = (uintptr_t)region->address,
+        .code_size = region->size,
+        .code_index = dump.next_index,
+    };
+    size_t start = record_begin(buffer, &record, sizeof(record));
+    _PyPerfBuffer_AppendSymbol(buffer, region);
+    _PyPerfBuffer_Append(buffer, "", 1);
+    _PyPerfBuffer_Append(buffer, region->address,
+                         region->size - sizeof(record.code_index));
+    _PyPerfBuffer_Append(buffer, &record.code_index, sizeof(record.code_index));
+    record_end(buffer, start, JIT_CODE_LOAD, timestamp);
+}
+
+static int
+dump_announce(const struct _PyPerfRegion *region, _PyPerfEdition *edition,
+              struct _PyPerfError *error)
+{
+    struct _PyPerfBuffer buffer;
+    uint64_t timestamp = timestamp_now();
+    int result;
+    _PyPerfBuffer_Init(&buffer);
+    append_unwinding_info(&buffer, timestamp);
+    append_debug_info(&buffer, timestamp, region);
+    append_load(&buffer, timestamp, region);
+    if (buffer.failed || buffer.length > UINT32_MAX) {
+        result = _PyPerfError_Set(error, "announce a function", "", NULL, ENOMEM);
+    }
+    else {
+        do {
+            result = dump_head(error);
+            if (result == 0) {
+                result = _PyPerfFile_Append(&dump.file, buffer.bytes,
+                                            buffer.length, error);
+            }
+        } while (result == _PyPerfFile_STARTED_AFRESH);
+    }
+    if (result == 0) {
+        dump.next_index++;
+    }
+    *edition = dump.file.edition;
+    _PyPerfBuffer_Fini(&buffer);
+    return result;
+}
+
+const struct _PyPerfOutput _PyPerfJitdump_Output = {
+    .name = "perf_jit",
+    .has_time = true,
+    .open = dump_open,
+    .announce = dump_announce,
+    .reopen_in_child = dump_reopen_in_child,
+    .close = dump_close,
+};

@@ -1,0 +1,309 @@
+/* How to get out of a trampoline, told to profilers that have no frame pointers.
+
+   A DWARF unwinder needs, for each piece of code, a description of where the
+   caller's registers are.  The trampoline's description is written once, as
+   .cfi directives in its .S file; the assembler turns them into a CIE (what
+   holds for the whole object file) and an FDE (what holds for the trampoline),
+   which the linker puts into the .eh_frame section of the interpreter:
+
+       .eh_frame_hdr   version, encodings, -> .eh_frame, number of FDEs,
+                       a sorted table: start of code -> its FDE
+       .eh_frame       CIE ... FDE FDE FDE ... CIE ... FDE ...
+
+   At run time we look the trampoline up there, as a C++ runtime would, and make
+   from its CIE and FDE the sections of an image of its own, the one that perf
+   inject builds around each copy in a jitdump:
+
+       0               the code
+       aligned to 8    .eh_frame:      CIE, FDE, an empty entry as the end
+       behind it       .eh_frame_hdr:  a table of one
+
+   Only addresses change, and all are relative to where they stand; so the
+   result is the same for each copy, and nothing of it is written by hand for
+   an architecture.  All that is found is checked: with unwind information that
+   is not what it should be, the mode does not start.
+
+   Formats: Linux Standard Base 5.0, Core, "Exception Frames"; DWARF 4,
+   section 6.4.1.  */
+
+#include "Python.h"
+#include "pycore_perf_trampoline.h"     // _PyPerfTrampoline_Code
+#include "pycore_perf_unwind.h"
+#include <elf.h>
+#include <link.h>
+
+/* Pointer encodings of the LSB: four bytes, signed, relative to ... */
+enum {
+    ENCODED_UNSIGNED4 = 0x03,           // a plain number
+    ENCODED_FROM_HERE = 0x1b,           // ... the field itself
+    ENCODED_FROM_HEADER = 0x3b,         // ... the start of .eh_frame_hdr
+};
+
+struct header {                         // .eh_frame_hdr
+    uint8_t version;                    // 1
+    uint8_t eh_frame_encoding;
+    uint8_t count_encoding;
+    uint8_t table_encoding;
+    int32_t eh_frame;
+    uint32_t count;
+    struct {
+        int32_t code;
+        int32_t fde;
+    } table[];
+};
+static_assert(sizeof(struct header) == 12, ".eh_frame_hdr as in LSB 5.0");
+
+/* A CIE or FDE begins so.  `length` counts what follows it. */
+struct entry {
+    uint32_t length;
+    uint32_t id;                        // CIE: 0; FDE: from here back to its CIE
+};
+
+struct fde {
+    struct entry entry;
+    int32_t code;                       // encoded as its CIE says: from here
+    uint32_t code_size;
+    uint8_t rest[];                     // augmentation data, instructions
+};
+static_assert(sizeof(struct fde) == 16, "FDE as in LSB 5.0");
+
+/* The part of the running image in which the trampoline lies. */
+struct image {
+    const char *header;                 // .eh_frame_hdr, NULL: none
+    const char *start;                  // of the segment that it is in
+    const char *end;
+    uint16_t machine;
+    bool found;
+};
+
+
+// --- The running image -----------------------------------------------------
+
+static int
+image_visit(struct dl_phdr_info *info, size_t Py_UNUSED(size), void *data)
+{
+    struct image *image = data;
+    const ElfW(Ehdr) *elf = NULL;
+    const char *header = NULL;
+    bool ours = false;
+    for (int i = 0; i < info->dlpi_phnum; i++) {
+        const ElfW(Phdr) *part = &info->dlpi_phdr[i];
+        const char *start = (const char *)(info->dlpi_addr + part->p_vaddr);
+        if (part->p_type == PT_GNU_EH_FRAME) {
+            header = start;
+        }
+        if (part->p_type != PT_LOAD) {
+            continue;
+        }
+        if (part->p_offset == 0) {
+            elf = (const ElfW(Ehdr) *)start;
+        }
+        ours |= (_PyPerfTrampoline_Code >= start
+                 && _PyPerfTrampoline_Code < start + part->p_memsz);
+    }
+    if (!ours) {
+        return 0;
+    }
+    for (int i = 0; i < info->dlpi_phnum && header != NULL; i++) {
+        const ElfW(Phdr) *part = &info->dlpi_phdr[i];
+        const char *start = (const char *)(info->dlpi_addr + part->p_vaddr);
+        if (part->p_type == PT_LOAD && header >= start
+                && header < start + part->p_filesz) {
+            image->header = header;
+            image->start = start;
+            image->end = start + part->p_filesz;
+        }
+    }
+    if (elf != NULL && memcmp(elf->e_ident, ELFMAG, SELFMAG) == 0) {
+        image->machine = elf->e_machine;
+        image->found = true;
+    }
+    return 1;
+}
+
+/* Whether `size` bytes at `p` lie in the image. */
+static bool
+image_has(const struct image *image, const void *p, size_t size)
+{
+    const char *start = p;
+    return start >= image->start && start <= image->end
+           && size <= (size_t)(image->end - start);
+}
+
+/* Whether a CIE or FDE with all that its length covers lies there. */
+static bool
+image_has_entry(const struct image *image, const struct entry *entry)
+{
+    return image_has(image, entry, sizeof(*entry))
+           && entry->length >= sizeof(entry->id)
+           && image_has(image, &entry->id, entry->length);
+}
+
+static size_t
+entry_size(const struct entry *entry)
+{
+    return sizeof(entry->length) + entry->length;
+}
+
+/* The FDE of the trampoline, or NULL.  Binary search in the sorted table. */
+static const struct fde *
+image_find_fde(const struct image *image)
+{
+    const struct header *header = (const struct header *)image->header;
+    if (!image_has(image, header, sizeof(*header))
+            || header->version != 1
+            || header->count_encoding != ENCODED_UNSIGNED4
+            || header->table_encoding != ENCODED_FROM_HEADER
+            || !image_has(image, header->table,
+                          header->count * sizeof(header->table[0]))) {
+        return NULL;
+    }
+    ptrdiff_t wanted = _PyPerfTrampoline_Code - image->header;
+    size_t low = 0, high = header->count;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        if (header->table[middle].code < wanted) {
+            low = middle + 1;
+        }
+        else {
+            high = middle;
+        }
+    }
+    if (low == header->count || header->table[low].code != wanted) {
+        return NULL;
+    }
+    return (const struct fde *)(image->header + header->table[low].fde);
+}
+
+
+// --- Checks ----------------------------------------------------------------
+
+/* Whether *fde describes the trampoline and nothing else. */
+static bool
+fde_is_right(const struct image *image, const struct fde *fde)
+{
+    return image_has_entry(image, &fde->entry)
+           && entry_size(&fde->entry) >= sizeof(*fde)
+           && (const char *)&fde->code + fde->code == _PyPerfTrampoline_Code
+           && fde->code_size == _PyPerfTrampoline_CodeSize;
+}
+
+/* Step over a LEB128 number.  Returns NULL at the end. */
+static const uint8_t *
+leb128_skip(const uint8_t *p, const uint8_t *end)
+{
+    while (p < end && (*p & 0x80)) {
+        p++;
+    }
+    return p < end ? p + 1 : NULL;
+}
+
+/* Whether *cie says that addresses are encoded as we encode them, and refers to
+   nothing outside of itself: version, "z...", alignments, return register,
+   size of augmentation data, encoding. */
+static bool
+cie_is_right(const struct image *image, const struct entry *cie)
+{
+    if (!image_has_entry(image, cie) || cie->id != 0) {
+        return false;
+    }
+    const size_t offset = (size_t)((const char *)cie - image->start);
+    const uint8_t *p = (const uint8_t *)image->start + offset + sizeof(*cie);
+    const uint8_t *end = (const uint8_t *)image->start + offset + entry_size(cie);
+    if (end - p < 4 || (p[0] != 1 && p[0] != 3)) {
+        return false;
+    }
+    const char *augmentation = (const char *)p + 1;
+    size_t length = strnlen(augmentation, (size_t)(end - p - 1));
+    // R: an encoding follows; B: return addresses are signed with key B.
+    if (augmentation[0] != 'z' || augmentation[1] != 'R'
+            || strspn(augmentation + 2, "B") != length - 2) {
+        return false;
+    }
+    p += 1 + length + 1;
+    for (int number = 0; p != NULL && number < 4; number++) {
+        p = leb128_skip(p, end);
+    }
+    return p != NULL && p < end && *p == ENCODED_FROM_HERE;
+}
+
+
+// --- The image that perf builds --------------------------------------------
+
+/* Bytes from the field `from` of *unwind to `to`, an address in perf's image. */
+static int32_t
+image_distance(const struct _PyPerfUnwind *unwind, size_t eh_frame,
+               const void *from, size_t to)
+{
+    size_t here = eh_frame + (size_t)((const char *)from - unwind->data);
+    return (int32_t)((intptr_t)to - (intptr_t)here);
+}
+
+static void
+unwind_build(struct _PyPerfUnwind *unwind, const struct entry *cie,
+             const struct fde *original)
+{
+    // Addresses in perf's image, where the code is at 0.
+    const size_t eh_frame = (_PyPerfTrampoline_CodeSize + 7) / 8 * 8;
+    const size_t fde_address = eh_frame + entry_size(cie);
+    const size_t header_address = fde_address + entry_size(&original->entry)
+                                  + sizeof(uint32_t);
+    const size_t header_size = sizeof(struct header) + 2 * sizeof(int32_t);
+
+    memset(unwind->data, 0, sizeof(unwind->data));
+    memcpy(unwind->data, cie, entry_size(cie));
+    struct fde *fde = (struct fde *)(unwind->data + entry_size(cie));
+    memcpy(fde, original, entry_size(&original->entry));
+    fde->entry.id = (uint32_t)((const char *)&fde->entry.id - unwind->data);
+    fde->code = image_distance(unwind, eh_frame, &fde->code, 0);
+
+    struct header *header = (struct header *)(unwind->data + header_address
+                                              - eh_frame);
+    header->version = 1;
+    header->eh_frame_encoding = ENCODED_FROM_HERE;
+    header->count_encoding = ENCODED_UNSIGNED4;
+    header->table_encoding = ENCODED_FROM_HEADER;
+    header->eh_frame = image_distance(unwind, eh_frame, &header->eh_frame,
+                                      eh_frame);
+    header->count = 1;
+    header->table[0].code = image_distance(unwind, eh_frame, header, 0);
+    header->table[0].fde = image_distance(unwind, eh_frame, header, fde_address);
+    unwind->size = header_address - eh_frame + header_size;
+    unwind->header_size = header_size;
+}
+
+int
+_PyPerfUnwind_Init(struct _PyPerfUnwind *unwind, struct _PyPerfError *error)
+{
+    static const char action[] = "find the trampoline's unwind information";
+    struct image image = {.found = false};
+    dl_iterate_phdr(image_visit, &image);
+    if (!image.found || image.header == NULL) {
+        return _PyPerfError_Set(error, action, "", "the interpreter has no "
+                                "table of it (PT_GNU_EH_FRAME)", 0);
+    }
+    const struct fde *fde = image_find_fde(&image);
+    if (fde == NULL) {
+        return _PyPerfError_Set(error, action, "",
+                                "it is not in the interpreter's table", 0);
+    }
+    if (!fde_is_right(&image, fde)) {
+        return _PyPerfError_Set(error, action, "",
+                                "its FDE does not describe the trampoline", 0);
+    }
+    const struct entry *cie = (const struct entry *)
+        ((const char *)&fde->entry.id - fde->entry.id);
+    if (!cie_is_right(&image, cie)) {
+        return _PyPerfError_Set(error, action, "",
+                                "its CIE is of a kind that is not known here", 0);
+    }
+    size_t most = sizeof(unwind->data) - sizeof(uint32_t)
+                  - sizeof(struct header) - 2 * sizeof(int32_t);
+    if (entry_size(cie) > most || entry_size(&fde->entry) > most
+            || entry_size(cie) + entry_size(&fde->entry) > most) {
+        return _PyPerfError_Set(error, action, "", "it is too large", 0);
+    }
+    unwind->machine = image.machine;
+    unwind_build(unwind, cie, fde);
+    return 0;
+}
