@@ -32,8 +32,11 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 
-/* Programs count on getting the lowest free numbers, and close the low ones. */
+/* Programs count on getting the lowest free numbers, list them up to their limit
+   and close them.  Our number is beyond the limit, or, where that cannot be or
+   would make the kernel's table large, at least high. */
 #define FIRST_DESCRIPTOR 512
+#define LARGEST_LIMIT 32768
 
 #define LOOK_INTERVAL 100000        // nanoseconds
 
@@ -140,16 +143,51 @@ _PyPerfFile_IsHeld(struct _PyPerfFile *file)
     return true;
 }
 
-/* Where descriptors begin that programs do not use. */
+/* Duplicate `fd` to a number of at least `minimum`.  Returns -1 if it has none. */
 static int
-descriptor_minimum(void)
+descriptor_duplicate(int fd, rlim_t minimum)
+{
+    return fcntl(fd, F_DUPFD_CLOEXEC, (int)minimum);
+}
+
+/* The same for a number beyond the process's limit, which is raised for a
+   moment: loops that end at the limit do not find it, and open() will not give
+   the number to anybody else. */
+static int
+descriptor_duplicate_beyond(int fd, const struct rlimit *limit)
+{
+    const rlim_t minimum = Py_MAX(limit->rlim_cur, FIRST_DESCRIPTOR);
+    const struct rlimit raised = {
+        .rlim_cur = minimum + 8,
+        .rlim_max = Py_MAX(limit->rlim_max, minimum + 8),   // root may
+    };
+    if (limit->rlim_cur > LARGEST_LIMIT
+            || setrlimit(RLIMIT_NOFILE, &raised) < 0) {
+        return -1;
+    }
+    int high = descriptor_duplicate(fd, minimum);
+    setrlimit(RLIMIT_NOFILE, limit);
+    return high;
+}
+
+/* Move `fd` to where it is in nobody's way.  Returns its new number. */
+static int
+descriptor_move(int fd)
 {
     struct rlimit limit;
-    if (getrlimit(RLIMIT_NOFILE, &limit) < 0
-            || limit.rlim_cur / 4 * 3 > FIRST_DESCRIPTOR) {
-        return FIRST_DESCRIPTOR;
+    int high = -1;
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
+        high = descriptor_duplicate_beyond(fd, &limit);
+        if (high < 0) {
+            high = descriptor_duplicate(
+                fd, Py_MIN(limit.rlim_cur / 4 * 3, FIRST_DESCRIPTOR));
+        }
     }
-    return (int)(limit.rlim_cur / 4 * 3);
+    if (high < 0) {
+        return fd;
+    }
+    close(fd);
+    return high;
 }
 
 static int
@@ -161,12 +199,7 @@ descriptor_open(const char *path, struct _PyPerfError *error)
                         | O_NONBLOCK | O_NOCTTY, 0600);
     } while (fd < 0 && errno == EINTR);
     if (fd >= 0) {
-        int high = fcntl(fd, F_DUPFD_CLOEXEC, descriptor_minimum());
-        if (high >= 0) {
-            close(fd);
-            fd = high;
-        }
-        return fd;
+        return descriptor_move(fd);
     }
     struct stat status;
     int number = errno;

@@ -681,7 +681,7 @@ class DescriptorTests(perf_support.PerfTestCase):
             os.closerange(3, soft)
             own = os.open(os.path.join(sys.argv[1], 'file'),
                           os.O_CREAT | os.O_WRONLY | os.O_TRUNC)
-            for number in range(own + 1, min(soft, 4096)):
+            for number in range(own + 1, min(soft, 4096) - 8):
                 os.dup2(own, number)
             after()
             os.write(own, b'own data')
@@ -694,7 +694,9 @@ class DescriptorTests(perf_support.PerfTestCase):
 
     def test_a_file_opened_in_its_place_is_left_alone(self):
         run = self.run_python("""\
-            import os, sys
+            import os, resource, sys
+
+            soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
 
             def before(): pass
             def after(): pass
@@ -705,6 +707,8 @@ class DescriptorTests(perf_support.PerfTestCase):
                         if os.path.exists(f'/proc/self/fd/{fd}')
                         and os.readlink(f'/proc/self/fd/{fd}') == path]
             print(number)
+            limit = max(number + 1, soft)       # it may be beyond
+            resource.setrlimit(resource.RLIMIT_NOFILE, (limit, max(limit, hard)))
             own = os.open(sys.argv[1], os.O_CREAT | os.O_RDWR)
             os.dup2(own, number)
             after()
@@ -719,7 +723,9 @@ class DescriptorTests(perf_support.PerfTestCase):
 
     def test_a_file_put_in_its_place_between_two_lines_is_left_alone(self):
         run = self.run_python("""\
-            import os, sys
+            import os, resource, sys
+
+            soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
 
             def before(): pass
             def after(): pass
@@ -728,6 +734,8 @@ class DescriptorTests(perf_support.PerfTestCase):
             [number] = [int(fd) for fd in os.listdir('/proc/self/fd')
                         if os.path.exists(f'/proc/self/fd/{fd}')
                         and os.readlink(f'/proc/self/fd/{fd}') == path]
+            limit = max(number + 1, soft)       # it may be beyond
+            resource.setrlimit(resource.RLIMIT_NOFILE, (limit, max(limit, hard)))
             own = os.open(sys.argv[1], os.O_CREAT | os.O_RDWR)
             before()
             os.dup2(own, number)
@@ -746,6 +754,22 @@ class DescriptorTests(perf_support.PerfTestCase):
             """, prepare='ulimit -n 16')
         self.assertIn(self.script_name('function'), run.names)
         self.assertEqual(run.err, '')
+
+    def test_no_number_below_the_limit_is_taken_where_the_limit_can_be_raised(self):
+        run = self.run_on_and_off("""\
+            import errno, os, resource
+            def function(): pass
+            function()
+            soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+            for number in range(3, soft):
+                try:
+                    os.fstat(number)
+                except OSError:
+                    continue
+                print(number)
+            print(soft, hard)
+            """, prepare='ulimit -S -n 1024')
+        self.assertIn(self.script_name('function'), run.names)
 
     def test_a_program_that_is_executed_does_not_inherit_it(self):
         run = self.run_python("""\

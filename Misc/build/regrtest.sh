@@ -26,6 +26,10 @@ fi
 out=$TOP/build/regrtest
 mkdir -p "$out"
 rm -f "$out/$name.xml"
+# Without -E too the suite meets no other variable.
+for variable in $(compgen -e PYTHON); do
+    case $variable in PYTHONPERFSUPPORT | PYTHON_PERF_JIT_SUPPORT) ;; *) unset "$variable" ;; esac
+done
 unset PERF SAMPLY
 for tool in perf samply; do
     [ ! -x "build/tools/bin/$tool" ] || export "${tool^^}=$TOP/build/tools/bin/$tool"
@@ -43,6 +47,9 @@ if [ -n "$private" ]; then
 fi
 # Where this was started in the background, SIGINT is ignored, and tests fail.
 command=(env --default-signal "${command[@]}")
+# A login session's limit: a test lists all descriptors up to it, and ours is
+# beyond the limit if the hard one is higher.
+ulimit -S -n 1024
 cd "$BUILD"
 say regrtest "${private:+in a private /tmp: }python ${switch[*]} -bb -m test $TESTOPTS"
 status=0
