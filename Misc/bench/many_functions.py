@@ -1,0 +1,72 @@
+"""What a new function costs: CPU time and bytes for each.
+
+    python Misc/bench/many_functions.py INTERPRETER [PAIRS]
+
+Creates 200,000 functions with a file name of 30 characters and calls each once,
+with profiling off, with -X perf and with -X perf_jit in turn, each in a process
+of its own; checks that the file has an entry for each; prints the medians of the
+differences to off. Deletes the files that it made.
+"""
+
+import os
+import re
+import statistics
+import subprocess
+import sys
+
+FUNCTIONS = 200_000
+
+SCRIPT = f"""
+import os, sys, time
+code = compile("def f(): pass", "/src/" + "x" * 22 + ".py", "exec").co_consts[0]
+function, namespace = type(lambda: None), {{}}
+
+def main():
+    for i in range({FUNCTIONS}):
+        name = "f%d" % i
+        function(code.replace(co_name=name, co_qualname=name), namespace)()
+
+start = time.process_time()
+main()
+print(os.getpid(), time.process_time() - start)
+"""
+
+
+def measure(interpreter, option, path):
+    """CPU seconds and the size of the file at `path`, which is removed."""
+    command = [interpreter, *option, "-c", SCRIPT]
+    output = subprocess.run(command, capture_output=True, text=True, check=True)
+    pid, seconds = output.stdout.split()
+    size = 0
+    if path:
+        path %= int(pid)
+        with open(path, "rb") as file:
+            content = file.read()
+        os.unlink(path)
+        size = len(content)
+        found = len(set(re.findall(rb"py::(f\d+):", content)))
+        if found < FUNCTIONS:
+            sys.exit(f"{path}: {found} entries for {FUNCTIONS} functions")
+    return float(seconds), size
+
+
+def main(arguments):
+    if not 1 <= len(arguments) <= 2:
+        sys.exit(__doc__)
+    interpreter = arguments[0]
+    kinds = {"-X perf": "/tmp/perf-%d.map", "-X perf_jit": "/tmp/jit-%d.dump"}
+    costs = {kind: [] for kind in kinds}
+    sizes = {}
+    for _ in range(int(arguments[1]) if len(arguments) > 1 else 7):
+        off, _ = measure(interpreter, [], None)
+        for kind, path in kinds.items():
+            seconds, sizes[kind] = measure(interpreter, kind.split(), path)
+            costs[kind].append((seconds - off) / FUNCTIONS * 1e6)
+    for kind, values in costs.items():
+        print(f"{kind:<12} {statistics.median(values):.2f} microseconds "
+              f"({min(values):.2f} to {max(values):.2f}), "
+              f"{sizes[kind] / FUNCTIONS:.0f} bytes for each function")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
