@@ -30,6 +30,7 @@ _PyPerfTrampoline_Code:
         callq   *%rcx
         popq    %rbp
         .cfi_def_cfa %rsp, 8
+        .cfi_restore %rbp
         retq
         .balign 8, 0xcc
         .quad   0

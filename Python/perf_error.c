@@ -53,7 +53,7 @@ write_without_sigpipe(int fd, const char *bytes, size_t length)
 void
 _PyPerfError_Warn(const struct _PyPerfError *error)
 {
-    char line[1024];
+    char line[2048];
     PyObject *standard_error = PySys_GetObject("__stderr__");   // borrowed
     if (standard_error == Py_None) {
         return;

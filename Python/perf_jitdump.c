@@ -240,6 +240,7 @@ dump_open(_PyPerfEdition *edition, struct _PyPerfError *error)
     int result = dump_head(error);
     if (result < 0) {
         unlink(dump.file.path);     // no dump without header and marker
+        marker_unmap();
         _PyPerfFile_Close(&dump.file);
     }
     *edition = dump.file.edition;
@@ -349,9 +350,9 @@ append_load(struct _PyPerfBuffer *buffer, uint64_t timestamp,
     record_end(buffer, start, JIT_CODE_LOAD, timestamp);
 }
 
+/* Write the records of a function.  Returns as _PyPerfFile_Append() does. */
 static int
-dump_announce(const struct _PyPerfRegion *region, _PyPerfEdition *edition,
-              struct _PyPerfError *error)
+dump_append(const struct _PyPerfRegion *region, struct _PyPerfError *error)
 {
     struct _PyPerfBuffer buffer;
     uint64_t timestamp = timestamp_now();
@@ -364,19 +365,28 @@ dump_announce(const struct _PyPerfRegion *region, _PyPerfEdition *edition,
         result = _PyPerfError_Set(error, "announce a function", "", NULL, ENOMEM);
     }
     else {
-        do {
-            result = dump_head(error);
-            if (result == 0) {
-                result = _PyPerfFile_Append(&dump.file, buffer.bytes,
-                                            buffer.length, error);
-            }
-        } while (result == _PyPerfFile_STARTED_AFRESH);
+        result = _PyPerfFile_Append(&dump.file, buffer.bytes, buffer.length,
+                                    error);
     }
-    if (result == 0) {
+    _PyPerfBuffer_Fini(&buffer);
+    return result;
+}
+
+static int
+dump_announce(const struct _PyPerfRegion *region, _PyPerfEdition *edition,
+              struct _PyPerfError *error)
+{
+    int result;
+    do {
+        result = dump_head(error);
+        if (result == 0) {
+            result = dump_append(region, error);
+        }
+    } while (result == _PyPerfFile_STARTED_AFRESH);
+    if (result == _PyPerfFile_APPENDED) {
         dump.next_index++;
     }
     *edition = dump.file.edition;
-    _PyPerfBuffer_Fini(&buffer);
     return result;
 }
 

@@ -60,14 +60,14 @@ typedef PyObject *(*trampoline)(PyThreadState *, _PyInterpreterFrame *, int,
    overlap, and they are larger than the code. */
 #define SLOT_SIZE 128
 
-static const struct _PyPerfOutput *const outputs[] = {
-    [_PyPerf_OFF] = NULL,
+static const struct _PyPerfOutput *const outputs[_PyPerf_OUTPUTS] = {
+    [_PyPerf_OFF] = NULL,           // none is open
     [_PyPerf_MAP] = &_PyPerfMap_Output,
     [_PyPerf_JITDUMP] = &_PyPerfJitdump_Output,
 };
 
 static struct {
-    const struct _PyPerfOutput *output;     // the open one, or NULL
+    int mode;                       // the index of the open output
     _PyPerfEdition edition;         // the one being written
     pid_t pid;                      // the process that opened the output
     Py_ssize_t extra_index;         // of our slots in co_extra, in all
@@ -103,10 +103,9 @@ interpreter_deactivate(PyInterpreterState *interp)
 static void
 desk_close(void)
 {
-    if (desk.output != NULL) {
-        desk.output->close();
-        desk.output = NULL;
-        desk.edition = 0;
+    if (desk.mode != _PyPerf_OFF) {
+        outputs[desk.mode]->close();
+        desk.mode = _PyPerf_OFF;
     }
 }
 
@@ -150,7 +149,7 @@ code_slot(PyCodeObject *code)
 static inline bool
 slot_is_announced(const struct _PyPerfSlot *slot)
 {
-    return slot != NULL && slot->announced_in == desk.edition;
+    return slot != NULL && slot->announced_in[desk.mode] == desk.edition;
 }
 
 /* The code object that owned `extra`, a slot or NULL, has died (a freefunc). */
@@ -160,7 +159,7 @@ slot_release(void *extra)
     struct _PyPerfSlot *slot = extra;
     if (slot != NULL) {
         slot->code = NULL;
-        slot->announced_in = 0;
+        memset(slot->announced_in, 0, sizeof(slot->announced_in));
         if (!slot->is_final) {
             _PyPerfArena_FreeSlot(&desk.pool, slot);
         }
@@ -172,7 +171,7 @@ static struct _PyPerfSlot *
 code_new_slot(PyCodeObject *code, struct _PyPerfError *error)
 {
     struct _PyPerfSlot *slot = _PyPerfArena_NewSlot(
-        &desk.pool, desk.output->has_time, error);
+        &desk.pool, outputs[desk.mode]->has_time, error);
     if (slot == NULL) {
         return NULL;
     }
@@ -225,11 +224,11 @@ slot_announce(struct _PyPerfSlot *slot, struct _PyPerfError *error)
         result = _PyPerfError_Set(error, "announce a function", "", NULL, ENOMEM);
     }
     else {
-        result = desk.output->announce(&region, &desk.edition, error);
+        result = outputs[desk.mode]->announce(&region, &desk.edition, error);
     }
     if (result == 0) {
-        slot->announced_in = desk.edition;
-        slot->is_final |= !desk.output->has_time;
+        slot->announced_in[desk.mode] = desk.edition;
+        slot->is_final |= !outputs[desk.mode]->has_time;
     }
     Py_XDECREF(qualname);
     Py_XDECREF(filename);
@@ -265,7 +264,7 @@ static int
 slot_announce_inherited(struct _PyPerfSlot *slot, void *data)
 {
     struct inherited *inherited = data;
-    if (slot->code == NULL || slot->announced_in != inherited->edition) {
+    if (slot->code == NULL || slot->announced_in[desk.mode] != inherited->edition) {
         return 0;
     }
     return slot_announce(slot, inherited->error);
@@ -276,8 +275,8 @@ static int
 desk_reopen_in_child(PyThreadState *tstate, struct _PyPerfError *error)
 {
     struct inherited inherited = {.edition = desk.edition, .error = error};
-    if (desk.output->reopen_in_child(desk.persist_after_fork, &desk.edition,
-                                     error) < 0) {
+    if (outputs[desk.mode]->reopen_in_child(desk.persist_after_fork,
+                                            &desk.edition, error) < 0) {
         return -1;
     }
     if (desk.persist_after_fork && desk.edition != inherited.edition
@@ -295,7 +294,7 @@ desk_start_child(PyThreadState *tstate)
     struct _PyPerfError error;
     desk.pid = _PyPerfFile_GetPid();
     _PyPerfArena_Seal(&desk.pool);
-    if (desk.output != NULL && desk_reopen_in_child(tstate, &error) < 0) {
+    if (desk.mode != _PyPerf_OFF && desk_reopen_in_child(tstate, &error) < 0) {
         desk_fail(&error);
     }
 }
@@ -335,7 +334,7 @@ code_prepare(PyThreadState *tstate, PyCodeObject *code)
         desk_start_child(tstate);       // forked without our hooks
     }
     struct _PyPerfSlot *slot = NULL;
-    if (desk.output != NULL) {
+    if (desk.mode != _PyPerf_OFF) {
         slot = code_slot(code);
         if (slot == NULL) {
             slot = code_new_slot(code, &error);
@@ -435,14 +434,14 @@ interpreter_obstacle(PyInterpreterState *interp, PyObject **exception)
 }
 
 static int
-desk_open(const struct _PyPerfOutput *output, struct _PyPerfError *error)
+desk_open(int mode, struct _PyPerfError *error)
 {
     desk_close();
     if (_PyPerfArena_Reserve(&desk.pool, error) < 0
-            || output->open(&desk.edition, error) < 0) {
+            || outputs[mode]->open(&desk.edition, error) < 0) {
         return -1;
     }
-    desk.output = output;
+    desk.mode = mode;
     desk.pid = _PyPerfFile_GetPid();
     return 0;
 }
@@ -454,7 +453,7 @@ interpreter_activate(PyInterpreterState *interp, int mode)
     struct _PyPerfError error;
     desk.pool.code = _PyPerfTrampoline_Code;
     desk.pool.code_size = _PyPerfTrampoline_CodeSize;
-    if (desk.output != outputs[mode] && desk_open(outputs[mode], &error) < 0) {
+    if (desk.mode != mode && desk_open(mode, &error) < 0) {
         desk_fail(&error);
         return;
     }

@@ -18,7 +18,7 @@ struct _PyPerfArena;
    long as the process: frames on some stack may return into them. */
 struct _PyPerfSlot {
     const void *address;            /* of the trampoline */
-    _PyPerfEdition announced_in;    /* 0: never announced */
+    _PyPerfEdition announced_in[_PyPerf_OUTPUTS];   /* 0: never announced */
     PyCodeObject *code;             /* borrowed; NULL once it has died */
     struct _PyPerfSlot *next_free;  /* in the pool's list of free slots */
     bool is_final;                  /* announced where there is no time: the

@@ -50,6 +50,9 @@ typedef uint64_t _PyPerfEdition;
 
 extern _PyPerfEdition _PyPerfEdition_Next(void);
 
+/* How many kinds of output there may be, with "off", which is number 0. */
+#define _PyPerf_OUTPUTS 3
+
 /* All of these return 0, or -1 with *error filled in, and say in *edition
    which edition is being written afterwards. */
 struct _PyPerfOutput {

@@ -82,6 +82,7 @@ logged "$BUILD/build.log" make -C "$BUILD" -j"$JOBS" || {
     grep -E '(error|Error|undefined reference)' "$BUILD/build.log" | head -n 5 >&2 || true
     die_log "$BUILD/build.log" "$BUILD: make failed"
 }
+shared_library
 "$python" -c pass || die "$python: was built but does not run"
 mv "$BUILD/build.stamp.new" "$BUILD/build.stamp"
 missing=$(sed -n '/^The necessary bits to build these optional modules were not found/,/^$/p' "$BUILD/build.log" |

@@ -63,3 +63,11 @@ as_user() {
         -u MAKE_TERMERR -u MAKE_TERMOUT -u MODE -u OUT -u PATCH -u TESTOPTS -u TESTS -u VERSION \
         -u prefix "${locale[@]}" "$@"
 }
+
+# shared_library: a BUILD with --enable-shared finds its own library, not the system's
+shared_library() {
+    if grep -qs -e --enable-shared "$BUILD/configure.args"; then
+        export LD_LIBRARY_PATH=$TOP/$BUILD
+    fi
+}
+shared_library
