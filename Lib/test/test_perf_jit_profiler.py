@@ -750,6 +750,7 @@ class SamplyTests(SamplyTestCase):
             with self.subTest(name=expected[:100]):
                 self.assertTrue(expected in seen)
 
+    @requires_small_frames
     def test_each_function_has_its_file_and_line(self):
         # The profile has names and addresses.  Lines come from the dump when
         # the profile is looked at, from the server that samply starts then.
