@@ -5,7 +5,8 @@
 #     build.sh plain    the unpatched one, in build/VERSION-base
 #
 # CC, CFLAGS, CONFIGURE_ARGS and prefix go to the base's configure, which runs
-# again when they change. Without a prefix the last one of that BUILD stays.
+# again when they change. Where none of the first is given (GIVEN), or no prefix,
+# the last ones of that BUILD stay.
 set -eu
 cd "$(dirname "$0")/../.."
 . Misc/build/lib.sh
@@ -24,6 +25,10 @@ wanted_args() {
         echo "--prefix=$prefix"
     else
         grep -s '^--prefix=' "$args" || true
+    fi
+    if [ -z "${GIVEN:-}" ] && [ -f "$args" ]; then
+        grep -v -e '^--prefix=' "$args"
+        return
     fi
     echo "CC=$CC"
     [ -z "${CFLAGS:-}" ] || echo "CFLAGS=$CFLAGS"
