@@ -324,7 +324,7 @@ _PyPerfTrampoline_AfterForkChild(PyThreadState *tstate)
 /* Make and announce what the trampoline of `code` lacks.  Returns its slot, or
    NULL if there is no profiling any longer.  An exception that is set, as it
    is when one is thrown into a generator, stays set. */
-static struct _PyPerfSlot *
+static Py_NO_INLINE struct _PyPerfSlot *
 code_prepare(PyThreadState *tstate, PyCodeObject *code)
 {
     struct _PyPerfError error;
@@ -352,7 +352,7 @@ code_prepare(PyThreadState *tstate, PyCodeObject *code)
 
 /* The recursion has become so deep that the C stack does not suffice for calls
    by way of the evaluator. */
-static void
+static Py_NO_INLINE void
 desk_leave_stack(void)
 {
     struct _PyPerfError error;
@@ -361,6 +361,8 @@ desk_leave_stack(void)
     desk_fail(&error);
 }
 
+/* Run a frame.  What is rare stays out of line: this function ends with a jump,
+   and then neither takes stack nor stands between the frames that profilers see. */
 static PyObject *
 perf_eval_frame(PyThreadState *tstate, _PyInterpreterFrame *frame, int throwflag)
 {
