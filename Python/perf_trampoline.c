@@ -137,7 +137,9 @@ desk_fail(const struct _PyPerfError *error)
 
 // --- From the code object to its slot --------------------------------------
 
-static struct _PyPerfSlot *
+/* Out of line: clang makes no jump of the evaluator's last call if a variable
+   of which an address was taken gets inlined there. */
+static Py_NO_INLINE struct _PyPerfSlot *
 code_slot(PyCodeObject *code)
 {
     void *extra = NULL;
