@@ -239,7 +239,7 @@ class StackTests(PerfTestCase):
                 sorted(range(20), key=key)
 
             until(0.5, sorting)
-            """)
+            """, dump=16384)        # list_sort_impl() alone takes 4300 bytes
         self.assert_whole(samples)
         key, sorting = map(self.script_name, ('key', 'sorting'))
         for sample in self.assert_nested(samples, 'spin', 'key', 'sorting',
