@@ -303,9 +303,8 @@ file_take_back(struct _PyPerfFile *file, off_t written)
     }
 }
 
-/* Nanoseconds since some point in the past. */
-static int64_t
-clock_now(void)
+int64_t
+_PyPerfFile_Now(void)
 {
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
@@ -327,7 +326,7 @@ size_limit(void)
 static int
 file_hold(struct _PyPerfFile *file, struct _PyPerfError *error)
 {
-    int64_t now = clock_now();
+    int64_t now = _PyPerfFile_Now();
     if (file->fd >= 0 && now - file->looked_at < LOOK_INTERVAL
             && file->changes_seen == _PyPerf_DescriptorChanges
             && file->limit == PY_SSIZE_T_MAX) {

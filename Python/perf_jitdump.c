@@ -44,7 +44,6 @@
 #include "pycore_perf_unwind.h"
 #include <sys/mman.h>
 #include <sys/syscall.h>
-#include <time.h>
 
 
 // --- Records, field by field as in the specification -----------------------
@@ -123,18 +122,10 @@ static struct {
     _PyPerfEdition headed;          // the edition that has header and marker
     void *marker;                   // NULL: none
     uint64_t next_index;
-    struct _PyPerfUnwind unwind;
+    struct _PyPerfUnwind unwind;    // size 0: not looked for yet
 } dump = {
     .file = {.fd = -1},
 };
-
-static uint64_t
-timestamp_now(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
-}
 
 /* The kernel's id of this thread; asked for once in each. */
 static uint32_t
@@ -195,7 +186,7 @@ dump_head(struct _PyPerfError *error)
             .total_size = sizeof(header),
             .elf_mach = dump.unwind.machine,
             .pid = (uint32_t)dump.file.pid,
-            .timestamp = timestamp_now(),
+            .timestamp = (uint64_t)_PyPerfFile_Now(),
         };
         if (marker_map(error) < 0) {
             return -1;
@@ -232,7 +223,7 @@ static int
 dump_open(_PyPerfEdition *edition, struct _PyPerfError *error)
 {
     char path[sizeof(dump.file.path)];
-    if (_PyPerfUnwind_Init(&dump.unwind, error) < 0
+    if ((dump.unwind.size == 0 && _PyPerfUnwind_Init(&dump.unwind, error) < 0)
             || dump_path(path, sizeof(path), error) < 0
             || _PyPerfFile_Open(&dump.file, path, error) < 0) {
         return -1;
@@ -355,7 +346,7 @@ static int
 dump_append(const struct _PyPerfRegion *region, struct _PyPerfError *error)
 {
     struct _PyPerfBuffer buffer;
-    uint64_t timestamp = timestamp_now();
+    uint64_t timestamp = (uint64_t)_PyPerfFile_Now();
     int result;
     _PyPerfBuffer_Init(&buffer);
     append_unwinding_info(&buffer, timestamp);

@@ -27,6 +27,9 @@ struct _PyPerfFile {
 /* The process's id.  Asks the kernel once in each process. */
 extern pid_t _PyPerfFile_GetPid(void);
 
+/* CLOCK_MONOTONIC, nanoseconds. */
+extern int64_t _PyPerfFile_Now(void);
+
 /* Open `path` for appending.  The first opening by a process empties the file;
    later ones continue it if it is still the same one.  Refuses what is not a regular file of this user with a single name.
    Returns 0, or -1 with *error filled in. */

@@ -299,6 +299,33 @@ class PerfTestCase(unittest.TestCase):
         self.assertGreaterEqual(len(nested), 0.95 * len(through))
         return nested
 
+    def record_names(self, names):
+        """Profile functions of hostile names and one that has a good name.
+
+        names: source code of each name: how the profiler must show it.
+        Return the run, the samples and the Python names in them.
+        """
+        run, samples = self.record(f"""\
+            def good(): until(0.1, spin)
+
+            def named(name):
+                def function(): until(0.1, spin)
+                function.__code__ = function.__code__.replace(
+                    co_qualname=name, co_filename='/file')
+                function()
+
+            for name in [{', '.join(names)}]:
+                named(name)
+            good()
+            """)
+        seen = {name for sample in samples for name in python_names(sample)}
+        for expected in [f'py::{name}:/file' for name in names.values()]:
+            with self.subTest(name=expected[:100]):
+                self.assertTrue(expected in seen)
+        # The others have lost nothing by them.
+        self.assertIn(self.script_name('good'), seen)
+        return run, samples, seen
+
 
 def remove_whatever_it_is(path):
     if os.path.isdir(path) and not os.path.islink(path):

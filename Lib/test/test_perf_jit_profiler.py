@@ -457,24 +457,7 @@ class StackTests(PerfTestCase):
             "'with (parentheses) (and more)'": 'with (parentheses) (and more)',
             "'n' * 10_000": 'n' * 10_000,
         }
-        run, samples = self.record(f"""\
-            def good(): until(0.1, spin)
-
-            def named(name):
-                def function(): until(0.1, spin)
-                function.__code__ = function.__code__.replace(
-                    co_qualname=name, co_filename='/file')
-                function()
-
-            for name in [{', '.join(names)}]:
-                named(name)
-            good()
-            """)
-        seen = {name for sample in samples for name in python_names(sample)}
-        for expected in [f'py::{name}:/file' for name in names.values()]:
-            with self.subTest(name=expected[:100]):
-                self.assertTrue(expected in seen)
-        self.assertIn(self.script_name('good'), seen)
+        run, samples, _ = self.record_names(names)
         self.assert_whole(samples)
 
 

@@ -344,27 +344,11 @@ class HostileNameTests(perf_support.PerfToolTestCase):
             "'with (parentheses) (and more)'": 'with (parentheses) (and more)',
             "'n' * 100_000": 'n' * 100_000,
         }
-        run, samples = self.record(f"""\
-            def good(): until(0.1, spin)
-
-            def named(name):
-                def function(): until(0.1, spin)
-                function.__code__ = function.__code__.replace(
-                    co_qualname=name, co_filename='/file')
-                function()
-
-            for name in [{', '.join(names)}]:
-                named(name)
-            good()
-            """)
-        seen = {name for sample in samples for name in python_names(sample)}
+        run, samples, seen = self.record_names(names)
         for expected in [f'py::{name}:/file' for name in names.values()]:
             with self.subTest(name=expected[:100]):
-                self.assertTrue(expected in seen)
                 self.assertGreater(
                     len(samples_of(samples, expected)), 10)
-        # The others have lost nothing by them.
-        self.assertIn(self.script_name('good'), seen)
         self.assertLessEqual(
             seen, set(run.names),
             'a name in the profile that is no line of the map')
