@@ -28,6 +28,7 @@ _PyPerfTrampoline_Code:
         movq    %rsp, %rbp
         .cfi_def_cfa_register %rbp
         callq   *%rcx
+.Lreturn:
         popq    %rbp
         .cfi_def_cfa %rsp, 8
         .cfi_restore %rbp
@@ -38,7 +39,46 @@ _PyPerfTrampoline_Code:
         .cfi_endproc
         .size   _PyPerfTrampoline_Code, .Lend - _PyPerfTrampoline_Code
 
-/* size_t: the assembler's own count, out of reach of linkers that move code. */
+/* The base of the frame records of inlined calls (pycore_perf_record.h):
+
+       PyObject *_PyPerfRecord_Base(tstate, frame, throwflag)
+
+   It calls _PyEval_EvalFrameDefault() and meanwhile keeps room for 32 records
+   between its own frame record and that of the eval loop. */
+
+        .text
+        .globl  _PyPerfRecord_Base
+        .hidden _PyPerfRecord_Base
+        .type   _PyPerfRecord_Base, @function
+        .balign 16
+_PyPerfRecord_Base:
+        .cfi_startproc
+        endbr64
+        pushq   %rbp
+        .cfi_def_cfa_offset 16
+        .cfi_offset %rbp, -16
+        movq    %rsp, %rbp
+        .cfi_def_cfa_register %rbp
+        subq    $32 * 16, %rsp
+        callq   _PyEval_EvalFrameDefault@PLT
+.Lbase_return:
+        leaveq
+        .cfi_def_cfa %rsp, 8
+        .cfi_restore %rbp
+        retq
+        .cfi_endproc
+        .size   _PyPerfRecord_Base, . - _PyPerfRecord_Base
+
+        .section .data.rel.ro, "aw"
+        .globl  _PyPerfRecord_BaseReturn
+        .hidden _PyPerfRecord_BaseReturn
+        .type   _PyPerfRecord_BaseReturn, @object
+        .balign 8
+_PyPerfRecord_BaseReturn:
+        .quad   .Lbase_return
+        .size   _PyPerfRecord_BaseReturn, 8
+
+/* size_t: the assembler's own counts, out of reach of linkers that move code. */
         .section .rodata
         .globl  _PyPerfTrampoline_CodeSize
         .hidden _PyPerfTrampoline_CodeSize
@@ -47,6 +87,13 @@ _PyPerfTrampoline_Code:
 _PyPerfTrampoline_CodeSize:
         .quad   .Lend - _PyPerfTrampoline_Code
         .size   _PyPerfTrampoline_CodeSize, 8
+
+        .globl  _PyPerfTrampoline_ReturnOffset
+        .hidden _PyPerfTrampoline_ReturnOffset
+        .type   _PyPerfTrampoline_ReturnOffset, @object
+_PyPerfTrampoline_ReturnOffset:
+        .quad   .Lreturn - _PyPerfTrampoline_Code
+        .size   _PyPerfTrampoline_ReturnOffset, 8
 
         .section .note.GNU-stack, "", @progbits
 

@@ -72,6 +72,7 @@ arena_fill(struct _PyPerfArena *arena, struct _PyPerfArenaPool *pool)
         memcpy(address + pool->code_size - sizeof(number), &number,
                sizeof(number));
         arena->slots[i].address = address;
+        arena->slots[i].return_address = address + pool->return_offset;
     }
 }
 

@@ -47,6 +47,7 @@
 #include "pycore_perf_file.h"        // _PyPerfFile_GetPid()
 #include "pycore_perf_jitdump.h"
 #include "pycore_perf_map.h"
+#include "pycore_perf_slot.h"
 #include "pycore_perf_stack.h"
 #include "pycore_perf_trampoline.h"
 #include "pycore_pyerrors.h"        // _PyErr_Fetch()
@@ -66,30 +67,24 @@ static const struct _PyPerfOutput *const outputs[_PyPerf_OUTPUTS] = {
     [_PyPerf_JITDUMP] = &_PyPerfJitdump_Output,
 };
 
+struct _PyPerfNaming _PyPerf_Naming = {.extra_index = -1};
+
 static struct {
     int mode;                       // the index of the open output
-    _PyPerfEdition edition;         // the one being written
     pid_t pid;                      // the process that opened the output
-    Py_ssize_t extra_index;         // of our slots in co_extra, in all
-                                    //   interpreters, for they share the code
-                                    //   objects of frozen modules; -1: none
     bool persist_after_fork;
     struct _PyPerfArenaPool pool;
 } desk = {
-    .extra_index = -1,
     .pool = {.slot_size = SLOT_SIZE},
 };
 
 
 // --- Switching off ---------------------------------------------------------
 
-static PyObject *perf_eval_frame(PyThreadState *tstate,
-                                 _PyInterpreterFrame *frame, int throwflag);
-
 static bool
 interpreter_is_active(const PyInterpreterState *interp)
 {
-    return interp->eval_frame == perf_eval_frame;
+    return interp->eval_frame == _PyPerfTrampoline_EvalFrame;
 }
 
 static void
@@ -137,23 +132,6 @@ desk_fail(const struct _PyPerfError *error)
 
 // --- From the code object to its slot --------------------------------------
 
-/* Out of line: clang makes no jump of the evaluator's last call if a variable
-   of which an address was taken gets inlined there. */
-static Py_NO_INLINE struct _PyPerfSlot *
-code_slot(PyCodeObject *code)
-{
-    void *extra = NULL;
-    _PyCode_GetExtra((PyObject *)code, desk.extra_index, &extra);
-    return extra;
-}
-
-/* Whether `code` has a trampoline whose name stands in the current file. */
-static inline bool
-slot_is_announced(const struct _PyPerfSlot *slot)
-{
-    return slot != NULL && slot->announced_in[desk.mode] == desk.edition;
-}
-
 /* The code object that owned `extra`, a slot or NULL, has died (a freefunc). */
 static void
 slot_release(void *extra)
@@ -161,6 +139,7 @@ slot_release(void *extra)
     struct _PyPerfSlot *slot = extra;
     if (slot != NULL) {
         slot->code = NULL;
+        slot->edition = 0;
         memset(slot->announced_in, 0, sizeof(slot->announced_in));
         if (!slot->is_final) {
             _PyPerfArena_FreeSlot(&desk.pool, slot);
@@ -177,7 +156,7 @@ code_new_slot(PyCodeObject *code, struct _PyPerfError *error)
     if (slot == NULL) {
         return NULL;
     }
-    if (_PyCode_SetExtra((PyObject *)code, desk.extra_index, slot) < 0) {
+    if (_PyCode_SetExtra((PyObject *)code, _PyPerf_Naming.extra_index, slot) < 0) {
         PyErr_Clear();
         _PyPerfArena_FreeSlot(&desk.pool, slot);
         _PyPerfError_Set(error, "remember a trampoline", "", NULL, ENOMEM);
@@ -219,6 +198,10 @@ slot_announce(struct _PyPerfSlot *slot, struct _PyPerfError *error)
         .first_line = code->co_firstlineno,
     };
     PyObject *qualname = NULL, *filename = NULL;
+    if (slot->announced_in[desk.mode] == _PyPerf_Naming.edition) {
+        slot->edition = _PyPerf_Naming.edition;     // and in another one since
+        return 0;
+    }
     int result;
     if (text_from_unicode(&region.qualname, code->co_qualname, &qualname) < 0
         || text_from_unicode(&region.filename, code->co_filename, &filename) < 0)
@@ -226,10 +209,11 @@ slot_announce(struct _PyPerfSlot *slot, struct _PyPerfError *error)
         result = _PyPerfError_Set(error, "announce a function", "", NULL, ENOMEM);
     }
     else {
-        result = outputs[desk.mode]->announce(&region, &desk.edition, error);
+        result = outputs[desk.mode]->announce(&region, &_PyPerf_Naming.edition, error);
     }
     if (result == 0) {
-        slot->announced_in[desk.mode] = desk.edition;
+        slot->edition = _PyPerf_Naming.edition;
+        slot->announced_in[desk.mode] = slot->edition;
         slot->is_final |= !outputs[desk.mode]->has_time;
     }
     Py_XDECREF(qualname);
@@ -247,8 +231,8 @@ stack_announce(PyThreadState *tstate, struct _PyPerfError *error)
 {
     for (_PyInterpreterFrame *frame = tstate->cframe->current_frame;
             frame != NULL; frame = frame->previous) {
-        struct _PyPerfSlot *slot = code_slot(frame->f_code);
-        if (slot != NULL && !slot_is_announced(slot)
+        struct _PyPerfSlot *slot = _PyPerfSlot_OfCode(frame->f_code);
+        if (slot != NULL && !_PyPerfSlot_IsAnnounced(slot)
                 && slot_announce(slot, error) < 0) {
             return -1;
         }
@@ -276,12 +260,12 @@ slot_announce_inherited(struct _PyPerfSlot *slot, void *data)
 static int
 desk_reopen_in_child(PyThreadState *tstate, struct _PyPerfError *error)
 {
-    struct inherited inherited = {.edition = desk.edition, .error = error};
+    struct inherited inherited = {.edition = _PyPerf_Naming.edition, .error = error};
     if (outputs[desk.mode]->reopen_in_child(desk.persist_after_fork,
-                                            &desk.edition, error) < 0) {
+                                            &_PyPerf_Naming.edition, error) < 0) {
         return -1;
     }
-    if (desk.persist_after_fork && desk.edition != inherited.edition
+    if (desk.persist_after_fork && _PyPerf_Naming.edition != inherited.edition
             && _PyPerfArena_Visit(&desk.pool, slot_announce_inherited,
                                   &inherited) < 0) {
         return -1;
@@ -337,12 +321,12 @@ code_prepare(PyThreadState *tstate, PyCodeObject *code)
     }
     struct _PyPerfSlot *slot = NULL;
     if (desk.mode != _PyPerf_OFF) {
-        slot = code_slot(code);
+        slot = _PyPerfSlot_OfCode(code);
         if (slot == NULL) {
             slot = code_new_slot(code, &error);
         }
         if (slot == NULL
-                || (!slot_is_announced(slot)
+                || (!_PyPerfSlot_IsAnnounced(slot)
                     && slot_announce(slot, &error) < 0)) {
             desk_fail(&error);
             slot = NULL;
@@ -365,22 +349,23 @@ desk_leave_stack(void)
 
 /* Run a frame.  What is rare stays out of line: this function ends with a jump,
    and then neither takes stack nor stands between the frames that profilers see. */
-static PyObject *
-perf_eval_frame(PyThreadState *tstate, _PyInterpreterFrame *frame, int throwflag)
+PyObject *
+_PyPerfTrampoline_EvalFrame(PyThreadState *tstate, _PyInterpreterFrame *frame,
+                            int throwflag)
 {
-    struct _PyPerfSlot *slot = code_slot(frame->f_code);
+    struct _PyPerfSlot *slot = _PyPerfSlot_OfCode(frame->f_code);
     if (_PyPerfStack_IsShort()) {
         desk_leave_stack();
         return _PyEval_EvalFrameDefault(tstate, frame, throwflag);
     }
-    if (!slot_is_announced(slot)) {
+    if (!_PyPerfSlot_IsAnnounced(slot)) {
         slot = code_prepare(tstate, frame->f_code);
         if (slot == NULL) {
             return _PyEval_EvalFrameDefault(tstate, frame, throwflag);
         }
     }
     return ((trampoline)slot->address)(tstate, frame, throwflag,
-                                       _PyEval_EvalFrameDefault);
+                                       _PyPerfRecord_Base);
 }
 
 
@@ -407,10 +392,10 @@ interpreter_reserve_extra(PyInterpreterState *interp)
 {
     if (!interp->perf_has_extra) {
         Py_ssize_t index = _PyEval_RequestCodeExtraIndex(slot_release);
-        if (index < 0 || (desk.extra_index >= 0 && index != desk.extra_index)) {
+        if (index < 0 || (_PyPerf_Naming.extra_index >= 0 && index != _PyPerf_Naming.extra_index)) {
             return false;
         }
-        desk.extra_index = index;
+        _PyPerf_Naming.extra_index = index;
         interp->perf_has_extra = 1;
     }
     return true;
@@ -442,7 +427,7 @@ desk_open(int mode, struct _PyPerfError *error)
 {
     desk_close();
     if (_PyPerfArena_Reserve(&desk.pool, error) < 0
-            || outputs[mode]->open(&desk.edition, error) < 0) {
+            || outputs[mode]->open(&_PyPerf_Naming.edition, error) < 0) {
         return -1;
     }
     desk.mode = mode;
@@ -457,11 +442,12 @@ interpreter_activate(PyInterpreterState *interp, int mode)
     struct _PyPerfError error;
     desk.pool.code = _PyPerfTrampoline_Code;
     desk.pool.code_size = _PyPerfTrampoline_CodeSize;
+    desk.pool.return_offset = _PyPerfTrampoline_ReturnOffset;
     if (desk.mode != mode && desk_open(mode, &error) < 0) {
         desk_fail(&error);
         return;
     }
-    _PyInterpreterState_SetEvalFrameFunc(interp, perf_eval_frame);
+    _PyInterpreterState_SetEvalFrameFunc(interp, _PyPerfTrampoline_EvalFrame);
 }
 
 int
@@ -527,7 +513,7 @@ _PyPerfTrampoline_FiniInterpreter(PyThreadState *tstate)
 {
     _PyPerfTrampoline_Deactivate(tstate);
     if (_Py_IsMainInterpreter(tstate->interp)) {
-        desk.extra_index = -1;
+        _PyPerf_Naming.extra_index = -1;
         PyUnstable_PerfMapState_Fini();
     }
 }
@@ -540,7 +526,7 @@ PyUnstable_PerfTrampoline_CompileCode(PyCodeObject *code)
 {
     PyThreadState *tstate = _PyThreadState_GET();
     if (!interpreter_is_active(tstate->interp)
-            || slot_is_announced(code_slot(code))) {
+            || _PyPerfSlot_IsAnnounced(_PyPerfSlot_OfCode(code))) {
         return 0;
     }
     return code_prepare(tstate, code) != NULL ? 0 : -1;

@@ -11,26 +11,17 @@ extern "C" {
 #endif
 
 #include "pycore_perf_output.h"     // struct _PyPerfError
+#include "pycore_perf_slot.h"       // struct _PyPerfSlot
 
 struct _PyPerfArena;
 
-/* A place for one trampoline, and what its owner keeps with it.  Slots live as
-   long as the process: frames on some stack may return into them. */
-struct _PyPerfSlot {
-    const void *address;            /* of the trampoline */
-    _PyPerfEdition announced_in[_PyPerf_OUTPUTS];   /* 0: never announced */
-    PyCodeObject *code;             /* borrowed; NULL once it has died */
-    struct _PyPerfSlot *next_free;  /* in the pool's list of free slots */
-    bool is_final;                  /* announced where there is no time: the
-                                       address must never get another name */
-};
-
-/* A supply of slots of one size.  With the first three fields set and the rest
+/* A supply of slots of one size.  With the first four fields set and the rest
    zero it is ready for use.  Guarded by the GIL. */
 struct _PyPerfArenaPool {
     const char *code;           /* position-independent; its last 8 bytes are
                                    replaced by a number unique in the process */
     size_t code_size;           /* bytes */
+    size_t return_offset;       /* in the code: behind its call */
     size_t slot_size;           /* bytes from slot to slot, >= code_size, a
                                    multiple of 16 */
     struct _PyPerfArena *newest;    /* the head of the list of all arenas */

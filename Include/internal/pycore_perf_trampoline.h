@@ -13,9 +13,24 @@ extern "C" {
 #  error "this header requires Py_BUILD_CORE define"
 #endif
 
-/* The trampoline and its size in bytes, from asm_trampoline_*.S. */
+/* From asm_trampoline_*.S: the trampoline, its size in bytes, the offset at
+   which a call through it returns. */
 extern const char _PyPerfTrampoline_Code[];
 extern const size_t _PyPerfTrampoline_CodeSize;
+extern const size_t _PyPerfTrampoline_ReturnOffset;
+
+/* From there too: calls _PyEval_EvalFrameDefault() with its own arguments, from a
+   frame that has room for frame records (pycore_perf_record.h), and where that
+   call returns. */
+extern PyObject *_PyPerfRecord_Base(PyThreadState *tstate,
+                                    struct _PyInterpreterFrame *frame,
+                                    int throwflag);
+extern const void *const _PyPerfRecord_BaseReturn;
+
+/* What runs the frames of an interpreter that is profiled (PEP 523). */
+extern PyObject *_PyPerfTrampoline_EvalFrame(PyThreadState *tstate,
+                                             struct _PyInterpreterFrame *frame,
+                                             int throwflag);
 
 /* Values of PyConfig.perf_profiling. */
 enum {

@@ -41,6 +41,8 @@ Sample = collections.namedtuple('Sample', 'pid chain')
 Frame = collections.namedtuple('Frame', 'ip symbol dso')
 
 EVAL_LOOP = '_PyEval_EvalFrameDefault'
+# Calls the eval loop and holds the records of the functions that it inlines.
+RECORD_BASE = '_PyPerfRecord_Base'
 
 # What a script that is to be recorded begins with: work that stays in the
 # eval loop, and a way to do enough of it, however slow the machine is.
@@ -453,6 +455,15 @@ def has_nested(names, wanted):
     """Do the names, leaf first, have these in this order?"""
     names = iter(names)
     return all(name in names for name in wanted)
+
+
+def called_by(chain, symbol):
+    """Return, for each frame of this symbol, what called it, or None at the
+    end of the chain.  The base of frame records does not count as a caller.
+    """
+    symbols = [frame.symbol for frame in chain if frame.symbol != RECORD_BASE]
+    return [caller for callee, caller in zip(symbols, [*symbols[1:], None])
+            if callee == symbol]
 
 
 # ---------------------------------------------------------------------------

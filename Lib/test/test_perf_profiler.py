@@ -14,7 +14,8 @@ from textwrap import dedent
 
 from test import perf_support
 from test.perf_support import (
-    EVAL_LOOP, FOO_BAR_BAZ, RUN_FOO, WORK, python_names, samples_of)
+    EVAL_LOOP, FOO_BAR_BAZ, RECORD_BASE, RUN_FOO, WORK, called_by,
+    python_names, samples_of)
 from test.support import import_helper
 
 STDLIB = os.path.dirname(os.__file__)
@@ -34,13 +35,64 @@ class NestingTests(perf_support.PerfToolTestCase):
             self.assertEqual(python_names(sample),
                              [self.script_name(name) for name in names])
 
-    def test_c_frames_stand_between_the_functions(self):
+    def assert_nearly_all(self, samples, condition):
+        wrong = [sample for sample in samples if not condition(sample)]
+        self.assertGreater(len(samples), 50)
+        self.assertLessEqual(len(wrong), 0.05 * len(samples), wrong[:1])
+
+    def test_a_call_between_python_functions_takes_one_entry(self):
         run, samples = self.record(RUN_FOO)
-        spin, baz = map(self.script_name, ('spin', 'baz'))
-        for sample in self.assert_nested(samples, 'spin', 'baz')[:100]:
+        wanted = [RECORD_BASE, *map(self.script_name,
+                                    ('spin', 'baz', 'bar', 'foo'))]
+
+        def inlined(sample):
             symbols = [frame.symbol for frame in sample.chain]
-            between = symbols[symbols.index(spin) + 1:symbols.index(baz)]
-            self.assertIn(EVAL_LOOP, between)
+            start = symbols.index(RECORD_BASE)
+            return symbols[start:start + len(wanted)] == wanted
+
+        self.assert_nearly_all(self.assert_nested(samples, 'spin', 'foo'),
+                               inlined)
+
+    def test_c_frames_stand_where_c_code_calls(self):
+        run, samples = self.record("""\
+            def key(x): return spin(1000)
+            def sorting(): sorted(range(20), key=key)
+            until(0.5, sorting)
+            """)
+        key, sorting = map(self.script_name, ('key', 'sorting'))
+        for sample in self.assert_nested(samples, 'spin', 'key',
+                                         'sorting')[:100]:
+            symbols = [frame.symbol for frame in sample.chain]
+            between = symbols[symbols.index(key) + 1:symbols.index(sorting)]
+            self.assertEqual(between[-2:], [EVAL_LOOP, RECORD_BASE])
+            self.assertIn('list_sort_impl', between)
+
+    def test_101_nested_calls_are_in_one_sample(self):
+        levels = ''.join(f'def level{n}(): level{n + 1}()\n'
+                         for n in range(100))
+        run, samples = self.record(
+            levels + 'def level100(): spin()\n\nuntil(0.5, level0)\n')
+        names = ['spin', *(f'level{n}' for n in range(100, -1, -1))]
+        self.assert_nested(samples, *names)
+
+    def test_at_least_115_levels_of_a_deep_recursion(self):
+        # Whatever part of the base's records the leaf has reached.
+        for depth in (200, 210, 220, 230):
+            with self.subTest(depth=depth):
+                run, samples = self.record(f"""\
+                    def recursive(n):
+                        if n:
+                            recursive(n - 1)
+                        else:
+                            spin()
+
+                    until(0.2, recursive, {depth})
+                    """)
+                self.assert_nearly_all(
+                    [sample for sample in samples
+                     if len(sample.chain) > 100
+                     and sample.chain[0].symbol == EVAL_LOOP],
+                    lambda sample: len(python_names(sample)) >= 115)
 
     def test_without_the_switch_there_are_no_names(self):
         run, samples = self.record(RUN_FOO, mode=None)
@@ -226,10 +278,10 @@ class ForkTests(perf_support.PerfToolTestCase):
         for sample in samples:
             if sample.pid != pid:
                 continue
-            for frame, caller in zip(sample.chain, sample.chain[1:]):
-                if frame.symbol == EVAL_LOOP:
+            for caller in called_by(sample.chain, EVAL_LOOP):
+                if caller is not None:
                     loops += 1
-                    nameless += not caller.symbol.startswith('py::')
+                    nameless += not caller.startswith('py::')
         self.assertLessEqual(nameless, 0.02 * loops)
 
     FORK = """\
@@ -437,17 +489,16 @@ class RealProgramTests(perf_support.PerfToolTestCase):
         loops = named = 0
         nameless = set()
         for sample in samples:
-            symbols = [frame.symbol for frame in sample.chain]
-            if EVAL_LOOP not in symbols:
-                continue
-            index = symbols.index(EVAL_LOOP)
-            if index + 1 == len(symbols) and len(symbols) >= deepest:
+            callers = called_by(sample.chain, EVAL_LOOP)
+            if len(sample.chain) >= deepest and None in callers:
+                callers.remove(None)
+            if not callers:
                 continue
             loops += 1
-            if symbols[index + 1:] and symbols[index + 1].startswith('py::'):
+            if all(str(caller).startswith('py::') for caller in callers):
                 named += 1
             else:
-                nameless.add(tuple(symbols[index:index + 4]))
+                nameless.add(tuple(callers))
         self.assertGreater(loops, 1000)
         self.assertGreaterEqual(named, 0.99 * loops, sorted(nameless)[:5])
 

@@ -1,0 +1,99 @@
+/* Frame records for inlined calls: the eval loop's side of Python/perf_record.c.
+   Everything here is for _PyEval_EvalFrameDefault() and needs the GIL. */
+
+#ifndef Py_INTERNAL_PERF_RECORD_H
+#define Py_INTERNAL_PERF_RECORD_H
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#ifndef Py_BUILD_CORE
+#  error "this header requires Py_BUILD_CORE define"
+#endif
+
+#include "pycore_frame.h"           // _PyInterpreterFrame
+
+/* Whether `frame` was entered by the eval loop that runs it, and has no record:
+   one test for two bytes, so that it costs what the test of one did. */
+static inline bool
+_PyFrame_IsInlined(const _PyInterpreterFrame *frame)
+{
+    const union {
+        struct {
+            bool is_entry;
+            char owner;
+            bool has_record;
+            char unused;
+        } fields;
+        uint32_t bits;
+    } mask = {.fields = {.is_entry = true, .has_record = true}};
+    uint32_t bits;
+    static_assert(offsetof(_PyInterpreterFrame, has_record)
+                  == offsetof(_PyInterpreterFrame, is_entry) + 2,
+                  "the order of the bytes is that of the mask");
+    memcpy(&bits, (const char *)frame + offsetof(_PyInterpreterFrame, is_entry),
+           sizeof(bits));
+    return (bits & mask.bits) == 0;
+}
+
+#ifdef PY_HAVE_PERF_TRAMPOLINE
+
+/* Two words of a C stack, as the platform's frame pointer convention has them
+   (x86-64: System V ABI, figure 3.3; aarch64: AAPCS64, section 6.4.6). */
+struct _PyPerfRecord {
+    struct _PyPerfRecord *caller;
+    const void *return_address;
+};
+
+/* Hang in a record for `frame`, which has been pushed and is about to be run.
+   Returns false, with nothing done, when it must be run through the evaluator:
+   when that is not ours, the function has not been announced yet, this eval loop
+   was entered without a base, or the base's records are used up.
+
+   `head` is the eval loop's own frame record, and `limit` its canonical frame
+   address, where the base's frame begins. */
+extern bool _PyPerfRecord_Link(PyThreadState *tstate, _PyInterpreterFrame *frame,
+                               struct _PyPerfRecord *head, const void *limit);
+
+/* Unhang the record of `frame`, which is being left.  Returns whether it had
+   one. */
+static inline bool
+_PyPerfRecord_Unlink(const _PyInterpreterFrame *frame, struct _PyPerfRecord *head)
+{
+    if (!frame->has_record) {
+        return false;
+    }
+    // That is head->caller->caller, for the records lie side by side.
+    *(struct _PyPerfRecord *volatile *)&head->caller = head->caller + 1;
+    __asm__ volatile ("" ::: "memory");
+    return true;
+}
+
+/* The calling function's own frame record.  It has one, whatever the flags:
+   the builtin makes compilers keep a frame pointer. */
+#define _PyPerfRecord_OWN() \
+    ((struct _PyPerfRecord *)__builtin_frame_address(0))
+
+#define LINK_RECORD(TSTATE, FRAME) \
+    _PyPerfRecord_Link((TSTATE), (FRAME), _PyPerfRecord_OWN(), \
+                       _PyPerfRecord_OWN() + 1)
+#define UNLINK_RECORD(FRAME) \
+    _PyPerfRecord_Unlink((FRAME), _PyPerfRecord_OWN())
+
+#else
+
+#define LINK_RECORD(TSTATE, FRAME) false
+#define UNLINK_RECORD(FRAME) false
+
+#endif  /* PY_HAVE_PERF_TRAMPOLINE */
+
+/* Whether `FRAME`, which has been pushed, cannot be run by the eval loop that
+   pushed it. */
+#define MUST_RUN_BY_EVALUATOR(TSTATE, FRAME) \
+    (__builtin_expect((TSTATE)->interp->eval_frame != NULL, 0) \
+     && !LINK_RECORD((TSTATE), (FRAME)))
+
+#ifdef __cplusplus
+}
+#endif
+#endif  /* !Py_INTERNAL_PERF_RECORD_H */
