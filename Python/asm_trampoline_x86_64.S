@@ -39,6 +39,22 @@ _PyPerfTrampoline_Code:
         .cfi_endproc
         .size   _PyPerfTrampoline_Code, .Lend - _PyPerfTrampoline_Code
 
+/* Not code: what the .cfi directives say here holds in a trampoline, and for all
+   that records return into, behind the call.  perf_unwind.c makes from it what
+   describes a whole arena to unwinders in this process. */
+
+        .globl  _PyPerfTrampoline_Inside
+        .hidden _PyPerfTrampoline_Inside
+        .type   _PyPerfTrampoline_Inside, @function
+        .balign 16
+_PyPerfTrampoline_Inside:
+        .cfi_startproc
+        .cfi_def_cfa %rbp, 16
+        .cfi_offset %rbp, -16
+        .quad   0xcccccccccccccccc
+        .cfi_endproc
+        .size   _PyPerfTrampoline_Inside, 8
+
 /* The base of the frame records of inlined calls (pycore_perf_record.h):
 
        PyObject *_PyPerfRecord_Base(tstate, frame, throwflag)

@@ -50,6 +50,16 @@ _PyPerfTrampoline_InitInterpreter(PyThreadState *tstate)
 }
 
 void
+_PyPerfTrampoline_InterpreterIsReady(void)
+{
+}
+
+void
+_PyPerfTrampoline_ExtensionIsLoaded(void)
+{
+}
+
+void
 _PyPerfTrampoline_FiniInterpreter(PyThreadState *tstate)
 {
     if (_Py_IsMainInterpreter(tstate->interp)) {

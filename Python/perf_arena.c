@@ -5,7 +5,7 @@
    position-independent piece, made an arena at a time:
 
        arena      +-----------------+-----------------+-----------------+--
-       (mmap)     | code   | 7 |    | code   | 8 |    | code   | 9 |    | ...
+       (mmap)     | unwind info     | code   | 7 |    | code   | 8 |    | ...
                   +-----------------+-----------------+-----------------+--
                   <--- slot_size --->
 
@@ -22,6 +22,7 @@
 
 #include "Python.h"
 #include "pycore_perf_arena.h"
+#include "pycore_perf_unwind.h"
 #include <sys/mman.h>
 
 /* Where it exists: all pages are written at once, so get them at once. */
@@ -38,6 +39,8 @@ struct _PyPerfArena {
     size_t size;                    // bytes
     size_t used;                    // slots that have been taken
     size_t capacity;                // slots that there are
+    bool is_described;              // the unwind information is there
+    bool is_registered;             //   and known to unwinders
     struct _PyPerfSlot slots[];
 };
 
@@ -65,7 +68,7 @@ memory_make_executable(char *memory, size_t size)
 static void
 arena_fill(struct _PyPerfArena *arena, struct _PyPerfArenaPool *pool)
 {
-    char *address = arena->memory;
+    char *address = arena->memory + pool->slot_size;
     for (size_t i = 0; i < arena->capacity; i++, address += pool->slot_size) {
         uint64_t number = pool->next_number++;
         memcpy(address, pool->code, pool->code_size);
@@ -76,10 +79,19 @@ arena_fill(struct _PyPerfArena *arena, struct _PyPerfArenaPool *pool)
     }
 }
 
+/* Tell unwinders of an arena, if there are any or `load`. */
+static void
+arena_register(struct _PyPerfArena *arena, bool load)
+{
+    if (arena->is_described && !arena->is_registered) {
+        arena->is_registered = _PyPerfUnwind_Register(arena->memory, load);
+    }
+}
+
 static struct _PyPerfArena *
 arena_new(struct _PyPerfArenaPool *pool, size_t size, struct _PyPerfError *error)
 {
-    size_t capacity = size / pool->slot_size;
+    size_t capacity = size / pool->slot_size - 1;
     assert(capacity > 0);
     struct _PyPerfArena *arena = PyMem_RawCalloc(
         1, sizeof(*arena) + capacity * sizeof(arena->slots[0]));
@@ -97,12 +109,16 @@ arena_new(struct _PyPerfArenaPool *pool, size_t size, struct _PyPerfError *error
         return NULL;
     }
     arena_fill(arena, pool);
+    arena->is_described = _PyPerfUnwind_Describe(
+        arena->memory, pool->slot_size, arena->memory + pool->slot_size,
+        size - pool->slot_size);
     if (memory_make_executable(arena->memory, size) < 0) {
         _PyPerfError_Set(error, "make memory executable", "", NULL, errno);
         munmap(arena->memory, size);    // nobody has been in it yet
         PyMem_RawFree(arena);
         return NULL;
     }
+    arena_register(arena, pool->is_registered);
     return arena;
 }
 
@@ -165,6 +181,18 @@ _PyPerfArena_Seal(struct _PyPerfArenaPool *pool)
 {
     pool->sealed = true;
     pool->free = NULL;
+}
+
+void
+_PyPerfArena_Register(struct _PyPerfArenaPool *pool)
+{
+    if (!pool->is_registered) {
+        pool->is_registered = true;
+        for (struct _PyPerfArena *arena = pool->newest; arena != NULL;
+                arena = arena->older) {
+            arena_register(arena, true);
+        }
+    }
 }
 
 int

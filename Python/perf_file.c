@@ -21,7 +21,10 @@
    - Write with one call, to the end (O_APPEND).  Nothing waits in a buffer, so
      neither SIGKILL nor fork() can lose or double anything.  If the disk takes
      only a part, the part is taken back.  The limit on file sizes is ours to
-     respect: where SIGXFSZ is not ignored, running into it kills.  */
+     respect: where SIGXFSZ is not ignored, running into it kills.
+   - While the interpreter starts up, before it runs anything of the program, what
+     is to be written is gathered and written in few pieces: two hundred calls
+     would make it start noticeably later.  */
 
 #include "Python.h"
 #include "pycore_perf_file.h"
@@ -233,7 +236,9 @@ _PyPerfFile_Open(struct _PyPerfFile *file, const char *path,
         file->size = status.st_size;
     }
     else {
-        if (ftruncate(fd, 0) < 0 || fchmod(fd, 0600) < 0) {
+        // Not if it is empty: ext4 syncs files that were emptied on close().
+        if ((status.st_size > 0 && ftruncate(fd, 0) < 0)
+                || fchmod(fd, 0600) < 0) {
             _PyPerfError_Set(error, "empty", path, NULL, errno);
             goto fail;
         }
@@ -257,6 +262,8 @@ fail:
 void
 _PyPerfFile_Close(struct _PyPerfFile *file)
 {
+    struct _PyPerfError ignored;
+    _PyPerfFile_StopGathering(file, &ignored);
     if (_PyPerfFile_IsHeld(file)) {
         close(file->fd);
     }
@@ -347,9 +354,10 @@ file_hold(struct _PyPerfFile *file, struct _PyPerfError *error)
                                     : _PyPerfFile_STARTED_AFRESH;
 }
 
-int
-_PyPerfFile_Append(struct _PyPerfFile *file, const void *bytes, size_t length,
-                   struct _PyPerfError *error)
+/* Append at once.  Returns as _PyPerfFile_Append(). */
+static int
+file_append(struct _PyPerfFile *file, const void *bytes, size_t length,
+            struct _PyPerfError *error)
 {
     off_t written = 0;
     int result = file_hold(file, error);
@@ -370,6 +378,82 @@ _PyPerfFile_Append(struct _PyPerfFile *file, const void *bytes, size_t length,
         return -1;
     }
     file->size += written;
+    return _PyPerfFile_APPENDED;
+}
+
+struct _PyPerfGathered {
+    size_t length;                  // bytes
+    size_t count;                   // pieces
+    char bytes[16 * 1024];
+    uint16_t lengths[1024];         // of the pieces
+};
+
+void
+_PyPerfFile_StartGathering(struct _PyPerfFile *file)
+{
+    if (file->gathered == NULL) {
+        file->gathered = PyMem_RawMalloc(sizeof(*file->gathered));
+    }
+    if (file->gathered != NULL) {   // else do without
+        file->gathered->length = 0;
+        file->gathered->count = 0;
+    }
+}
+
+static int
+file_write_gathered(struct _PyPerfFile *file, struct _PyPerfError *error)
+{
+    struct _PyPerfGathered *gathered = file->gathered;
+    if (gathered->length == 0 || file->pid != _PyPerfFile_GetPid()) {
+        return _PyPerfFile_APPENDED;
+    }
+    int result = file_append(file, gathered->bytes, gathered->length, error);
+    // If there is no room for all of it: as many pieces as there is room for.
+    const char *piece = gathered->bytes;
+    for (size_t i = 0; result < 0 && i < gathered->count; i++) {
+        if (file_append(file, piece, gathered->lengths[i], error) < 0) {
+            break;
+        }
+        piece += gathered->lengths[i];
+    }
+    gathered->length = 0;
+    gathered->count = 0;
+    return result;
+}
+
+int
+_PyPerfFile_StopGathering(struct _PyPerfFile *file, struct _PyPerfError *error)
+{
+    int result = _PyPerfFile_APPENDED;
+    if (file->gathered != NULL) {
+        result = file_write_gathered(file, error);
+        PyMem_RawFree(file->gathered);
+        file->gathered = NULL;
+    }
+    return result;
+}
+
+int
+_PyPerfFile_Append(struct _PyPerfFile *file, const void *bytes, size_t length,
+                   struct _PyPerfError *error)
+{
+    struct _PyPerfGathered *gathered = file->gathered;
+    if (gathered == NULL) {
+        return file_append(file, bytes, length, error);
+    }
+    if (length > sizeof(gathered->bytes) - gathered->length
+            || gathered->count == Py_ARRAY_LENGTH(gathered->lengths)) {
+        int result = file_write_gathered(file, error);
+        if (result != _PyPerfFile_APPENDED) {
+            return result;
+        }
+    }
+    if (length > sizeof(gathered->bytes)) {
+        return file_append(file, bytes, length, error);
+    }
+    memcpy(gathered->bytes + gathered->length, bytes, length);
+    gathered->length += length;
+    gathered->lengths[gathered->count++] = (uint16_t)length;
     return _PyPerfFile_APPENDED;
 }
 

@@ -238,6 +238,21 @@ dump_open(_PyPerfEdition *edition, struct _PyPerfError *error)
     return result;
 }
 
+static int
+dump_gather(bool gather, _PyPerfEdition *edition, struct _PyPerfError *error)
+{
+    if (gather) {
+        _PyPerfFile_StartGathering(&dump.file);
+        return 0;
+    }
+    int result = _PyPerfFile_StopGathering(&dump.file, error);
+    if (result == _PyPerfFile_STARTED_AFRESH) {
+        result = dump_head(error);
+    }
+    *edition = dump.file.edition;
+    return result;
+}
+
 static void
 dump_close(void)
 {
@@ -385,6 +400,7 @@ const struct _PyPerfOutput _PyPerfJitdump_Output = {
     .name = "perf_jit",
     .has_time = true,
     .open = dump_open,
+    .gather = dump_gather,
     .announce = dump_announce,
     .reopen_in_child = dump_reopen_in_child,
     .close = dump_close,

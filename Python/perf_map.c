@@ -165,6 +165,26 @@ output_open(_PyPerfEdition *edition, struct _PyPerfError *error)
 }
 
 static int
+output_gather(bool gather, _PyPerfEdition *edition, struct _PyPerfError *error)
+{
+    int number = lock_take();
+    if (number != 0) {
+        return lock_failed(error, number);
+    }
+    int result = 0;
+    map_leave_parent();
+    if (gather) {
+        _PyPerfFile_StartGathering(&map.file);
+    }
+    else if (_PyPerfFile_StopGathering(&map.file, error) < 0) {
+        result = -1;
+    }
+    *edition = map.file.edition;
+    lock_drop();
+    return result;
+}
+
+static int
 output_announce(const struct _PyPerfRegion *region, _PyPerfEdition *edition,
                 struct _PyPerfError *error)
 {
@@ -211,6 +231,7 @@ output_reopen_in_child(bool keep, _PyPerfEdition *edition,
 const struct _PyPerfOutput _PyPerfMap_Output = {
     .name = "perf",
     .open = output_open,
+    .gather = output_gather,
     .announce = output_announce,
     .reopen_in_child = output_reopen_in_child,
     .close = PyUnstable_PerfMapState_Fini,

@@ -73,6 +73,7 @@ static struct {
     int mode;                       // the index of the open output
     pid_t pid;                      // the process that opened the output
     bool persist_after_fork;
+    bool gathers;                   // what the output is told waits there
     struct _PyPerfArenaPool pool;
 } desk = {
     .pool = {.slot_size = SLOT_SIZE},
@@ -127,6 +128,19 @@ desk_fail(const struct _PyPerfError *error)
     }
     desk_close();
     _PyPerfError_Warn(error);
+}
+
+/* Let the output gather what is announced, or write what it has gathered. */
+static void
+desk_gather(bool gather)
+{
+    struct _PyPerfError error;
+    desk.gathers = gather;
+    if (desk.mode != _PyPerf_OFF
+            && outputs[desk.mode]->gather(gather, &_PyPerf_Naming.edition,
+                                          &error) < 0) {
+        desk_fail(&error);
+    }
 }
 
 
@@ -288,6 +302,9 @@ desk_start_child(PyThreadState *tstate)
 void
 _PyPerfTrampoline_BeforeFork(void)
 {
+    if (desk.gathers) {
+        desk_gather(false);
+    }
     _PyPerfMap_BeforeFork();
 }
 
@@ -460,6 +477,7 @@ _PyPerfTrampoline_Activate(PyThreadState *tstate, int mode)
         return -1;
     }
     interpreter_activate(tstate->interp, mode);
+    _PyPerfArena_Register(&desk.pool);
     return 0;
 }
 
@@ -506,6 +524,23 @@ _PyPerfTrampoline_InitInterpreter(PyThreadState *tstate)
         return;
     }
     interpreter_activate(tstate->interp, mode);
+    if (_Py_IsMainInterpreter(tstate->interp)) {
+        desk_gather(true);
+    }
+}
+
+void
+_PyPerfTrampoline_InterpreterIsReady(void)
+{
+    if (desk.gathers) {
+        desk_gather(false);
+    }
+}
+
+void
+_PyPerfTrampoline_ExtensionIsLoaded(void)
+{
+    _PyPerfArena_Register(&desk.pool);
 }
 
 void

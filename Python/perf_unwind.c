@@ -23,12 +23,19 @@
    an architecture.  All that is found is checked: with unwind information that
    is not what it should be, the mode does not start.
 
+   Unwinders within this process, for C++ exceptions, pthread_exit() or
+   backtrace(), pass through trampolines too.  They only ever meet them behind
+   the call.  One FDE, the same for every byte, does for an arena; it stands in
+   the arena's first slot and is registered with libgcc, if that is there or as
+   soon as an extension module is, for loading it takes a while.
+
    Formats: Linux Standard Base 5.0, Core, "Exception Frames"; DWARF 4,
    section 6.4.1.  */
 
 #include "Python.h"
 #include "pycore_perf_trampoline.h"     // _PyPerfTrampoline_Code
 #include "pycore_perf_unwind.h"
+#include <dlfcn.h>
 #include <elf.h>
 #include <link.h>
 
@@ -145,9 +152,10 @@ entry_size(const struct entry *entry)
     return sizeof(entry->length) + entry->length;
 }
 
-/* The FDE of the trampoline, or NULL.  Binary search in the sorted table. */
+/* The FDE of the code that begins there, or NULL.  Binary search in the sorted
+   table. */
 static const struct fde *
-image_find_fde(const struct image *image)
+image_find_fde(const struct image *image, const char *code)
 {
     const struct header *header = (const struct header *)image->header;
     if (!image_has(image, header, sizeof(*header))
@@ -158,7 +166,7 @@ image_find_fde(const struct image *image)
                           header->count * sizeof(header->table[0]))) {
         return NULL;
     }
-    ptrdiff_t wanted = _PyPerfTrampoline_Code - image->header;
+    ptrdiff_t wanted = code - image->header;
     size_t low = 0, high = header->count;
     while (low < high) {
         size_t middle = low + (high - low) / 2;
@@ -178,14 +186,15 @@ image_find_fde(const struct image *image)
 
 // --- Checks ----------------------------------------------------------------
 
-/* Whether *fde describes the trampoline and nothing else. */
+/* Whether *fde describes this code and nothing else. */
 static bool
-fde_is_right(const struct image *image, const struct fde *fde)
+fde_is_right(const struct image *image, const struct fde *fde, const char *code,
+             size_t size)
 {
     return image_has_entry(image, &fde->entry)
            && entry_size(&fde->entry) >= sizeof(*fde)
-           && (const char *)&fde->code + fde->code == _PyPerfTrampoline_Code
-           && fde->code_size == _PyPerfTrampoline_CodeSize;
+           && (const char *)&fde->code + fde->code == code
+           && fde->code_size == size;
 }
 
 /* Step over a LEB128 number.  Returns NULL at the end. */
@@ -272,8 +281,18 @@ unwind_build(struct _PyPerfUnwind *unwind, const struct entry *cie,
     unwind->header_size = header_size;
 }
 
-int
-_PyPerfUnwind_Init(struct _PyPerfUnwind *unwind, struct _PyPerfError *error)
+/* What the running image says of a piece of our code. */
+struct found {
+    uint16_t machine;
+    const struct entry *cie;
+    const struct fde *fde;
+};
+
+/* Find it, and check it.  Returns -1 with *error filled in when it cannot be
+   used. */
+static int
+unwind_find(struct found *found, const char *code, size_t size,
+            struct _PyPerfError *error)
 {
     static const char action[] = "find the trampoline's unwind information";
     struct image image = {.found = false};
@@ -282,12 +301,12 @@ _PyPerfUnwind_Init(struct _PyPerfUnwind *unwind, struct _PyPerfError *error)
         return _PyPerfError_Set(error, action, "", "the interpreter has no "
                                 "table of it (PT_GNU_EH_FRAME)", 0);
     }
-    const struct fde *fde = image_find_fde(&image);
+    const struct fde *fde = image_find_fde(&image, code);
     if (fde == NULL) {
         return _PyPerfError_Set(error, action, "",
                                 "it is not in the interpreter's table", 0);
     }
-    if (!fde_is_right(&image, fde)) {
+    if (!fde_is_right(&image, fde, code, size)) {
         return _PyPerfError_Set(error, action, "",
                                 "its FDE does not describe the trampoline", 0);
     }
@@ -297,13 +316,75 @@ _PyPerfUnwind_Init(struct _PyPerfUnwind *unwind, struct _PyPerfError *error)
         return _PyPerfError_Set(error, action, "",
                                 "its CIE is of a kind that is not known here", 0);
     }
-    size_t most = sizeof(unwind->data) - sizeof(uint32_t)
-                  - sizeof(struct header) - 2 * sizeof(int32_t);
-    if (entry_size(cie) > most || entry_size(&fde->entry) > most
-            || entry_size(cie) + entry_size(&fde->entry) > most) {
-        return _PyPerfError_Set(error, action, "", "it is too large", 0);
-    }
-    unwind->machine = image.machine;
-    unwind_build(unwind, cie, fde);
+    *found = (struct found){.machine = image.machine, .cie = cie, .fde = fde};
     return 0;
+}
+
+/* Whether both fit into this many bytes. */
+static bool
+found_fits(const struct found *found, size_t room)
+{
+    return entry_size(found->cie) <= room
+           && entry_size(&found->fde->entry) <= room - entry_size(found->cie);
+}
+
+int
+_PyPerfUnwind_Init(struct _PyPerfUnwind *unwind, struct _PyPerfError *error)
+{
+    struct found found;
+    if (unwind_find(&found, _PyPerfTrampoline_Code, _PyPerfTrampoline_CodeSize,
+                    error) < 0) {
+        return -1;
+    }
+    if (!found_fits(&found, sizeof(unwind->data) - sizeof(uint32_t)
+                            - sizeof(struct header) - 2 * sizeof(int32_t))) {
+        return _PyPerfError_Set(error, "find the trampoline's unwind information",
+                                "", "it is too large", 0);
+    }
+    unwind->machine = found.machine;
+    unwind_build(unwind, found.cie, found.fde);
+    return 0;
+}
+
+
+// --- Unwinders in this process ---------------------------------------------
+
+bool
+_PyPerfUnwind_Describe(char *place, size_t room, const char *code, size_t size)
+{
+    struct _PyPerfError ignored;
+    struct found found;
+    if (unwind_find(&found, _PyPerfTrampoline_Inside,
+                    sizeof(_PyPerfTrampoline_Inside), &ignored) < 0
+            || !found_fits(&found, room - sizeof(uint32_t))) {
+        return false;
+    }
+    memset(place, 0, room);             // and an empty entry as the end
+    memcpy(place, found.cie, entry_size(found.cie));
+    struct fde *fde = (struct fde *)(place + entry_size(found.cie));
+    memcpy(fde, found.fde, entry_size(&found.fde->entry));
+    fde->entry.id = (uint32_t)((const char *)&fde->entry.id - place);
+    fde->code = (int32_t)(code - (const char *)&fde->code);
+    fde->code_size = (uint32_t)size;
+    return true;
+}
+
+bool
+_PyPerfUnwind_Register(char *place, bool load)
+{
+    // The unwinder of C++ runtimes, pthread_exit() and backtrace().  The GNU C
+    // library loads it when it first needs it; it has to be there to be told.
+    static void (*register_frame)(void *) = NULL;
+    if (register_frame == NULL) {
+        void *library = dlopen("libgcc_s.so.1",
+                               RTLD_LAZY | (load ? 0 : RTLD_NOLOAD));
+        if (library == NULL) {
+            return false;
+        }
+        *(void **)&register_frame = dlsym(library, "__register_frame");
+    }
+    if (register_frame != NULL) {
+        register_frame(place);
+    }
+    return true;
 }

@@ -27,6 +27,7 @@ struct _PyPerfArenaPool {
     struct _PyPerfArena *newest;    /* the head of the list of all arenas */
     struct _PyPerfSlot *free;   /* slots that may be used again */
     bool sealed;                /* take no more slots from the newest one */
+    bool is_registered;         /* with unwinders, and new ones will be */
     uint64_t next_number;
 };
 
@@ -44,6 +45,10 @@ extern struct _PyPerfSlot *_PyPerfArena_NewSlot(struct _PyPerfArenaPool *pool,
 /* Give a slot back.  No frame may be in its trampoline any longer. */
 extern void _PyPerfArena_FreeSlot(struct _PyPerfArenaPool *pool,
                                   struct _PyPerfSlot *slot);
+
+/* Tell the unwinders in this process of the arenas, now and in future.  Before, they
+   are told only if one has been loaded. */
+extern void _PyPerfArena_Register(struct _PyPerfArenaPool *pool);
 
 /* Call `visit` for each slot that has been taken, until it returns another
    number than 0, which is returned. */

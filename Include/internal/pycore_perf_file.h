@@ -9,6 +9,8 @@ extern "C" {
 #include "pycore_perf_output.h"     // struct _PyPerfError
 #include <sys/types.h>
 
+struct _PyPerfGathered;
+
 /* Zeroed, with fd -1, it is ready for use.  The caller sees to it that one
    thread at a time uses it; no GIL needed. */
 struct _PyPerfFile {
@@ -22,6 +24,7 @@ struct _PyPerfFile {
     off_t size;                 /* bytes, when it was looked at last */
     _PyPerfEdition edition;     /* grows when the file starts afresh */
     char path[1024];
+    struct _PyPerfGathered *gathered;   /* what waits; NULL: nothing shall */
 };
 
 /* The process's id.  Asks the kernel once in each process. */
@@ -31,7 +34,8 @@ extern pid_t _PyPerfFile_GetPid(void);
 extern int64_t _PyPerfFile_Now(void);
 
 /* Open `path` for appending.  The first opening by a process empties the file;
-   later ones continue it if it is still the same one.  Refuses what is not a regular file of this user with a single name.
+   later ones continue it if it is still the same one.  Refuses what is not a
+   regular file of this user with a single name.
    Returns 0, or -1 with *error filled in. */
 extern int _PyPerfFile_Open(struct _PyPerfFile *file, const char *path,
                             struct _PyPerfError *error);
@@ -47,6 +51,15 @@ extern bool _PyPerfFile_IsHeld(struct _PyPerfFile *file);
 enum { _PyPerfFile_APPENDED = 0, _PyPerfFile_STARTED_AFRESH = 1 };
 extern int _PyPerfFile_Append(struct _PyPerfFile *file, const void *bytes,
                               size_t length, struct _PyPerfError *error);
+
+/* Gather what is appended from now on, and write it in larger pieces.  What has
+   been gathered is lost if the process gets killed. */
+extern void _PyPerfFile_StartGathering(struct _PyPerfFile *file);
+
+/* Write what has been gathered, and the rest at once again.  Returns as
+   _PyPerfFile_Append() does. */
+extern int _PyPerfFile_StopGathering(struct _PyPerfFile *file,
+                                     struct _PyPerfError *error);
 
 /* Append the first `size` bytes of the regular file at `path`, and a newline if
    they do not end with one; all or nothing.  With `of` the file must be the one

@@ -65,6 +65,11 @@ struct _PyPerfOutput {
 
     int (*open)(_PyPerfEdition *edition, struct _PyPerfError *error);
 
+    /* With `gather` what is announced from now on may be written later; without,
+       what has not been written is, and the rest at once again. */
+    int (*gather)(bool gather, _PyPerfEdition *edition,
+                  struct _PyPerfError *error);
+
     /* Announce one region, whole or not at all. */
     int (*announce)(const struct _PyPerfRegion *region,
                     _PyPerfEdition *edition, struct _PyPerfError *error);

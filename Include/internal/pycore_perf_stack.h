@@ -8,28 +8,31 @@ extern "C" {
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
-/* The last part of a thread's stack, which calls should not enter. */
+/* A part of the address space: once the end of the thread's stack is known, the
+   last part of that, which calls should not enter; before, what has to be looked at
+   more closely. */
 struct _PyPerfStackReserve {
-    const char *low;            /* the end of the stack; NULL: not known yet */
+    uintptr_t low;
     size_t size;                /* bytes */
+    enum {_PyPerfStack_NEW, _PyPerfStack_NEAR, _PyPerfStack_KNOWN} state;
 };
 
 extern _Thread_local struct _PyPerfStackReserve _PyPerfStack_Reserve;
 
-/* Find out where the reserve of this thread is.  No GIL needed. */
-extern void _PyPerfStack_Measure(void);
+/* Whether `here`, which lies in it, is in the last part of the stack. */
+extern bool _PyPerfStack_Confirm(uintptr_t here);
 
-/* Whether the caller's frame lies in the reserve of its thread.  On a stack
-   that is not the thread's own (coroutine libraries) it does not. */
+/* Whether the caller's frame lies in the last part of the stack of its thread.  On
+   a stack that is not the thread's own (coroutine libraries) it does not.  No GIL
+   needed. */
 static inline bool
 _PyPerfStack_IsShort(void)
 {
-    const char *here = __builtin_frame_address(0);
-    if (_PyPerfStack_Reserve.low == NULL) {
-        _PyPerfStack_Measure();
-    }
-    return (size_t)(here - _PyPerfStack_Reserve.low) < _PyPerfStack_Reserve.size;
+    const uintptr_t here = (uintptr_t)__builtin_frame_address(0);
+    return here - _PyPerfStack_Reserve.low < _PyPerfStack_Reserve.size
+           && _PyPerfStack_Confirm(here);
 }
 
 #ifdef __cplusplus

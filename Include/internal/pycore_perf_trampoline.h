@@ -19,6 +19,10 @@ extern const char _PyPerfTrampoline_Code[];
 extern const size_t _PyPerfTrampoline_CodeSize;
 extern const size_t _PyPerfTrampoline_ReturnOffset;
 
+/* From there too: eight bytes with the unwind information that holds in all
+   trampolines while they are being called through. */
+extern const char _PyPerfTrampoline_Inside[8];
+
 /* From there too: calls _PyEval_EvalFrameDefault() with its own arguments, from a
    frame that has room for frame records (pycore_perf_record.h), and where that
    call returns. */
@@ -61,6 +65,13 @@ extern int _PyPerfTrampoline_IsActive(PyThreadState *tstate);
 /* Life cycle: start what the interpreter's PyConfig asks for.  Never fails:
    what cannot be had is told on stderr.  */
 extern void _PyPerfTrampoline_InitInterpreter(PyThreadState *tstate);
+
+/* Life cycle: what an interpreter needs has been started, the program begins. */
+extern void _PyPerfTrampoline_InterpreterIsReady(void);
+
+/* There is code in the process, of an extension module, that may unwind the
+   stack. */
+extern void _PyPerfTrampoline_ExtensionIsLoaded(void);
 
 /* Life cycle: the interpreter of `tstate` ends. */
 extern void _PyPerfTrampoline_FiniInterpreter(PyThreadState *tstate);
