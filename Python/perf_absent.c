@@ -60,6 +60,12 @@ _PyPerfTrampoline_ExtensionIsLoaded(void)
 }
 
 void
+_PyPerfTrampoline_EvaluatorChanges(PyInterpreterState *Py_UNUSED(interp),
+                                   _PyFrameEvalFunction Py_UNUSED(evaluator))
+{
+}
+
+void
 _PyPerfTrampoline_FiniInterpreter(PyThreadState *tstate)
 {
     if (_Py_IsMainInterpreter(tstate->interp)) {

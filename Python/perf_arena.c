@@ -65,17 +65,35 @@ memory_make_executable(char *memory, size_t size)
 
 // --- Arenas ----------------------------------------------------------------
 
+/* Make room for the return addresses of `more` slots.  Returns whether there is. */
+static bool
+pool_reserve(struct _PyPerfArenaPool *pool, size_t more)
+{
+    const size_t count = 1 + pool->last_number + more;
+    if (count > UINT32_MAX) {
+        return false;
+    }
+    const void **table = PyMem_RawRealloc(pool->return_addresses,
+                                          count * sizeof(*table));
+    if (table == NULL) {
+        return false;
+    }
+    pool->return_addresses = table;
+    return true;
+}
+
 static void
 arena_fill(struct _PyPerfArena *arena, struct _PyPerfArenaPool *pool)
 {
     char *address = arena->memory + pool->slot_size;
     for (size_t i = 0; i < arena->capacity; i++, address += pool->slot_size) {
-        uint64_t number = pool->next_number++;
+        const uint64_t number = ++pool->last_number;
         memcpy(address, pool->code, pool->code_size);
         memcpy(address + pool->code_size - sizeof(number), &number,
                sizeof(number));
         arena->slots[i].address = address;
-        arena->slots[i].return_address = address + pool->return_offset;
+        arena->slots[i].number = (uint32_t)number;
+        pool->return_addresses[number] = address + pool->return_offset;
     }
 }
 
@@ -95,9 +113,10 @@ arena_new(struct _PyPerfArenaPool *pool, size_t size, struct _PyPerfError *error
     assert(capacity > 0);
     struct _PyPerfArena *arena = PyMem_RawCalloc(
         1, sizeof(*arena) + capacity * sizeof(arena->slots[0]));
-    if (arena == NULL) {
+    if (arena == NULL || !pool_reserve(pool, capacity)) {
         _PyPerfError_Set(error, "allocate memory for trampolines", "", NULL,
                          ENOMEM);
+        PyMem_RawFree(arena);
         return NULL;
     }
     arena->size = size;
@@ -138,7 +157,7 @@ pool_next_size(const struct _PyPerfArenaPool *pool)
 int
 _PyPerfArena_Reserve(struct _PyPerfArenaPool *pool, struct _PyPerfError *error)
 {
-    assert(pool->code_size >= sizeof(pool->next_number));
+    assert(pool->code_size >= sizeof(uint64_t));
     assert(pool->slot_size >= pool->code_size && pool->slot_size % 16 == 0);
     struct _PyPerfArena *arena = pool->newest;
     if (arena == NULL || pool->sealed || arena->used == arena->capacity) {

@@ -41,7 +41,7 @@
    - The frame that an eval loop was entered for has no record: the trampoline
      through which it was entered stands there.
    - When the records are used up the next function goes through C, to a new
-     base.  So does a function that has no name yet, once.
+     base.
 
    DWARF unwinders read the same list.  The eval loop is always compiled with a
    frame pointer, so what describes its frame says that the caller's registers
@@ -51,34 +51,25 @@
 #include "Python.h"
 #include "pycore_interp.h"          // PyInterpreterState.eval_frame
 #include "pycore_perf_record.h"
-#include "pycore_perf_slot.h"       // _PyPerfSlot_OfCode()
-#include "pycore_perf_trampoline.h" // _PyPerfTrampoline_EvalFrame()
+#include "pycore_perf_stack.h"
+#include "pycore_perf_trampoline.h" // _PyPerfTrampoline_Prepare()
 
 bool
-_PyPerfRecord_Link(PyThreadState *tstate, _PyInterpreterFrame *frame,
+_PyPerfRecord_LinkSlowly(PyThreadState *tstate, _PyInterpreterFrame *frame,
                    struct _PyPerfRecord *head, const void *limit)
 {
-    if (tstate->interp->eval_frame != _PyPerfTrampoline_EvalFrame
-            || head->return_address != _PyPerfRecord_BaseReturn) {
+    if (tstate->interp->eval_frame != _PyPerfTrampoline_EvalFrame) {
         return false;
     }
-    // volatile: in this order, and as they stand here, not two in a vector.
-    volatile struct _PyPerfRecord *record = head->caller - 1;
-    const struct _PyPerfSlot *slot = _PyPerfSlot_OfCode(frame->f_code);
-    if (!_PyPerfSlot_IsAnnounced(slot)) {
-        return false;
+    if (!_PyPerfRecord_HasRoom(head, limit)) {
+        if (!_PyPerfStack_IsShort()) {
+            return false;
+        }
+        _PyPerfTrampoline_LeaveStack();
+        return true;
     }
-    if ((const volatile void *)record < limit) {
-        return false;
+    if (_PyPerfTrampoline_Prepare(tstate, frame->f_code)) {
+        _PyPerfRecord_Hang(frame, head);
     }
-    // Four neighbours in one store, as _PyFrame_IsInlined() reads them.
-    frame->is_entry = false;
-    frame->owner = FRAME_OWNED_BY_THREAD;
-    frame->has_record = true;
-    frame->unused = 0;
-    record->return_address = slot->return_address;
-    record->caller = head->caller;
-    __asm__ volatile ("" ::: "memory");
-    *(struct _PyPerfRecord *volatile *)&head->caller = (struct _PyPerfRecord *)record;
     return true;
 }

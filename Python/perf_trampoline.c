@@ -28,6 +28,10 @@
    announced in another edition of the file than the one being written is
    announced again when it is called.
 
+   The slot's number stands in the code object itself (_co_perf_slot) for as long
+   as its name stands in the file that is being written; with that number calls
+   find the trampoline.  0 leads to where everything is looked at.
+
    When a code object dies no frame is in its trampoline any longer, for frames
    own their code objects.  Its slot is used for another one if all that has been
    announced of it has a time; what stands in a perf map stands there for ever.
@@ -47,7 +51,6 @@
 #include "pycore_perf_file.h"        // _PyPerfFile_GetPid()
 #include "pycore_perf_jitdump.h"
 #include "pycore_perf_map.h"
-#include "pycore_perf_slot.h"
 #include "pycore_perf_stack.h"
 #include "pycore_perf_trampoline.h"
 #include "pycore_pyerrors.h"        // _PyErr_Fetch()
@@ -67,16 +70,19 @@ static const struct _PyPerfOutput *const outputs[_PyPerf_OUTPUTS] = {
     [_PyPerf_JITDUMP] = &_PyPerfJitdump_Output,
 };
 
-struct _PyPerfNaming _PyPerf_Naming = {.extra_index = -1};
+struct _PyPerfArenaPool _PyPerf_Pool = {.slot_size = SLOT_SIZE};
 
 static struct {
+    Py_ssize_t extra_index;         // of our slots in co_extra, in all
+                                    //   interpreters, for they share the code
+                                    //   objects of frozen modules; -1: none
+    _PyPerfEdition edition;         // the one being written
     int mode;                       // the index of the open output
     pid_t pid;                      // the process that opened the output
     bool persist_after_fork;
     bool gathers;                   // what the output is told waits there
-    struct _PyPerfArenaPool pool;
 } desk = {
-    .pool = {.slot_size = SLOT_SIZE},
+    .extra_index = -1,
 };
 
 
@@ -130,21 +136,45 @@ desk_fail(const struct _PyPerfError *error)
     _PyPerfError_Warn(error);
 }
 
-/* Let the output gather what is announced, or write what it has gathered. */
-static void
-desk_gather(bool gather)
+// --- From the code object to its slot --------------------------------------
+
+/* Out of line: clang makes no jump of the evaluator's last call if a variable
+   of which an address was taken gets inlined there. */
+static Py_NO_INLINE struct _PyPerfSlot *
+code_slot(PyCodeObject *code)
 {
-    struct _PyPerfError error;
-    desk.gathers = gather;
-    if (desk.mode != _PyPerf_OFF
-            && outputs[desk.mode]->gather(gather, &_PyPerf_Naming.edition,
-                                          &error) < 0) {
-        desk_fail(&error);
-    }
+    void *extra = NULL;
+    _PyCode_GetExtra((PyObject *)code, desk.extra_index, &extra);
+    return extra;
 }
 
+/* Whether `code` has a trampoline whose name stands in the current file. */
+static inline bool
+code_is_announced(const PyCodeObject *code)
+{
+    return code->_co_perf_slot != 0;
+}
 
-// --- From the code object to its slot --------------------------------------
+/* A function has to be announced again (a visitor of slots). */
+static int
+slot_forget(struct _PyPerfSlot *slot, void *Py_UNUSED(data))
+{
+    if (slot->code != NULL) {
+        slot->code->_co_perf_slot = 0;
+    }
+    return 0;
+}
+
+/* `edition` is being written.  Where that is another one than before, what has
+   been announced does not stand in it. */
+static void
+desk_set_edition(_PyPerfEdition edition)
+{
+    if (edition != desk.edition) {
+        desk.edition = edition;
+        _PyPerfArena_Visit(&_PyPerf_Pool, slot_forget, NULL);
+    }
+}
 
 /* The code object that owned `extra`, a slot or NULL, has died (a freefunc). */
 static void
@@ -153,10 +183,9 @@ slot_release(void *extra)
     struct _PyPerfSlot *slot = extra;
     if (slot != NULL) {
         slot->code = NULL;
-        slot->edition = 0;
         memset(slot->announced_in, 0, sizeof(slot->announced_in));
         if (!slot->is_final) {
-            _PyPerfArena_FreeSlot(&desk.pool, slot);
+            _PyPerfArena_FreeSlot(&_PyPerf_Pool, slot);
         }
     }
 }
@@ -166,13 +195,13 @@ static struct _PyPerfSlot *
 code_new_slot(PyCodeObject *code, struct _PyPerfError *error)
 {
     struct _PyPerfSlot *slot = _PyPerfArena_NewSlot(
-        &desk.pool, outputs[desk.mode]->has_time, error);
+        &_PyPerf_Pool, outputs[desk.mode]->has_time, error);
     if (slot == NULL) {
         return NULL;
     }
-    if (_PyCode_SetExtra((PyObject *)code, _PyPerf_Naming.extra_index, slot) < 0) {
+    if (_PyCode_SetExtra((PyObject *)code, desk.extra_index, slot) < 0) {
         PyErr_Clear();
-        _PyPerfArena_FreeSlot(&desk.pool, slot);
+        _PyPerfArena_FreeSlot(&_PyPerf_Pool, slot);
         _PyPerfError_Set(error, "remember a trampoline", "", NULL, ENOMEM);
         return NULL;
     }
@@ -201,21 +230,23 @@ text_from_unicode(struct _PyPerfText *text, PyObject *string, PyObject **owner)
     return 0;
 }
 
-/* Announce the trampoline in `slot`.  Returns -1 with *error filled in. */
+/* See to it that the name of the trampoline in `slot` stands in the file that is
+   being written.  Returns -1 with *error filled in. */
 static int
 slot_announce(struct _PyPerfSlot *slot, struct _PyPerfError *error)
 {
     PyCodeObject *code = slot->code;
     struct _PyPerfRegion region = {
         .address = slot->address,
-        .size = desk.pool.code_size,
+        .size = _PyPerf_Pool.code_size,
         .first_line = code->co_firstlineno,
     };
     PyObject *qualname = NULL, *filename = NULL;
-    if (slot->announced_in[desk.mode] == _PyPerf_Naming.edition) {
-        slot->edition = _PyPerf_Naming.edition;     // and in another one since
+    if (slot->announced_in[desk.mode] == desk.edition) {
+        code->_co_perf_slot = slot->number;
         return 0;
     }
+    _PyPerfEdition edition = desk.edition;
     int result;
     if (text_from_unicode(&region.qualname, code->co_qualname, &qualname) < 0
         || text_from_unicode(&region.filename, code->co_filename, &filename) < 0)
@@ -223,16 +254,33 @@ slot_announce(struct _PyPerfSlot *slot, struct _PyPerfError *error)
         result = _PyPerfError_Set(error, "announce a function", "", NULL, ENOMEM);
     }
     else {
-        result = outputs[desk.mode]->announce(&region, &_PyPerf_Naming.edition, error);
+        result = outputs[desk.mode]->announce(&region, &edition, error);
+        desk_set_edition(edition);
     }
     if (result == 0) {
-        slot->edition = _PyPerf_Naming.edition;
-        slot->announced_in[desk.mode] = slot->edition;
+        code->_co_perf_slot = slot->number;
+        slot->announced_in[desk.mode] = edition;
         slot->is_final |= !outputs[desk.mode]->has_time;
     }
     Py_XDECREF(qualname);
     Py_XDECREF(filename);
     return result;
+}
+
+
+/* Let the output gather what is announced, or write what it has gathered. */
+static void
+desk_gather(bool gather)
+{
+    struct _PyPerfError error;
+    desk.gathers = gather;
+    if (desk.mode != _PyPerf_OFF) {
+        _PyPerfEdition edition = desk.edition;
+        if (outputs[desk.mode]->gather(gather, &edition, &error) < 0) {
+            desk_fail(&error);
+        }
+        desk_set_edition(edition);
+    }
 }
 
 
@@ -245,8 +293,8 @@ stack_announce(PyThreadState *tstate, struct _PyPerfError *error)
 {
     for (_PyInterpreterFrame *frame = tstate->cframe->current_frame;
             frame != NULL; frame = frame->previous) {
-        struct _PyPerfSlot *slot = _PyPerfSlot_OfCode(frame->f_code);
-        if (slot != NULL && !_PyPerfSlot_IsAnnounced(slot)
+        struct _PyPerfSlot *slot = code_slot(frame->f_code);
+        if (slot != NULL && !code_is_announced(slot->code)
                 && slot_announce(slot, error) < 0) {
             return -1;
         }
@@ -274,13 +322,15 @@ slot_announce_inherited(struct _PyPerfSlot *slot, void *data)
 static int
 desk_reopen_in_child(PyThreadState *tstate, struct _PyPerfError *error)
 {
-    struct inherited inherited = {.edition = _PyPerf_Naming.edition, .error = error};
-    if (outputs[desk.mode]->reopen_in_child(desk.persist_after_fork,
-                                            &_PyPerf_Naming.edition, error) < 0) {
+    struct inherited inherited = {.edition = desk.edition, .error = error};
+    _PyPerfEdition edition = desk.edition;
+    if (outputs[desk.mode]->reopen_in_child(desk.persist_after_fork, &edition,
+                                            error) < 0) {
         return -1;
     }
-    if (desk.persist_after_fork && _PyPerf_Naming.edition != inherited.edition
-            && _PyPerfArena_Visit(&desk.pool, slot_announce_inherited,
+    desk_set_edition(edition);
+    if (desk.persist_after_fork && edition != inherited.edition
+            && _PyPerfArena_Visit(&_PyPerf_Pool, slot_announce_inherited,
                                   &inherited) < 0) {
         return -1;
     }
@@ -293,7 +343,7 @@ desk_start_child(PyThreadState *tstate)
 {
     struct _PyPerfError error;
     desk.pid = _PyPerfFile_GetPid();
-    _PyPerfArena_Seal(&desk.pool);
+    _PyPerfArena_Seal(&_PyPerf_Pool);
     if (desk.mode != _PyPerf_OFF && desk_reopen_in_child(tstate, &error) < 0) {
         desk_fail(&error);
     }
@@ -324,11 +374,8 @@ _PyPerfTrampoline_AfterForkChild(PyThreadState *tstate)
 
 // --- The evaluator ---------------------------------------------------------
 
-/* Make and announce what the trampoline of `code` lacks.  Returns its slot, or
-   NULL if there is no profiling any longer.  An exception that is set, as it
-   is when one is thrown into a generator, stays set. */
-static Py_NO_INLINE struct _PyPerfSlot *
-code_prepare(PyThreadState *tstate, PyCodeObject *code)
+bool
+_PyPerfTrampoline_Prepare(PyThreadState *tstate, PyCodeObject *code)
 {
     struct _PyPerfError error;
     PyObject *type, *value, *traceback;
@@ -336,32 +383,48 @@ code_prepare(PyThreadState *tstate, PyCodeObject *code)
     if (desk.pid != _PyPerfFile_GetPid()) {
         desk_start_child(tstate);       // forked without our hooks
     }
-    struct _PyPerfSlot *slot = NULL;
     if (desk.mode != _PyPerf_OFF) {
-        slot = _PyPerfSlot_OfCode(code);
+        struct _PyPerfSlot *slot = code_slot(code);
         if (slot == NULL) {
             slot = code_new_slot(code, &error);
         }
-        if (slot == NULL
-                || (!_PyPerfSlot_IsAnnounced(slot)
-                    && slot_announce(slot, &error) < 0)) {
+        if (slot == NULL || slot_announce(slot, &error) < 0) {
             desk_fail(&error);
-            slot = NULL;
         }
     }
     _PyErr_Restore(tstate, type, value, traceback);
-    return slot;
+    return desk.mode != _PyPerf_OFF;
 }
 
-/* The recursion has become so deep that the C stack does not suffice for calls
-   by way of the evaluator. */
-static Py_NO_INLINE void
-desk_leave_stack(void)
+void
+_PyPerfTrampoline_LeaveStack(void)
 {
     struct _PyPerfError error;
     _PyPerfError_Set(&error, "go on", "", "the recursion is so deep that the C "
                      "stack is nearly used up", 0);
     desk_fail(&error);
+}
+
+/* Call the trampoline of an announced function. */
+static inline PyObject *
+code_call(PyThreadState *tstate, _PyInterpreterFrame *frame, int throwflag)
+{
+    const char *code = _PyPerf_Pool.return_addresses[frame->f_code->_co_perf_slot];
+    code -= _PyPerfTrampoline_ReturnOffset;
+    return ((trampoline)code)(tstate, frame, throwflag, _PyPerfRecord_Base);
+}
+
+static Py_NO_INLINE PyObject *
+eval_frame_slowly(PyThreadState *tstate, _PyInterpreterFrame *frame, int throwflag)
+{
+    if (_PyPerfStack_IsShort()) {
+        _PyPerfTrampoline_LeaveStack();
+    }
+    else if (code_is_announced(frame->f_code)
+             || _PyPerfTrampoline_Prepare(tstate, frame->f_code)) {
+        return code_call(tstate, frame, throwflag);
+    }
+    return _PyEval_EvalFrameDefault(tstate, frame, throwflag);
 }
 
 /* Run a frame.  What is rare stays out of line: this function ends with a jump,
@@ -370,19 +433,10 @@ PyObject *
 _PyPerfTrampoline_EvalFrame(PyThreadState *tstate, _PyInterpreterFrame *frame,
                             int throwflag)
 {
-    struct _PyPerfSlot *slot = _PyPerfSlot_OfCode(frame->f_code);
-    if (_PyPerfStack_IsShort()) {
-        desk_leave_stack();
-        return _PyEval_EvalFrameDefault(tstate, frame, throwflag);
+    if (!code_is_announced(frame->f_code) || _PyPerfStack_IsSuspect()) {
+        return eval_frame_slowly(tstate, frame, throwflag);
     }
-    if (!_PyPerfSlot_IsAnnounced(slot)) {
-        slot = code_prepare(tstate, frame->f_code);
-        if (slot == NULL) {
-            return _PyEval_EvalFrameDefault(tstate, frame, throwflag);
-        }
-    }
-    return ((trampoline)slot->address)(tstate, frame, throwflag,
-                                       _PyPerfRecord_Base);
+    return code_call(tstate, frame, throwflag);
 }
 
 
@@ -409,10 +463,10 @@ interpreter_reserve_extra(PyInterpreterState *interp)
 {
     if (!interp->perf_has_extra) {
         Py_ssize_t index = _PyEval_RequestCodeExtraIndex(slot_release);
-        if (index < 0 || (_PyPerf_Naming.extra_index >= 0 && index != _PyPerf_Naming.extra_index)) {
+        if (index < 0 || (desk.extra_index >= 0 && index != desk.extra_index)) {
             return false;
         }
-        _PyPerf_Naming.extra_index = index;
+        desk.extra_index = index;
         interp->perf_has_extra = 1;
     }
     return true;
@@ -443,10 +497,12 @@ static int
 desk_open(int mode, struct _PyPerfError *error)
 {
     desk_close();
-    if (_PyPerfArena_Reserve(&desk.pool, error) < 0
-            || outputs[mode]->open(&_PyPerf_Naming.edition, error) < 0) {
+    _PyPerfEdition edition = desk.edition;
+    if (_PyPerfArena_Reserve(&_PyPerf_Pool, error) < 0
+            || outputs[mode]->open(&edition, error) < 0) {
         return -1;
     }
+    desk_set_edition(edition);
     desk.mode = mode;
     desk.pid = _PyPerfFile_GetPid();
     return 0;
@@ -457,9 +513,9 @@ static void
 interpreter_activate(PyInterpreterState *interp, int mode)
 {
     struct _PyPerfError error;
-    desk.pool.code = _PyPerfTrampoline_Code;
-    desk.pool.code_size = _PyPerfTrampoline_CodeSize;
-    desk.pool.return_offset = _PyPerfTrampoline_ReturnOffset;
+    _PyPerf_Pool.code = _PyPerfTrampoline_Code;
+    _PyPerf_Pool.code_size = _PyPerfTrampoline_CodeSize;
+    _PyPerf_Pool.return_offset = _PyPerfTrampoline_ReturnOffset;
     if (desk.mode != mode && desk_open(mode, &error) < 0) {
         desk_fail(&error);
         return;
@@ -477,7 +533,7 @@ _PyPerfTrampoline_Activate(PyThreadState *tstate, int mode)
         return -1;
     }
     interpreter_activate(tstate->interp, mode);
-    _PyPerfArena_Register(&desk.pool);
+    _PyPerfArena_Register(&_PyPerf_Pool);
     return 0;
 }
 
@@ -492,6 +548,16 @@ int
 _PyPerfTrampoline_IsActive(PyThreadState *tstate)
 {
     return interpreter_is_active(tstate->interp);
+}
+
+void
+_PyPerfTrampoline_EvaluatorChanges(PyInterpreterState *interp,
+                                   _PyFrameEvalFunction evaluator)
+{
+    if (interpreter_is_active(interp) && evaluator != _PyPerfTrampoline_EvalFrame) {
+        // Eval loops that run look whose functions they may inline.
+        _PyPerfArena_Visit(&_PyPerf_Pool, slot_forget, NULL);
+    }
 }
 
 int
@@ -540,7 +606,7 @@ _PyPerfTrampoline_InterpreterIsReady(void)
 void
 _PyPerfTrampoline_ExtensionIsLoaded(void)
 {
-    _PyPerfArena_Register(&desk.pool);
+    _PyPerfArena_Register(&_PyPerf_Pool);
 }
 
 void
@@ -548,7 +614,7 @@ _PyPerfTrampoline_FiniInterpreter(PyThreadState *tstate)
 {
     _PyPerfTrampoline_Deactivate(tstate);
     if (_Py_IsMainInterpreter(tstate->interp)) {
-        _PyPerf_Naming.extra_index = -1;
+        desk.extra_index = -1;
         PyUnstable_PerfMapState_Fini();
     }
 }
@@ -561,10 +627,10 @@ PyUnstable_PerfTrampoline_CompileCode(PyCodeObject *code)
 {
     PyThreadState *tstate = _PyThreadState_GET();
     if (!interpreter_is_active(tstate->interp)
-            || _PyPerfSlot_IsAnnounced(_PyPerfSlot_OfCode(code))) {
+            || code_is_announced(code)) {
         return 0;
     }
-    return code_prepare(tstate, code) != NULL ? 0 : -1;
+    return _PyPerfTrampoline_Prepare(tstate, code) ? 0 : -1;
 }
 
 int

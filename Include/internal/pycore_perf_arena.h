@@ -11,15 +11,26 @@ extern "C" {
 #endif
 
 #include "pycore_perf_output.h"     // struct _PyPerfError
-#include "pycore_perf_slot.h"       // struct _PyPerfSlot
 
 struct _PyPerfArena;
+
+/* A place for one trampoline, and what its owner keeps with it.  Slots live as
+   long as the process: frames on some stack may return into them. */
+struct _PyPerfSlot {
+    const void *address;            /* of the trampoline */
+    uint32_t number;                /* unique in the pool, from 1 */
+    bool is_final;                  /* announced where there is no time: the
+                                       address must never get another name */
+    _PyPerfEdition announced_in[_PyPerf_OUTPUTS];   /* 0: never announced */
+    PyCodeObject *code;             /* borrowed; NULL once it has died */
+    struct _PyPerfSlot *next_free;  /* in the pool's list of free slots */
+};
 
 /* A supply of slots of one size.  With the first four fields set and the rest
    zero it is ready for use.  Guarded by the GIL. */
 struct _PyPerfArenaPool {
     const char *code;           /* position-independent; its last 8 bytes are
-                                   replaced by a number unique in the process */
+                                   replaced by the slot's number */
     size_t code_size;           /* bytes */
     size_t return_offset;       /* in the code: behind its call */
     size_t slot_size;           /* bytes from slot to slot, >= code_size, a
@@ -28,8 +39,12 @@ struct _PyPerfArenaPool {
     struct _PyPerfSlot *free;   /* slots that may be used again */
     bool sealed;                /* take no more slots from the newest one */
     bool is_registered;         /* with unwinders, and new ones will be */
-    uint64_t next_number;
+    const void **return_addresses;  /* by the numbers of slots: where a call
+                                       through the trampoline returns */
+    uint32_t last_number;
 };
+
+extern struct _PyPerfArenaPool _PyPerf_Pool;
 
 /* See to it that there is a slot to take.  Returns 0, or -1 with *error filled
    in when memory is refused. */

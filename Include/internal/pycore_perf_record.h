@@ -38,6 +38,9 @@ _PyFrame_IsInlined(const _PyInterpreterFrame *frame)
 
 #ifdef PY_HAVE_PERF_TRAMPOLINE
 
+#include "pycore_perf_arena.h"      // _PyPerf_Pool
+#include "pycore_perf_trampoline.h" // _PyPerfRecord_BaseReturn
+
 /* Two words of a C stack, as the platform's frame pointer convention has them
    (x86-64: System V ABI, figure 3.3; aarch64: AAPCS64, section 6.4.6). */
 struct _PyPerfRecord {
@@ -45,15 +48,60 @@ struct _PyPerfRecord {
     const void *return_address;
 };
 
-/* Hang in a record for `frame`, which has been pushed and is about to be run.
-   Returns false, with nothing done, when it must be run through the evaluator:
-   when that is not ours, the function has not been announced yet, this eval loop
-   was entered without a base, or the base's records are used up.
+/* Whether there is a base around the eval loop with room for another record. */
+static inline bool
+_PyPerfRecord_HasRoom(const struct _PyPerfRecord *head, const void *limit)
+{
+    return head->return_address == _PyPerfRecord_BaseReturn
+           && (const void *)(head->caller - 1) >= limit;
+}
+
+/* Hang in a record for `frame`, whose function has a name.  There must be room. */
+static inline void
+_PyPerfRecord_Hang(_PyInterpreterFrame *frame, struct _PyPerfRecord *head)
+{
+    // volatile: in this order, and as they stand here, not two in a vector.
+    volatile struct _PyPerfRecord *record = head->caller - 1;
+    // Four neighbours in one store, as _PyFrame_IsInlined() reads them.
+    frame->is_entry = false;
+    frame->owner = FRAME_OWNED_BY_THREAD;
+    frame->has_record = true;
+    frame->unused = 0;
+    record->return_address =
+        _PyPerf_Pool.return_addresses[frame->f_code->_co_perf_slot];
+    record->caller = head->caller;
+    __asm__ volatile ("" ::: "memory");
+    *(struct _PyPerfRecord *volatile *)&head->caller =
+        (struct _PyPerfRecord *)record;
+}
+
+/* What _PyPerfRecord_Link() does where something is lacking. */
+extern bool _PyPerfRecord_LinkSlowly(PyThreadState *tstate,
+                                     _PyInterpreterFrame *frame,
+                                     struct _PyPerfRecord *head,
+                                     const void *limit);
+
+/* Hang in a record for `frame`, which has been pushed and is about to be run.  A
+   function that has no name yet gets one.  If that fails, profiling is off
+   afterwards, and the frame can be run without a record.
+
+   Returns false, with nothing done, when the frame must be run through the
+   evaluator: when that is not ours, this eval loop was entered without a base, or
+   the base's records are used up.
 
    `head` is the eval loop's own frame record, and `limit` its canonical frame
    address, where the base's frame begins. */
-extern bool _PyPerfRecord_Link(PyThreadState *tstate, _PyInterpreterFrame *frame,
-                               struct _PyPerfRecord *head, const void *limit);
+static inline bool
+_PyPerfRecord_Link(PyThreadState *tstate, _PyInterpreterFrame *frame,
+                   struct _PyPerfRecord *head, const void *limit)
+{
+    if (__builtin_expect(frame->f_code->_co_perf_slot == 0
+                         || !_PyPerfRecord_HasRoom(head, limit), 0)) {
+        return _PyPerfRecord_LinkSlowly(tstate, frame, head, limit);
+    }
+    _PyPerfRecord_Hang(frame, head);
+    return true;
+}
 
 /* Unhang the record of `frame`, which is being left.  Returns whether it had
    one. */

@@ -24,15 +24,22 @@ extern _Thread_local struct _PyPerfStackReserve _PyPerfStack_Reserve;
 /* Whether `here`, which lies in it, is in the last part of the stack. */
 extern bool _PyPerfStack_Confirm(uintptr_t here);
 
+/* Whether the caller's frame lies there. */
+static inline bool
+_PyPerfStack_IsSuspect(void)
+{
+    const uintptr_t here = (uintptr_t)__builtin_dwarf_cfa();
+    return here - _PyPerfStack_Reserve.low < _PyPerfStack_Reserve.size;
+}
+
 /* Whether the caller's frame lies in the last part of the stack of its thread.  On
    a stack that is not the thread's own (coroutine libraries) it does not.  No GIL
    needed. */
 static inline bool
 _PyPerfStack_IsShort(void)
 {
-    const uintptr_t here = (uintptr_t)__builtin_frame_address(0);
-    return here - _PyPerfStack_Reserve.low < _PyPerfStack_Reserve.size
-           && _PyPerfStack_Confirm(here);
+    return _PyPerfStack_IsSuspect() && _PyPerfStack_Confirm(
+        (uintptr_t)__builtin_dwarf_cfa());
 }
 
 #ifdef __cplusplus

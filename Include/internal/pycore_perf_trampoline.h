@@ -13,6 +13,8 @@ extern "C" {
 #  error "this header requires Py_BUILD_CORE define"
 #endif
 
+#include <stdbool.h>
+
 /* From asm_trampoline_*.S: the trampoline, its size in bytes, the offset at
    which a call through it returns. */
 extern const char _PyPerfTrampoline_Code[];
@@ -30,6 +32,20 @@ extern PyObject *_PyPerfRecord_Base(PyThreadState *tstate,
                                     struct _PyInterpreterFrame *frame,
                                     int throwflag);
 extern const void *const _PyPerfRecord_BaseReturn;
+
+/* See to it that `code` has a trampoline and its name stands in the file that is
+   being written: then code->_co_perf_slot is not 0.  Returns false if there is no
+   profiling any longer.  An exception that is set, as it is when one is thrown
+   into a generator, stays set. */
+extern bool _PyPerfTrampoline_Prepare(PyThreadState *tstate, PyCodeObject *code);
+
+/* Stop profiling: the recursion has become so deep that the C stack does not
+   suffice for calls by way of the evaluator. */
+extern void _PyPerfTrampoline_LeaveStack(void);
+
+/* `evaluator` becomes what runs the frames of `interp`. */
+extern void _PyPerfTrampoline_EvaluatorChanges(PyInterpreterState *interp,
+                                               _PyFrameEvalFunction evaluator);
 
 /* What runs the frames of an interpreter that is profiled (PEP 523). */
 extern PyObject *_PyPerfTrampoline_EvalFrame(PyThreadState *tstate,
