@@ -5,9 +5,11 @@
 Both interpreters must be built by the same compiler with the same flags.
 Options behind the second one are passed to it. Counts come from
 `valgrind --tool=callgrind`, so the machine may be busy. The hash seed is fixed;
-the counts of one interpreter still differ by a few hundred from run to run.
+the counts of one interpreter still differ by a few hundred from run to run. The
+files that profiling leaves in /tmp are deleted.
 """
 
+import contextlib
 import os
 import re
 import subprocess
@@ -27,6 +29,14 @@ class Point:
     def __getitem__(self, i): return self.x + i
 p = Point(0)
 for i in range(30_000): p = p.moved(); p = p.moved(by=2); p[i]
+""",
+    "keyword arguments": """
+def area(width, height=1, *, scale=1): return width * height * scale
+for i in range(30_000): area(i, scale=2); area(width=i, height=3)
+""",
+    "recursion of 500": """
+def down(n): return 0 if n == 0 else 1 + down(n - 1)
+for _ in range(100): down(500)
 """,
     "generators": """
 def numbers(n):
@@ -58,11 +68,19 @@ def instructions(command, code):
         script.write(code)
         script.flush()
         environment = {"PATH": os.environ["PATH"], "PYTHONHASHSEED": "1"}
-        run = subprocess.run(
-            ["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null",
-             *command, "-S", "-B", script.name],
-            env=environment, capture_output=True, text=True, check=True)
-    return int(re.search(r"Collected : (\d+)", run.stderr)[1])
+        with subprocess.Popen(
+                ["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null",
+                 *command, "-S", "-B", script.name],
+                env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+                text=True) as process:
+            report = process.stderr.read()
+    for path in f"/tmp/perf-{process.pid}.map", f"/tmp/jit-{process.pid}.dump":
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
+    collected = re.search(r"Collected : (\d+)", report)
+    if process.returncode != 0 or collected is None:
+        sys.exit(report)
+    return int(collected[1])
 
 
 def main(arguments):
