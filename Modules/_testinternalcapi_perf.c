@@ -1,10 +1,29 @@
-/* What _testinternalcapi offers to the tests of native profiling. */
+/* What _testinternalcapi offers to the tests of native profiling: the public
+   functions, and a profiler for the tests of frame records. */
 
 #ifndef Py_BUILD_CORE_MODULE
 #  define Py_BUILD_CORE_MODULE
 #endif
 
 #include "Python.h"
+
+#ifdef PY_HAVE_PERF_TRAMPOLINE
+#  include <dlfcn.h>
+#  include <link.h>
+#  include <pthread.h>
+#  include <sched.h>
+#  include <signal.h>
+#  include <stdatomic.h>
+#  include <stdbool.h>
+#  include <sys/mman.h>
+#  include <sys/syscall.h>
+#  include <time.h>
+#  include <ucontext.h>
+#  include <unistd.h>
+#endif
+
+
+// --- The public functions --------------------------------------------------
 
 static PyObject *
 write_perf_map_entry(PyObject *Py_UNUSED(module), PyObject *args)
@@ -74,6 +93,458 @@ perf_trampoline_set_persist_after_fork(PyObject *Py_UNUSED(module),
     return PyLong_FromLong(PyUnstable_PerfTrampoline_SetPersistAfterFork(enable));
 }
 
+
+#ifdef PY_HAVE_PERF_TRAMPOLINE
+
+// --- Following frame records -----------------------------------------------
+
+/* What differs from processor to processor: where a signal handler finds the
+   program counter, the stack pointer and the frame pointer, how far from where
+   the frame pointer points the record lies, and which bits of a return address
+   are address.  STEP_FLAG makes a thread trap after each instruction. */
+#if defined(__x86_64__)
+#  define CONTEXT_PC(CONTEXT) ((CONTEXT)->uc_mcontext.gregs[REG_RIP])
+#  define CONTEXT_SP(CONTEXT) ((CONTEXT)->uc_mcontext.gregs[REG_RSP])
+#  define CONTEXT_FP(CONTEXT) ((CONTEXT)->uc_mcontext.gregs[REG_RBP])
+#  define CONTEXT_FLAGS(CONTEXT) ((CONTEXT)->uc_mcontext.gregs[REG_EFL])
+#  define STEP_FLAG 0x100
+#  define RECORD_OFFSET 0
+#  define ADDRESS_MASK UINTPTR_MAX
+#elif defined(__aarch64__)
+#  define CONTEXT_PC(CONTEXT) ((CONTEXT)->uc_mcontext.pc)
+#  define CONTEXT_SP(CONTEXT) ((CONTEXT)->uc_mcontext.sp)
+#  define CONTEXT_FP(CONTEXT) ((CONTEXT)->uc_mcontext.regs[29])
+#  define RECORD_OFFSET 0
+#  define ADDRESS_MASK (((uintptr_t)1 << 48) - 1)   // no authentication code
+#else
+#  error "add the registers of this processor"
+#endif
+
+struct record {
+    uintptr_t caller;
+    uintptr_t return_address;
+};
+
+/* The bytes [low, high). */
+struct range {
+    uintptr_t low;
+    uintptr_t high;
+};
+
+static bool
+range_has(const struct range *range, uintptr_t address)
+{
+    return address >= range->low && address < range->high;
+}
+
+enum walk_end {
+    WALK_NULL,                      // the last record has no caller
+    WALK_OUTSIDE,                   // the next is not on the stack
+    WALK_MISALIGNED,
+    WALK_FALLING,                   // the next is not above the last
+    WALK_FULL,                      // there is no room for more
+};
+
+static const char *const walk_end_names[] = {
+    "null", "outside", "misaligned", "falling", "full",
+};
+
+struct walk {
+    uintptr_t *addresses;           // to which the functions return, leaf first
+    size_t max;                     // how many there is room for
+    size_t count;
+    enum walk_end end;
+    uintptr_t last;                 // the frame pointer that was not followed
+};
+
+/* Follow the records, from that at the frame pointer on, by the rules of the most
+   demanding kernel, that of arm64.  Async-signal-safe. */
+static void
+walk_from(struct walk *walk, const struct range *stack, uintptr_t frame_pointer)
+{
+    uintptr_t previous = 0;
+    for (walk->count = 0; ; walk->count++) {
+        uintptr_t at = frame_pointer + RECORD_OFFSET;
+        walk->last = frame_pointer;
+        if (frame_pointer == 0) {
+            walk->end = WALK_NULL;
+        }
+        else if (at < stack->low || at > stack->high - sizeof(struct record)) {
+            walk->end = WALK_OUTSIDE;
+        }
+        else if (at % 8 != 0) {
+            walk->end = WALK_MISALIGNED;
+        }
+        else if (at <= previous) {
+            walk->end = WALK_FALLING;
+        }
+        else if (walk->count == walk->max) {
+            walk->end = WALK_FULL;
+        }
+        else {
+            const volatile struct record *record = (const struct record *)at;
+            walk->addresses[walk->count] = record->return_address & ADDRESS_MASK;
+            frame_pointer = record->caller;
+            previous = at;
+            continue;
+        }
+        return;
+    }
+}
+
+/* Where the C stack of the calling thread is.  Returns -1 if that is unknown. */
+static int
+stack_of_thread(struct range *stack)
+{
+    static _Thread_local struct range known;
+    pthread_attr_t attributes;
+    if (known.high != 0) {
+        *stack = known;             // to ask for the main thread's is slow
+        return 0;
+    }
+    void *low;
+    size_t size;
+    if (pthread_getattr_np(pthread_self(), &attributes) != 0) {
+        return -1;
+    }
+    int result = pthread_attr_getstack(&attributes, &low, &size);
+    pthread_attr_destroy(&attributes);
+    if (result != 0) {
+        return -1;
+    }
+    known = (struct range){(uintptr_t)low, (uintptr_t)low + size};
+    *stack = known;
+    return 0;
+}
+
+static int
+visit_interpreter(struct dl_phdr_info *info, size_t Py_UNUSED(size), void *data)
+{
+    struct range *text = data;
+    for (int i = 0; i < info->dlpi_phnum; i++) {
+        const ElfW(Phdr) *header = &info->dlpi_phdr[i];
+        if (header->p_type != PT_LOAD || !(header->p_flags & PF_X)) {
+            continue;
+        }
+        struct range segment = {.low = info->dlpi_addr + header->p_vaddr};
+        segment.high = segment.low + header->p_memsz;
+        if (range_has(&segment, (uintptr_t)PyEval_EvalCode)) {
+            *text = segment;
+            return 1;
+        }
+    }
+    return 0;
+}
+
+/* The machine code of the interpreter.  It has frame pointers where its build
+   says so. */
+static struct range
+interpreter_text(void)
+{
+    struct range text = {0, 0};
+    dl_iterate_phdr(visit_interpreter, &text);
+    return text;
+}
+
+/* Whether the function that this address is in is not ours: it belongs to another
+   library, and may use the frame pointer for what it likes. */
+static bool
+address_is_foreign(uintptr_t address)
+{
+    struct range text = interpreter_text();
+    Dl_info info;
+    return !range_has(&text, address) && dladdr((void *)address, &info) != 0;
+}
+
+static PyObject *
+addresses_as_list(const uintptr_t *addresses, size_t count)
+{
+    PyObject *list = PyList_New((Py_ssize_t)count);
+    for (size_t i = 0; list != NULL && i < count; i++) {
+        PyObject *address = PyLong_FromVoidPtr((void *)addresses[i]);
+        if (address == NULL) {
+            Py_CLEAR(list);
+        }
+        else {
+            PyList_SET_ITEM(list, (Py_ssize_t)i, address);
+        }
+    }
+    return list;
+}
+
+/* Whether the walk came to its end where chains may end: where there is no caller,
+   or in a foreign function.  What that has in the frame pointer may look like a
+   record, once. */
+static bool
+walk_is_whole(const struct walk *walk)
+{
+    const uintptr_t *end = walk->addresses + walk->count;
+    return walk->end == WALK_NULL
+           || (walk->end != WALK_FULL
+               && ((walk->count > 0 && address_is_foreign(end[-1]))
+                   || (walk->count > 1 && address_is_foreign(end[-2]))));
+}
+
+/* perf_walk_stack([size]): return the list of the return addresses on the C
+   stack.  `size`, in bytes, is how much of it there is above this function; by
+   default the thread's stack is taken.  A RuntimeError if the chain is broken. */
+static PyObject *
+perf_walk_stack(PyObject *Py_UNUSED(module), PyObject *args)
+{
+    static uintptr_t addresses[100000];     // guarded by the GIL
+    struct walk walk = {.addresses = addresses, .max = Py_ARRAY_LENGTH(addresses)};
+    uintptr_t here = (uintptr_t)__builtin_frame_address(0);
+    struct range stack;
+    Py_ssize_t size = 0;
+    if (!PyArg_ParseTuple(args, "|n", &size)) {
+        return NULL;
+    }
+    if (size > 0) {
+        stack = (struct range){here, here + (size_t)size};
+    }
+    else if (stack_of_thread(&stack) < 0 || !range_has(&stack, here)) {
+        PyErr_SetString(PyExc_RuntimeError, "this is not the thread's own stack");
+        return NULL;
+    }
+    stack.low = here;
+    walk_from(&walk, &stack, here);
+    if (!walk_is_whole(&walk)) {
+        return PyErr_Format(
+            PyExc_RuntimeError, "broken after %zu records: %s: %p, return address %p",
+            walk.count, walk_end_names[walk.end], (void *)walk.last,
+            walk.count == 0 ? NULL : (void *)walk.addresses[walk.count - 1]);
+    }
+    return addresses_as_list(walk.addresses, walk.count);
+}
+
+
+// --- Sampling --------------------------------------------------------------
+
+/* A profiler within the process.  Signals interrupt those threads that have
+   asked for it, at short intervals or, where the processor can do that, after
+   each instruction; the handler follows the chain and stores it. */
+
+#define SAMPLE_MAX 256              // addresses
+#define SAMPLE_THREADS 16
+
+struct sample {
+    uintptr_t pc;
+    uintptr_t last;
+    uint32_t count;
+    uint8_t end;                    // an enum walk_end
+    bool stored;
+    uintptr_t addresses[SAMPLE_MAX];
+};
+
+static struct {
+    long interval;                  // in microseconds; 0: each instruction
+    struct range text;
+    struct sample *samples;         // mapped
+    size_t capacity;
+    atomic_size_t used;             // may exceed the capacity
+    atomic_int handling;
+    atomic_bool is_on;
+    int signal;
+    timer_t timers[SAMPLE_THREADS];
+    int timer_count;
+} sampler;
+
+/* The initial-exec model: no memory is allocated at the first use. */
+static _Thread_local struct {
+    struct range stack;             // zeroes: not to be sampled
+    const struct sample *last;      // stored
+} sampled_thread __attribute__((tls_model("initial-exec")));
+
+/* Whether there is nothing new in the chain since the last one stored. */
+static bool
+walk_is_old(const struct walk *walk, uintptr_t pc)
+{
+    const struct sample *last = sampled_thread.last;
+    return last != NULL && last->count == walk->count && last->end == walk->end
+           && range_has(&sampler.text, pc) == range_has(&sampler.text, last->pc)
+           && memcmp(last->addresses, walk->addresses,
+                     walk->count * sizeof(uintptr_t)) == 0;
+}
+
+static void
+store_sample(const struct walk *walk, uintptr_t pc)
+{
+    size_t index = atomic_fetch_add(&sampler.used, 1);
+    if (index >= sampler.capacity) {
+        return;
+    }
+    struct sample *sample = &sampler.samples[index];
+    sample->pc = pc;
+    sample->last = walk->last;
+    sample->count = (uint32_t)walk->count;
+    sample->end = (uint8_t)walk->end;
+    memcpy(sample->addresses, walk->addresses, walk->count * sizeof(uintptr_t));
+    sample->stored = true;
+    sampled_thread.last = sample;
+}
+
+/* The handler.  Everything it touches is there already. */
+static void
+take_sample(int Py_UNUSED(signal), siginfo_t *Py_UNUSED(info), void *data)
+{
+    ucontext_t *context = data;
+    atomic_fetch_add(&sampler.handling, 1);
+    bool is_on = atomic_load(&sampler.is_on);
+    struct range stack = sampled_thread.stack;
+    uintptr_t sp = (uintptr_t)CONTEXT_SP(context);
+    if (is_on && range_has(&stack, sp)) {
+        uintptr_t addresses[SAMPLE_MAX];
+        struct walk walk = {.addresses = addresses, .max = SAMPLE_MAX};
+        uintptr_t pc = (uintptr_t)CONTEXT_PC(context);
+        stack.low = sp;             // what lies below is dead
+        walk_from(&walk, &stack, (uintptr_t)CONTEXT_FP(context));
+        if (sampler.interval != 0 || !walk_is_old(&walk, pc)) {
+            store_sample(&walk, pc);
+        }
+    }
+#ifdef STEP_FLAG
+    if (sampler.interval == 0) {
+        CONTEXT_FLAGS(context) &= ~STEP_FLAG;
+        CONTEXT_FLAGS(context) |= is_on ? STEP_FLAG : 0;
+    }
+#endif
+    atomic_fetch_sub(&sampler.handling, 1);
+}
+
+/* Let a timer of its own interrupt the calling thread.  It runs when the thread
+   waits, too: clocks of processor time are as coarse as the kernel's ticks. */
+static int
+sampler_start_timer(void)
+{
+    struct sigevent event = {
+        .sigev_notify = SIGEV_THREAD_ID,
+        .sigev_signo = sampler.signal,
+        ._sigev_un._tid = (pid_t)syscall(SYS_gettid),
+    };
+    struct timespec interval = {
+        .tv_sec = sampler.interval / 1000000,
+        .tv_nsec = sampler.interval % 1000000 * 1000,
+    };
+    struct itimerspec setting = {.it_interval = interval, .it_value = interval};
+    timer_t *timer = &sampler.timers[sampler.timer_count];
+    if (sampler.timer_count == SAMPLE_THREADS) {
+        errno = EAGAIN;
+        return -1;
+    }
+    if (timer_create(CLOCK_MONOTONIC, &event, timer) < 0) {
+        return -1;
+    }
+    sampler.timer_count++;
+    return timer_settime(*timer, 0, &setting, NULL);
+}
+
+/* perf_sample_start(interval, capacity): begin, and keep the first `capacity`
+   samples.  The interval is given in microseconds.  If it is 0 the chain is
+   followed after each instruction, and kept when it is not the one before. */
+static PyObject *
+perf_sample_start(PyObject *Py_UNUSED(module), PyObject *args)
+{
+    long interval;
+    Py_ssize_t capacity;
+    if (!PyArg_ParseTuple(args, "ln", &interval, &capacity)) {
+        return NULL;
+    }
+#ifndef STEP_FLAG
+    if (interval == 0) {
+        PyErr_SetString(PyExc_NotImplementedError, "no single steps here");
+        return NULL;
+    }
+#endif
+    if (interval < 0 || capacity <= 0 || sampler.samples != NULL) {
+        PyErr_SetString(PyExc_ValueError, "out of range, or started already");
+        return NULL;
+    }
+    void *samples = mmap(NULL, (size_t)capacity * sizeof(struct sample),
+                         PROT_READ | PROT_WRITE,
+                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (samples == MAP_FAILED) {
+        return PyErr_NoMemory();
+    }
+    sampler.samples = samples;
+    sampler.capacity = (size_t)capacity;
+    sampler.interval = interval;
+    sampler.signal = interval == 0 ? SIGTRAP : SIGPROF;
+    sampler.text = interpreter_text();
+    sampler.timer_count = 0;
+    atomic_store(&sampler.used, 0);
+    atomic_store(&sampler.is_on, true);
+    struct sigaction action = {
+        .sa_sigaction = take_sample,
+        .sa_flags = SA_SIGINFO | SA_RESTART,
+    };
+    sigaction(sampler.signal, &action, NULL);
+    Py_RETURN_NONE;
+}
+
+/* perf_sample_thread(): sample the calling thread from now on. */
+static PyObject *
+perf_sample_thread(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(args))
+{
+    struct range stack;
+    if (stack_of_thread(&stack) < 0) {
+        PyErr_SetString(PyExc_RuntimeError, "this thread's stack is unknown");
+        return NULL;
+    }
+    sampled_thread.last = NULL;
+    sampled_thread.stack = stack;
+    int result = sampler.interval == 0 ? raise(sampler.signal)
+                                       : sampler_start_timer();
+    if (result != 0) {
+        return PyErr_SetFromErrno(PyExc_OSError);
+    }
+    Py_RETURN_NONE;
+}
+
+/* perf_sample_count(): how many samples there are. */
+static PyObject *
+perf_sample_count(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(args))
+{
+    return PyLong_FromSize_t(Py_MIN(atomic_load(&sampler.used), sampler.capacity));
+}
+
+/* perf_sample_stop(): end, and return the samples: tuples of the program counter,
+   the list of the return addresses, leaf first, and how the chain ended, "null",
+   "outside" (the stack), "misaligned", "falling" or "full". */
+static PyObject *
+perf_sample_stop(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(args))
+{
+    atomic_store(&sampler.is_on, false);
+    while (sampler.timer_count > 0) {
+        timer_delete(sampler.timers[--sampler.timer_count]);
+    }
+    if (sampler.samples == NULL) {
+        return PyList_New(0);
+    }
+    // A signal may still be on its way.  The handler stays for it.
+    while (atomic_load(&sampler.handling) != 0) {
+        sched_yield();
+    }
+    PyObject *list = PyList_New(0);
+    for (size_t i = 0; list != NULL && i < sampler.capacity
+                       && sampler.samples[i].stored; i++) {
+        const struct sample *sample = &sampler.samples[i];
+        PyObject *item = Py_BuildValue(
+            "NNs", PyLong_FromVoidPtr((void *)sample->pc),
+            addresses_as_list(sample->addresses, sample->count),
+            walk_end_names[sample->end]);
+        if (item == NULL || PyList_Append(list, item) < 0) {
+            Py_CLEAR(list);
+        }
+        Py_XDECREF(item);
+    }
+    munmap(sampler.samples, sampler.capacity * sizeof(struct sample));
+    sampler.samples = NULL;
+    return list;
+}
+
+#endif  /* PY_HAVE_PERF_TRAMPOLINE */
+
+
 PyMethodDef _PyTestInternalCapi_PerfMethods[] = {
     {"write_perf_map_entry", write_perf_map_entry, METH_VARARGS, NULL},
     {"perf_map_state_init", perf_map_state_init, METH_NOARGS, NULL},
@@ -82,5 +553,12 @@ PyMethodDef _PyTestInternalCapi_PerfMethods[] = {
     {"compile_perf_trampoline_entry", compile_perf_trampoline_entry, METH_O, NULL},
     {"perf_trampoline_set_persist_after_fork",
      perf_trampoline_set_persist_after_fork, METH_O, NULL},
+#ifdef PY_HAVE_PERF_TRAMPOLINE
+    {"perf_walk_stack", perf_walk_stack, METH_VARARGS, NULL},
+    {"perf_sample_start", perf_sample_start, METH_VARARGS, NULL},
+    {"perf_sample_thread", perf_sample_thread, METH_NOARGS, NULL},
+    {"perf_sample_count", perf_sample_count, METH_NOARGS, NULL},
+    {"perf_sample_stop", perf_sample_stop, METH_NOARGS, NULL},
+#endif
     {NULL, NULL, 0, NULL},
 };
