@@ -463,7 +463,7 @@ static int
 file_copy(struct _PyPerfFile *file, int source, off_t size, off_t *written,
           struct _PyPerfError *error)
 {
-    char chunk[16 * 1024];
+    char chunk[4 * 1024];           // threads may have small stacks
     char last = '\n';
     off_t copied = 0;
     while (copied < size) {

@@ -41,7 +41,7 @@
    - The frame that an eval loop was entered for has no record: the trampoline
      through which it was entered stands there.
    - When the records are used up the next function goes through C, to a new
-     base.
+     base; if there is no C stack for that, it goes without a record.
 
    DWARF unwinders read the same list.  The eval loop is always compiled with a
    frame pointer, so what describes its frame says that the caller's registers
@@ -56,17 +56,24 @@
 
 bool
 _PyPerfRecord_LinkSlowly(PyThreadState *tstate, _PyInterpreterFrame *frame,
-                   struct _PyPerfRecord *head, const void *limit)
+                         struct _PyPerfRecord *head, const void *limit)
 {
     if (tstate->interp->eval_frame != _PyPerfTrampoline_EvalFrame) {
         return false;
     }
+    if (head->return_address != _PyPerfRecord_BaseReturn) {
+        return false;
+    }
     if (!_PyPerfRecord_HasRoom(head, limit)) {
-        if (!_PyPerfStack_IsShort()) {
+        switch (_PyPerfStack_Look()) {
+        case _PyPerfStack_SHORT:
+            _PyPerfTrampoline_LeaveStack();
+            return true;
+        case _PyPerfStack_FOREIGN:
+            return true;
+        default:
             return false;
         }
-        _PyPerfTrampoline_LeaveStack();
-        return true;
     }
     if (_PyPerfTrampoline_Prepare(tstate, frame->f_code)) {
         _PyPerfRecord_Hang(frame, head);

@@ -417,7 +417,7 @@ code_call(PyThreadState *tstate, _PyInterpreterFrame *frame, int throwflag)
 static Py_NO_INLINE PyObject *
 eval_frame_slowly(PyThreadState *tstate, _PyInterpreterFrame *frame, int throwflag)
 {
-    if (_PyPerfStack_IsShort()) {
+    if (_PyPerfStack_Look() == _PyPerfStack_SHORT) {
         _PyPerfTrampoline_LeaveStack();
     }
     else if (code_is_announced(frame->f_code)

@@ -83,7 +83,8 @@ extern bool _PyPerfRecord_LinkSlowly(PyThreadState *tstate,
 
 /* Hang in a record for `frame`, which has been pushed and is about to be run.  A
    function that has no name yet gets one.  If that fails, profiling is off
-   afterwards, and the frame can be run without a record.
+   afterwards, and the frame can be run without a record, as it can where there is
+   no C stack left.
 
    Returns false, with nothing done, when the frame must be run through the
    evaluator: when that is not ours, this eval loop was entered without a base, or

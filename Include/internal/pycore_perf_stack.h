@@ -10,37 +10,30 @@ extern "C" {
 #include <stddef.h>
 #include <stdint.h>
 
-/* A part of the address space: once the end of the thread's stack is known, the
-   last part of that, which calls should not enter; before, what has to be looked at
-   more closely. */
-struct _PyPerfStackReserve {
-    uintptr_t low;
+/* Where the thread's stack is. */
+struct _PyPerfStackBounds {
+    uintptr_t suspect_low;      /* addresses that have to be looked at: the last */
+    size_t suspect_size;        /*   part of the stack, and what is not known yet */
+    uintptr_t low;              /* the stack, or what is known of it */
     size_t size;                /* bytes */
     enum {_PyPerfStack_NEW, _PyPerfStack_NEAR, _PyPerfStack_KNOWN} state;
 };
 
-extern _Thread_local struct _PyPerfStackReserve _PyPerfStack_Reserve;
+extern _Thread_local struct _PyPerfStackBounds _PyPerfStack_Bounds;
 
-/* Whether `here`, which lies in it, is in the last part of the stack. */
-extern bool _PyPerfStack_Confirm(uintptr_t here);
-
-/* Whether the caller's frame lies there. */
+/* Whether the caller should look closely. */
 static inline bool
 _PyPerfStack_IsSuspect(void)
 {
     const uintptr_t here = (uintptr_t)__builtin_dwarf_cfa();
-    return here - _PyPerfStack_Reserve.low < _PyPerfStack_Reserve.size;
+    return here - _PyPerfStack_Bounds.suspect_low
+           < _PyPerfStack_Bounds.suspect_size;
 }
 
-/* Whether the caller's frame lies in the last part of the stack of its thread.  On
-   a stack that is not the thread's own (coroutine libraries) it does not.  No GIL
-   needed. */
-static inline bool
-_PyPerfStack_IsShort(void)
-{
-    return _PyPerfStack_IsSuspect() && _PyPerfStack_Confirm(
-        (uintptr_t)__builtin_dwarf_cfa());
-}
+/* Where the caller runs: on the stack of its thread, in the last part of that, or
+   on a stack that is not the thread's own.  No GIL needed. */
+enum {_PyPerfStack_ENOUGH, _PyPerfStack_SHORT, _PyPerfStack_FOREIGN};
+extern int _PyPerfStack_Look(void);
 
 #ifdef __cplusplus
 }
