@@ -22,6 +22,7 @@
 
 #include "Python.h"
 #include "pycore_perf_arena.h"
+#include "pycore_perf_gdb.h"
 #include "pycore_perf_unwind.h"
 #include <sys/mman.h>
 
@@ -39,8 +40,8 @@ struct _PyPerfArena {
     size_t size;                    // bytes
     size_t used;                    // slots that have been taken
     size_t capacity;                // slots that there are
-    bool is_described;              // the unwind information is there
-    bool is_registered;             //   and known to unwinders
+    uint16_t machine;               // ELF's, 0: there is no unwind information
+    bool is_registered;             //   and it is known to unwinders
     struct _PyPerfSlot slots[];
 };
 
@@ -101,7 +102,7 @@ arena_fill(struct _PyPerfArena *arena, struct _PyPerfArenaPool *pool)
 static void
 arena_register(struct _PyPerfArena *arena, bool load)
 {
-    if (arena->is_described && !arena->is_registered) {
+    if (arena->machine != 0 && !arena->is_registered) {
         arena->is_registered = _PyPerfUnwind_Register(arena->memory, load);
     }
 }
@@ -128,7 +129,7 @@ arena_new(struct _PyPerfArenaPool *pool, size_t size, struct _PyPerfError *error
         return NULL;
     }
     arena_fill(arena, pool);
-    arena->is_described = _PyPerfUnwind_Describe(
+    arena->machine = _PyPerfUnwind_Describe(
         arena->memory, pool->slot_size, arena->memory + pool->slot_size,
         size - pool->slot_size);
     if (memory_make_executable(arena->memory, size) < 0) {
@@ -138,6 +139,11 @@ arena_new(struct _PyPerfArenaPool *pool, size_t size, struct _PyPerfError *error
         return NULL;
     }
     arena_register(arena, pool->is_registered);
+    if (arena->machine != 0) {
+        _PyPerfGdb_Register(arena->machine, arena->memory + pool->slot_size,
+                            size - pool->slot_size, arena->memory,
+                            pool->slot_size);
+    }
     return arena;
 }
 

@@ -71,7 +71,7 @@ _PyPerfRecord_LinkSlowly(PyThreadState *tstate, _PyInterpreterFrame *frame,
             return true;
         case _PyPerfStack_FOREIGN:
             return true;
-        default:
+        case _PyPerfStack_ENOUGH:
             return false;
         }
     }

@@ -1,12 +1,12 @@
 /* The end of the C stack, seen in time.
 
    Without profiling, calls between Python functions take no C stack: a program
-   that has raised the recursion limit may recurse a million deep.  Run by our
-   evaluator, each call that finds no room for a frame record takes about a
-   kilobyte, and 8 MiB are used up in the end.  The program must not pay for being
-   profiled with a crash, so the front desk looks whether the last part of the
-   stack has been reached, and then switches profiling off: from there on calls
-   take no C stack again.
+   that has raised the recursion limit may recurse a million deep.  With profiling
+   each call that finds no room for a frame record goes through C and takes about
+   a kilobyte, and 8 MiB are used up in the end.  The program must not pay for
+   being profiled with a crash, so before such a call we look whether the last part
+   of the stack has been reached, and then profiling is switched off: from there on
+   calls take no C stack again.
 
    Coroutine libraries run code on stacks of their own.  Where those end nobody
    knows; there, calls that find no room for a record do without.
@@ -23,15 +23,19 @@
 #define SMALLEST_RESERVE ((size_t)16 * 1024)
 #define LARGEST_RESERVE ((size_t)1024 * 1024)
 
-/* The main thread is not deep before it has used this much. */
+/* The main thread is not deep as long as it keeps within this many bytes around
+   the first place where we looked. */
 #define NEAR ((uintptr_t)64 * 1024)
 
-_Thread_local struct _PyPerfStackBounds _PyPerfStack_Bounds = {
-    .suspect_size = UINTPTR_MAX,
-};
+static _Thread_local struct {
+    enum {NEW, NEAR_START, MEASURED} state;
+    uintptr_t low;                  // the stack, or what is known of it
+    size_t size;                    // bytes
+    size_t reserve;                 // the last part of these
+} stack;
 
 static void
-bounds_measure(struct _PyPerfStackBounds *bounds)
+stack_measure(void)
 {
     pthread_attr_t attributes;
     void *low = NULL;
@@ -42,35 +46,30 @@ bounds_measure(struct _PyPerfStackBounds *bounds)
         }
         pthread_attr_destroy(&attributes);
     }
-    size_t reserve = Py_MAX(size / 8, Py_MIN(size / 2, SMALLEST_RESERVE));
-    bounds->suspect_low = bounds->low = (uintptr_t)low;
-    bounds->suspect_size = Py_MIN(reserve, LARGEST_RESERVE);
-    bounds->size = size;
+    stack.state = MEASURED;
+    stack.low = (uintptr_t)low;
+    stack.size = size;
+    stack.reserve = Py_MIN(Py_MAX(size / 8, Py_MIN(size / 2, SMALLEST_RESERVE)),
+                           LARGEST_RESERVE);
 }
 
-int
+enum _PyPerfStack_Place
 _PyPerfStack_Look(void)
 {
-    struct _PyPerfStackBounds *bounds = &_PyPerfStack_Bounds;
-    const uintptr_t here = (uintptr_t)__builtin_dwarf_cfa();
-    if (bounds->state == _PyPerfStack_NEW
+    const uintptr_t here = (uintptr_t)__builtin_frame_address(0);
+    if (stack.state == NEW
             && PyThread_get_thread_ident() == _PyRuntime.main_thread) {
-        // What lies lower than this is to be looked at.
-        bounds->low = here - NEAR;
-        bounds->size = 2 * NEAR;
-        bounds->suspect_low = 0;
-        bounds->suspect_size = bounds->low;
-        bounds->state = _PyPerfStack_NEAR;
+        stack.state = NEAR_START;
+        stack.low = here - NEAR;
+        stack.size = 2 * NEAR;
     }
-    else if (bounds->state == _PyPerfStack_NEW
-             || (bounds->state == _PyPerfStack_NEAR
-                 && here - bounds->low >= bounds->size)) {
-        bounds_measure(bounds);
-        bounds->state = _PyPerfStack_KNOWN;
+    if (stack.state == NEW
+            || (stack.state == NEAR_START && here - stack.low >= stack.size)) {
+        stack_measure();
     }
-    if (here - bounds->low >= bounds->size) {
+    if (here - stack.low >= stack.size) {
         return _PyPerfStack_FOREIGN;
     }
-    return here - bounds->suspect_low < bounds->suspect_size
-           ? _PyPerfStack_SHORT : _PyPerfStack_ENOUGH;
+    return here - stack.low < stack.reserve ? _PyPerfStack_SHORT
+                                            : _PyPerfStack_ENOUGH;
 }

@@ -51,7 +51,6 @@
 #include "pycore_perf_file.h"        // _PyPerfFile_GetPid()
 #include "pycore_perf_jitdump.h"
 #include "pycore_perf_map.h"
-#include "pycore_perf_stack.h"
 #include "pycore_perf_trampoline.h"
 #include "pycore_pyerrors.h"        // _PyErr_Fetch()
 #include "pycore_pystate.h"         // _PyThreadState_GET()
@@ -415,16 +414,12 @@ code_call(PyThreadState *tstate, _PyInterpreterFrame *frame, int throwflag)
 }
 
 static Py_NO_INLINE PyObject *
-eval_frame_slowly(PyThreadState *tstate, _PyInterpreterFrame *frame, int throwflag)
+eval_unannounced_frame(PyThreadState *tstate, _PyInterpreterFrame *frame,
+                       int throwflag)
 {
-    if (_PyPerfStack_Look() == _PyPerfStack_SHORT) {
-        _PyPerfTrampoline_LeaveStack();
-    }
-    else if (code_is_announced(frame->f_code)
-             || _PyPerfTrampoline_Prepare(tstate, frame->f_code)) {
-        return code_call(tstate, frame, throwflag);
-    }
-    return _PyEval_EvalFrameDefault(tstate, frame, throwflag);
+    return _PyPerfTrampoline_Prepare(tstate, frame->f_code)
+           ? code_call(tstate, frame, throwflag)
+           : _PyEval_EvalFrameDefault(tstate, frame, throwflag);
 }
 
 /* Run a frame.  What is rare stays out of line: this function ends with a jump,
@@ -433,10 +428,9 @@ PyObject *
 _PyPerfTrampoline_EvalFrame(PyThreadState *tstate, _PyInterpreterFrame *frame,
                             int throwflag)
 {
-    if (!code_is_announced(frame->f_code) || _PyPerfStack_IsSuspect()) {
-        return eval_frame_slowly(tstate, frame, throwflag);
-    }
-    return code_call(tstate, frame, throwflag);
+    return code_is_announced(frame->f_code)
+           ? code_call(tstate, frame, throwflag)
+           : eval_unannounced_frame(tstate, frame, throwflag);
 }
 
 

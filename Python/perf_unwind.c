@@ -27,7 +27,8 @@
    backtrace(), pass through trampolines too.  They only ever meet them behind
    the call.  One FDE, the same for every byte, does for an arena; it stands in
    the arena's first slot and is registered with libgcc, if that is there or as
-   soon as an extension module is, for loading it takes a while.
+   soon as an extension module is, for loading it takes a while.  gdb gets the
+   same (perf_gdb.c).
 
    Formats: Linux Standard Base 5.0, Core, "Exception Frames"; DWARF 4,
    section 6.4.1.  */
@@ -349,7 +350,7 @@ _PyPerfUnwind_Init(struct _PyPerfUnwind *unwind, struct _PyPerfError *error)
 
 // --- Unwinders in this process ---------------------------------------------
 
-bool
+uint16_t
 _PyPerfUnwind_Describe(char *place, size_t room, const char *code, size_t size)
 {
     struct _PyPerfError ignored;
@@ -357,7 +358,7 @@ _PyPerfUnwind_Describe(char *place, size_t room, const char *code, size_t size)
     if (unwind_find(&found, _PyPerfTrampoline_Inside,
                     sizeof(_PyPerfTrampoline_Inside), &ignored) < 0
             || !found_fits(&found, room - sizeof(uint32_t))) {
-        return false;
+        return EM_NONE;
     }
     memset(place, 0, room);             // and an empty entry as the end
     memcpy(place, found.cie, entry_size(found.cie));
@@ -366,7 +367,7 @@ _PyPerfUnwind_Describe(char *place, size_t room, const char *code, size_t size)
     fde->entry.id = (uint32_t)((const char *)&fde->entry.id - place);
     fde->code = (int32_t)(code - (const char *)&fde->code);
     fde->code_size = (uint32_t)size;
-    return true;
+    return found.machine;
 }
 
 bool

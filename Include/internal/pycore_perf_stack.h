@@ -6,34 +6,18 @@
 extern "C" {
 #endif
 
-#include <stdbool.h>
-#include <stddef.h>
-#include <stdint.h>
+#ifndef Py_BUILD_CORE
+#  error "this header requires Py_BUILD_CORE define"
+#endif
 
-/* Where the thread's stack is. */
-struct _PyPerfStackBounds {
-    uintptr_t suspect_low;      /* addresses that have to be looked at: the last */
-    size_t suspect_size;        /*   part of the stack, and what is not known yet */
-    uintptr_t low;              /* the stack, or what is known of it */
-    size_t size;                /* bytes */
-    enum {_PyPerfStack_NEW, _PyPerfStack_NEAR, _PyPerfStack_KNOWN} state;
+enum _PyPerfStack_Place {
+    _PyPerfStack_ENOUGH,        /* on the thread's stack, with enough of it left */
+    _PyPerfStack_SHORT,         /* in the last part of the thread's stack */
+    _PyPerfStack_FOREIGN,       /* on a stack that is not the thread's own */
 };
 
-extern _Thread_local struct _PyPerfStackBounds _PyPerfStack_Bounds;
-
-/* Whether the caller should look closely. */
-static inline bool
-_PyPerfStack_IsSuspect(void)
-{
-    const uintptr_t here = (uintptr_t)__builtin_dwarf_cfa();
-    return here - _PyPerfStack_Bounds.suspect_low
-           < _PyPerfStack_Bounds.suspect_size;
-}
-
-/* Where the caller runs: on the stack of its thread, in the last part of that, or
-   on a stack that is not the thread's own.  No GIL needed. */
-enum {_PyPerfStack_ENOUGH, _PyPerfStack_SHORT, _PyPerfStack_FOREIGN};
-extern int _PyPerfStack_Look(void);
+/* Where the caller runs.  No GIL needed. */
+extern enum _PyPerfStack_Place _PyPerfStack_Look(void);
 
 #ifdef __cplusplus
 }

@@ -26,9 +26,10 @@ extern int _PyPerfUnwind_Init(struct _PyPerfUnwind *unwind,
 
 /* Write to `place`, `room` bytes aligned to 8, what describes the `size` bytes
    of trampolines at `code` to unwinders in this process.  Both must lie in one
-   mapping of less than 2 GiB.  Returns whether there was something to write. */
-extern bool _PyPerfUnwind_Describe(char *place, size_t room, const char *code,
-                                   size_t size);
+   mapping of less than 2 GiB.  Returns e_machine of the image we run in, or 0 when
+   there was nothing to write. */
+extern uint16_t _PyPerfUnwind_Describe(char *place, size_t room, const char *code,
+                                       size_t size);
 
 /* Tell those unwinders of what has been written there.  It must stay for as long
    as the process lives.  Needs the GIL.  With `load` the unwinder is loaded if
