@@ -60,7 +60,8 @@ _PyPerfRecord_HasRoom(const struct _PyPerfRecord *head, const void *limit)
 static inline void
 _PyPerfRecord_Hang(_PyInterpreterFrame *frame, struct _PyPerfRecord *head)
 {
-    // volatile: in this order, and as they stand here, not two in a vector.
+    // volatile: in this order, for a signal handler may walk the list at any
+    // instruction, and one by one, not two in a vector.
     volatile struct _PyPerfRecord *record = head->caller - 1;
     // Four neighbours in one store, as _PyFrame_IsInlined() reads them.
     frame->is_entry = false;
@@ -70,7 +71,6 @@ _PyPerfRecord_Hang(_PyInterpreterFrame *frame, struct _PyPerfRecord *head)
     record->return_address =
         _PyPerf_Pool.return_addresses[frame->f_code->_co_perf_slot];
     record->caller = head->caller;
-    __asm__ volatile ("" ::: "memory");
     *(struct _PyPerfRecord *volatile *)&head->caller =
         (struct _PyPerfRecord *)record;
 }
@@ -114,7 +114,6 @@ _PyPerfRecord_Unlink(const _PyInterpreterFrame *frame, struct _PyPerfRecord *hea
     }
     // That is head->caller->caller, for the records lie side by side.
     *(struct _PyPerfRecord *volatile *)&head->caller = head->caller + 1;
-    __asm__ volatile ("" ::: "memory");
     return true;
 }
 
