@@ -319,8 +319,8 @@ class FileInTheWayTests(perf_support.PerfTestCase):
             import os, sys
 
             def count():
-                return (len(os.listdir('/proc/self/fd')),
-                        len(open('/proc/self/maps').readlines()))
+                with open('/proc/self/maps') as file:
+                    return len(os.listdir('/proc/self/fd')), len(list(file))
 
             os.mkdir(f'/tmp/perf-{os.getpid()}.map')
             for i in range(10):
@@ -416,7 +416,8 @@ class StandardErrorTests(perf_support.PerfTestCase):
             os.mkdir(f'/tmp/perf-{os.getpid()}.map')
             sys.activate_stack_trampoline('perf')
             os.write(2, b'own data')
-            print(open(path).read())
+            with open(path) as file:
+                print(file.read())
             """, mode=None, args=[self.path('own')], prepare='exec 2>&-')
         self.assertEqual(run.out, 'own data\n')
 
@@ -561,7 +562,8 @@ class LimitTests(perf_support.PerfTestCase):
             for i in range(100):
                 exec(f'def function{i}(): pass\\nfunction{i}()')
             print(sys.is_stack_trampoline_active())
-            print(open(f'/tmp/perf-{os.getpid()}.map').read(), end='')
+            with open(f'/tmp/perf-{os.getpid()}.map') as file:
+                print(file.read(), end='')
             print()
             resource.setrlimit(resource.RLIMIT_FSIZE, unlimited)
             sys.activate_stack_trampoline('perf')
@@ -616,7 +618,8 @@ class LimitTests(perf_support.PerfTestCase):
             def late(): pass
 
             unlimited = resource.getrlimit(resource.RLIMIT_AS)
-            status = open('/proc/self/status').read()
+            with open('/proc/self/status') as file:
+                status = file.read()
             size = int(re.search(r'VmSize:\\s*(\\d+) kB', status)[1]) << 10
             resource.setrlimit(resource.RLIMIT_AS, (size, unlimited[1]))
             sys.activate_stack_trampoline('perf')
@@ -640,7 +643,8 @@ class LimitTests(perf_support.PerfTestCase):
                 exec(f'def f{i}(): return {i}')
                 functions.append(locals()[f'f{i}'])
             unlimited = resource.getrlimit(resource.RLIMIT_AS)
-            status = open('/proc/self/status').read()
+            with open('/proc/self/status') as file:
+                status = file.read()
             size = int(re.search(r'VmSize:\\s*(\\d+) kB', status)[1]) << 10
             resource.setrlimit(resource.RLIMIT_AS, (size, unlimited[1]))
             total = 0

@@ -1465,8 +1465,8 @@ class FileInTheWayTests(RefusedTestCase):
             import os, sys
 
             def count():
-                return (len(os.listdir('/proc/self/fd')),
-                        len(open('/proc/self/maps').readlines()))
+                with open('/proc/self/maps') as file:
+                    return len(os.listdir('/proc/self/fd')), len(list(file))
 
             os.mkdir(f'/tmp/jit-{os.getpid()}.dump')
             for i in range(10):
@@ -1803,7 +1803,8 @@ class LimitTests(JitdumpTestCase):
             def late(): pass
 
             unlimited = resource.getrlimit(resource.RLIMIT_AS)
-            status = open('/proc/self/status').read()
+            with open('/proc/self/status') as file:
+                status = file.read()
             size = int(re.search(r'VmSize:\\s*(\\d+) kB', status)[1]) << 10
             resource.setrlimit(resource.RLIMIT_AS, (size, unlimited[1]))
             sys.activate_stack_trampoline('perf_jit')
@@ -1949,8 +1950,9 @@ class MountTests(JitdumpTestCase):
                                source="""\
                 import os, sys
                 def count():
-                    return (len(os.listdir('/proc/self/fd')),
-                            len(open('/proc/self/maps').readlines()))
+                    with open('/proc/self/maps') as file:
+                        return (len(os.listdir('/proc/self/fd')),
+                                len(list(file)))
                 for i in range(10):
                     sys.activate_stack_trampoline('perf_jit')
                 before = count()

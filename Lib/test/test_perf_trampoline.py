@@ -473,7 +473,8 @@ class MapTests(perf_support.PerfTestCase):
         run = self.run_python("""\
             def function(): pass
             function()
-            print(open('/proc/self/maps').read())
+            with open('/proc/self/maps') as file:
+                print(file.read())
             """)
         [entry] = [entry for entry in run.entries
                    if entry.name == self.script_name('function')]
@@ -686,7 +687,8 @@ class DescriptorTests(perf_support.PerfTestCase):
             after()
             os.write(own, b'own data')
             os.lseek(own, 0, os.SEEK_SET)
-            print(open(os.path.join(sys.argv[1], 'file')).read())
+            with open(os.path.join(sys.argv[1], 'file')) as file:
+                print(file.read())
             """, args=[self.path('own')])
         self.assertEqual(run.out, 'own data\n')
         self.assertIn(self.script_name('after'), run.names)
@@ -1247,7 +1249,8 @@ class PersistTests(perf_support.PerfTestCase):
             called()
             compile_entry(precompiled.__code__)
             set_persist(1)
-            print(open(f'/tmp/perf-{os.getpid()}.map').read(), end='')
+            with open(f'/tmp/perf-{os.getpid()}.map') as file:
+                print(file.read(), end='')
             print(flush=True)
             child = os.fork()
             if not child:

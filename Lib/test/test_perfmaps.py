@@ -64,7 +64,8 @@ class MapFileTests(perf_support.PerfTestCase):
         run = self.write('import os',
                          'write(0x10, 1, "name")',
                          'path = f"/tmp/perf-{os.getpid()}.map"',
-                         'print(open(path).read(), end="", flush=True)',
+                         'with open(path) as file:',
+                         '    print(file.read(), end="", flush=True)',
                          'write(0x20, 1, "last")',
                          'os._exit(0)')
         self.assertEqual(run.out, '10 1 name\n')
