@@ -124,7 +124,7 @@ _PyPerfRecord_Unlink(const _PyInterpreterFrame *frame, struct _PyPerfRecord *hea
 
 #define LINK_RECORD(TSTATE, FRAME) \
     _PyPerfRecord_Link((TSTATE), (FRAME), _PyPerfRecord_OWN(), \
-                       _PyPerfRecord_OWN() + 1)
+                       __builtin_dwarf_cfa())
 #define UNLINK_RECORD(FRAME) \
     _PyPerfRecord_Unlink((FRAME), _PyPerfRecord_OWN())
 

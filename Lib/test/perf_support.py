@@ -62,6 +62,11 @@ def spin(n=20_000):
 
 """
 
+# For the shell: tell the pid that the program will have, and remove what another
+# process of that pid has left behind.
+TELL_PID = ('echo $$; rm -rf "/tmp/perf-$$.map" "/tmp/jit-$$.dump"; '
+            'exec "$@"')
+
 FOO_BAR_BAZ = """\
 def foo(): bar()
 def bar(): baz()
@@ -399,7 +404,7 @@ class PerfToolTestCase(PerfTestCase):
         Its pid is the one of perf until it is started, so that the shell
         has to tell: its first line on stdout.
         """
-        command = ['/bin/sh', '-c', 'echo $$; exec "$@"', 'sh', *command]
+        command = ['/bin/sh', '-c', TELL_PID, 'sh', *command]
         if env is not None:
             env = clean_environment(**env)
         run = self.run_command(
@@ -504,7 +509,7 @@ class SamplyTestCase(PerfTestCase):
     def record(self, source, mode='perf', *, args=(), env=None,
                returncode=0):
         """Record WORK and this and return it, finished, and its samples."""
-        command = ['/bin/sh', '-c', 'echo $$; exec "$@"', 'sh',
+        command = ['/bin/sh', '-c', TELL_PID, 'sh',
                    *self.python_command(WORK + textwrap.dedent(source), mode,
                                         (), args)]
         if env is not None:

@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+import sysconfig
 import types
 import unittest
 from textwrap import dedent
@@ -76,7 +77,11 @@ class NestingTests(perf_support.PerfToolTestCase):
         self.assert_nested(samples, *names)
 
     def test_at_least_115_levels_of_a_deep_recursion(self):
-        # Whatever part of the base's records the leaf has reached.
+        # Whatever part of the base's records the leaf has reached.  Where the
+        # compiler does not turn last calls into jumps there are two more C
+        # functions under each base.
+        flags = sysconfig.get_config_var('PY_CFLAGS') or ''
+        levels = 115 if re.search('-O[23]', flags) else 105
         for depth in (200, 210, 220, 230):
             with self.subTest(depth=depth):
                 run, samples = self.record(f"""\
@@ -92,7 +97,7 @@ class NestingTests(perf_support.PerfToolTestCase):
                     [sample for sample in samples
                      if len(sample.chain) > 100
                      and sample.chain[0].symbol == EVAL_LOOP],
-                    lambda sample: len(python_names(sample)) >= 115)
+                    lambda sample: len(python_names(sample)) >= levels)
 
     def test_without_the_switch_there_are_no_names(self):
         run, samples = self.record(RUN_FOO, mode=None)
