@@ -19,10 +19,12 @@
    when it attaches to the process or opens its core file.  A gdb that is there
    already stops the process for a moment in __jit_debug_register_code(), finds
    out what is new, and lets it go on.  When there is no gdb nobody reads any of
-   it, and all it costs is a kilobyte and a few hundred instructions an arena.
+   it, and all it costs is half a kilobyte and a few hundred instructions an arena.
 
    In a backtrace inlined calls have what calls through C have: a frame `py::*`
-   in an arena.  Which functions they are, py-bt tells.
+   in an arena.  Which functions they are, py-bt tells.  The unwind information
+   holds behind the call (perf_unwind.c); who steps into a trampoline does not see
+   the caller of its caller before the frame record is there, three instructions on.
 
    Both names are the interface's.  Others in the process, LLVM for one, have them
    as well, and gdb looks into each file that is mapped.  Hidden: we must not meet

@@ -91,7 +91,8 @@ extern bool _PyPerfRecord_LinkSlowly(PyThreadState *tstate,
    the base's records are used up.
 
    `head` is the eval loop's own frame record, and `limit` its canonical frame
-   address, where the base's frame begins. */
+   address, where the base's frame begins.  (It is not if the eval loop uses alloca()
+   and is realigned; the tests would see that.) */
 static inline bool
 _PyPerfRecord_Link(PyThreadState *tstate, _PyInterpreterFrame *frame,
                    struct _PyPerfRecord *head, const void *limit)

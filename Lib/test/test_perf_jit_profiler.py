@@ -21,7 +21,7 @@ from textwrap import dedent
 
 from test import perf_support
 from test.perf_support import (
-    EVAL_LOOP, FOO_BAR_BAZ, RUN_FOO, WORK, has_nested, python_names,
+    EVAL_LOOP, FOO_BAR_BAZ, RUN_FOO, TELL_PID, WORK, has_nested, python_names,
     samples_of)
 from test.support import import_helper, os_helper
 
@@ -152,7 +152,7 @@ class PerfTestCase(JitTestCase):
     def record_program(self, command, *, env=None, returncode=0, **options):
         # The pid of perf is another one, so the shell has to tell.
         command = [*self.record_command(**options), '--',
-                   '/bin/sh', '-c', 'echo $$; exec "$@"', 'sh', *command]
+                   '/bin/sh', '-c', TELL_PID, 'sh', *command]
         if env is not None:
             env = perf_support.clean_environment(**env)
         run = self.run_command(command, env=env, returncode=None)

@@ -1,6 +1,6 @@
 #!/bin/bash
-# Installs the Debian packages that are missing. Argument: for what, `build`
-# or `lint`. As root it says what it installs; otherwise it prints the one
+# Installs the Debian packages that are missing. Argument: for what, `build`,
+# `lint` or `test`. As root it says what it installs; otherwise it prints the one
 # command to run as root and fails. PACKAGES=skip goes on without; so does a
 # machine without apt-get, where configure tells what is missing.
 set -eu
@@ -17,6 +17,7 @@ build)
     fi
     ;;
 lint) wanted="gcc clang shellcheck" ;;
+test) wanted="g++ gdb" ;;
 *) die "unknown purpose: $1" ;;
 esac
 
