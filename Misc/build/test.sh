@@ -5,6 +5,8 @@ set -eu
 cd "$(dirname "$0")/../.."
 . Misc/build/lib.sh
 
+Misc/build/packages.sh test
+
 export PERF="$TOP/build/tools/bin/perf" SAMPLY="$TOP/build/tools/bin/samply"
 export PYTHON_PERF_TESTS_REQUIRE_TOOLS=1
 # shellcheck disable=SC2086 # a list of names

@@ -1,0 +1,564 @@
+"""gdb and processes that are being profiled: backtraces pass through the
+trampolines, with the C functions that they showed before and with each
+Python function where it is called, and the program goes on as ever.
+
+gdb is taken from the environment variable GDB, else from PATH.
+"""
+
+import collections
+import ctypes
+import json
+import os
+import re
+import struct
+import subprocess
+import sys
+import sysconfig
+import unittest
+
+from test import perf_support
+from test import test_perf_stacks
+
+MODES = (None, 'perf', 'perf_jit')
+
+# What gdb calls a frame in a trampoline.
+TRAMPOLINE = 'py::*'
+
+Frame = collections.namedtuple('Frame', 'address function file')
+
+FRAME = re.compile(r'#\d+ +(?:0x([0-9a-f]+) in )?(.+?) \(.*?\)'
+                   r'(?: at (.*):\d+)?')
+
+# What gdb says when it cannot go on, or is not sure.
+COMPLAINTS = re.compile(r'Backtrace stopped|corrupt|did not save the PC'
+                        r'|internal-error|[Cc]annot|BFD|DWARF')
+
+# Calls down() in depths below the first, from Python and from C, and notes
+# the stack as Python has it in the file that its first argument names.
+SOURCE = """\
+import functools, json, os, sys
+
+def note():
+    stack = []
+    frame = sys._getframe(1)
+    while frame is not None:
+        code = frame.f_code
+        stack.append(f'{code.co_qualname}:{code.co_filename}')
+        frame = frame.f_back
+    with open(sys.argv[1], 'w', encoding='utf-8') as file:
+        json.dump(stack, file)
+
+def stop():
+    note()
+    bin(0)                      # where gdb has a breakpoint
+    return 1
+
+def generate(n):
+    yield down(n)
+
+class Class:
+    def __init__(self, n):
+        self.value = down(n)
+
+    def __lt__(self, other):
+        self.value = down(4)
+        return True
+
+    @property
+    def attribute(self):
+        return down(self.n)
+
+def down(n):
+    if n == 0:
+        return bottom()
+    if n % 10 == 9:
+        return next(map(down, [n - 1])) + 1
+    if n % 10 == 7:
+        return sum(generate(n - 1)) + 1
+    if n % 10 == 4:
+        return Class(n - 1).value + 1
+    if n % 10 == 2:
+        return functools.reduce(lambda n, _: down(n) + 1, [n - 1, 0])
+    return down(n - 1) + 1
+
+bottom = stop
+"""
+
+RUN = SOURCE + """
+print('result', down(100))
+"""
+
+# A library that tells gdb of code, but has none.
+OTHER = """\
+#include <stdint.h>
+#include <stdio.h>
+
+struct {
+    uint32_t version, action;
+    void *relevant, *first;
+} __jit_debug_descriptor = {1, 0, 0, 0};
+
+void __attribute__((noinline)) __jit_debug_register_code(void)
+{
+    puts("it was called");
+}
+
+__attribute__((destructor)) static void end(void)
+{
+    puts(__jit_debug_descriptor.first ? "some" : "none");
+}
+"""
+
+
+def setUpModule():
+    perf_support.require_trampoline()
+
+
+class GdbTestCase(perf_support.PerfTestCase):
+
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.gdb = perf_support.find_tool('GDB', 'gdb')
+        trial = subprocess.run(
+            cls.gdb_command(['run'], ['true']),
+            env=perf_support.clean_environment(), stdin=subprocess.DEVNULL,
+            capture_output=True, text=True)
+        if 'exited normally' not in trial.stdout:
+            perf_support.tool_missing(
+                f'gdb can run nothing here: {trial.stderr}')
+
+    @classmethod
+    def gdb_command(cls, commands, program=(), *, pid=None, core=None):
+        """Return a command: gdb runs these, with that program."""
+        command = [cls.gdb, '-nx', '-batch', '-iex', 'set auto-load off']
+        for setting in ('breakpoint pending on',
+                        'disable-randomization off',
+                        'startup-with-shell off',
+                        'width 0', 'height 0',
+                        'print frame-arguments none',
+                        'print entry-values no',
+                        'backtrace past-main on'):
+            command += ['-iex', f'set {setting}']
+        if pid is not None:
+            command += ['-p', str(pid)]
+        if core is not None:
+            command += ['-c', core]
+        for line in commands:
+            command += ['-ex', line]
+        return [*command, '--args', *program] if program else command
+
+    def run_gdb(self, commands, program=(), *, env=None, **options):
+        """Run gdb.  Return what it has said, and the program in it."""
+        if env is not None:
+            env = perf_support.clean_environment(**env)
+        run = self.run_command(
+            self.gdb_command(commands, program, **options), env=env,
+            returncode=None)
+        run.pids = [self.track(pid)
+                    for pid in re.findall(r'^process (\d+)$', run.out, re.M)]
+        return run
+
+    def stop_in_gdb(self, source, mode, commands, *, before=(), args=()):
+        """Run it in gdb up to bin(), then these commands."""
+        self.notes_path = self.path('notes.json')
+        return self.run_gdb(
+            [*before, 'break builtin_bin', 'run', 'info proc', *commands],
+            self.python_command(source, mode, ['-S', '-E'],
+                                [self.notes_path, *args]))
+
+    def python_stack(self):
+        """Return what note() has noted."""
+        with open(self.notes_path, encoding='utf-8') as file:
+            return [f'py::{name}' for name in json.load(file)]
+
+    def assert_backtrace(self, run, mode, *, end='_start', pid=None):
+        """gdb has shown all of the stack.  Return its frames."""
+        self.assertNotRegex(run.out + run.err, COMPLAINTS)
+        frames = backtrace(run.out)
+        functions = [frame.function for frame in frames]
+        self.assertGreater(len(functions), 10, run)
+        self.assertEqual(functions[-1], end, functions)
+        self.assertNotIn('??', functions)
+        addresses = [frame.address for frame in frames
+                     if frame.function == TRAMPOLINE]
+        if mode is None:
+            self.assertEqual(addresses, [])
+        else:
+            pid = run.pids[0] if pid is None else pid
+            table = test_perf_stacks.Table(test_perf_stacks.regions(
+                perf_support.Finished(pid, 0, '', ''), mode))
+            self.assertEqual(table.names(addresses), self.python_stack())
+        return frames
+
+    def assert_program(self, run, *lines):
+        """It has run to its end in gdb and has printed these lines."""
+        for line in lines:
+            self.assertIn(f'{line}\n', run.out)
+        self.assertIn('exited normally', run.out)
+
+
+def backtrace(text):
+    """Return the frames of the last `bt` in it."""
+    frames = []
+    for line in text.splitlines():
+        match = FRAME.match(line)
+        if match is None:
+            continue
+        if line.startswith('#0 '):
+            frames.clear()
+        address, function, file = match.groups()
+        frames.append(Frame(int(address or '0', 16), function, file or ''))
+    return frames
+
+
+def elf_sections(file):
+    """Return, by name, where each section of it lies and what is in it."""
+    headers, = struct.unpack_from('=Q', file, 40)
+    size, count, names = struct.unpack_from('=HHH', file, 58)
+    sections = [struct.unpack_from('=IIQQQQ', file, headers + i * size)
+                for i in range(count)]
+    names = sections[names][4]
+    return {
+        file[names + name:].partition(b'\0')[0].decode():
+            (range(address, address + length), file[start:start + length])
+        for name, _, _, address, start, length in sections}
+
+
+def native(frames):
+    """Return the functions that do not come from profiling.  How often
+    Python code is entered from C may differ.
+    """
+    return [frame.function for frame in frames
+            if not frame.function.startswith(('py::', '_Py', 'PyEval_'))
+            and not os.path.basename(frame.file).startswith('perf_')]
+
+
+class BacktraceTests(GdbTestCase):
+
+    def test_a_backtrace_shows_all_callers(self):
+        frames = {}
+        for mode in MODES:
+            with self.subTest(mode=mode):
+                run = self.stop_in_gdb(RUN, mode, ['bt'])
+                frames[mode] = self.assert_backtrace(run, mode)
+                self.assertGreater(len(self.python_stack()), 100)
+        for mode in MODES[1:]:
+            with self.subTest(mode=mode):
+                self.assertEqual(native(frames[mode]),
+                                 native(frames[None]))
+
+    def test_gdb_attaches(self):
+        source = SOURCE + """
+def wait():
+    note()
+    print('ready', flush=True)
+    sys.stdin.readline()
+    return 1
+
+bottom = wait
+print('result', down(100))
+"""
+        for mode in MODES:
+            with self.subTest(mode=mode):
+                run = self.attach(source, mode)
+                self.assert_backtrace(run, mode)
+
+    def attach(self, source, mode):
+        """Run it until it says that it is ready, let gdb show the stack of
+        the process it names, or its own, then send it a line.
+        """
+        self.notes_path = self.path('notes.json')
+        with subprocess.Popen(
+                self.python_command(source, mode, args=[self.notes_path]),
+                env=perf_support.clean_environment(), text=True,
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+            self.track(child.pid)
+            try:
+                ready, *other = child.stdout.readline().split()
+                self.assertEqual(ready, 'ready')
+                run = self.run_gdb(['info proc', 'bt'],
+                                   pid=(other or [child.pid])[0])
+                out, _ = child.communicate('\n',
+                                           timeout=perf_support.TIMEOUT)
+            except BaseException:
+                child.kill()
+                raise
+        self.assertEqual(child.returncode, 0)
+        self.assertEqual(out, 'result 101\n')
+        return run
+
+    def test_gdb_attaches_to_the_child_of_a_fork(self):
+        """It returns into functions that its parent has called, and calls
+        new ones.
+        """
+        source = SOURCE + """
+def new():
+    note()
+    print('ready', os.getpid(), flush=True)
+    sys.stdin.readline()
+    return 1
+
+def fork():
+    global bottom
+    if pid := os.fork():
+        os._exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+    bottom = new
+    return down(30) - 30
+
+bottom = fork
+print('result', down(100))
+"""
+        for mode in MODES:
+            with self.subTest(mode=mode):
+                self.assert_backtrace(self.attach(source, mode), mode)
+
+    def test_a_core_file_is_enough(self):
+        for mode in MODES:
+            with self.subTest(mode=mode):
+                core = self.path('core')
+                first = self.stop_in_gdb(
+                    RUN, mode, [f'generate-core-file {core}'])
+                run = self.run_gdb([f'file {sys.executable}',
+                                    f'core-file {core}', 'bt'])
+                os.unlink(core)
+                self.assert_backtrace(run, mode, pid=first.pids[0])
+
+    def test_functions_in_many_arenas(self):
+        source = SOURCE + """
+def make(number):
+    exec(f'def f{number}(numbers): return call(numbers)', globals())
+
+def call(numbers):
+    if not numbers:
+        return down(10) - 10
+    return globals()[f'f{numbers[0]}'](numbers[1:])
+
+for number in range(3000):
+    make(number)
+bottom = int
+for number in range(3000):
+    call([number])
+bottom = stop
+sys.setrecursionlimit(5000)
+# From three arenas, and all around the second border between them.
+print('result', call([0, *range(1000, 1500), 2999]))
+"""
+        for mode in MODES:
+            with self.subTest(mode=mode):
+                run = self.stop_in_gdb(source, mode, ['bt', 'continue'])
+                self.assert_backtrace(run, mode)
+                self.assert_program(run, 'result 1')
+
+    def test_all_threads(self):
+        source = SOURCE + """
+import threading
+
+def thread():
+    down(40)
+
+def wait():
+    barrier.wait()
+    main.wait()
+    return 1
+
+def release():
+    main.set()
+    for t in threads:
+        t.join()
+    return stop()
+
+bottom = wait
+barrier = threading.Barrier(4)
+main = threading.Event()
+threads = [threading.Thread(target=thread) for i in range(3)]
+for t in threads:
+    t.start()
+barrier.wait()
+bottom = stop
+print('result', down(100))
+bottom = release
+down(10)
+"""
+        for mode in MODES:
+            with self.subTest(mode=mode):
+                run = self.stop_in_gdb(source, mode,
+                                       ['thread apply all bt',
+                                        'delete', 'continue'])
+                stacks = run.out.split('\nThread ')[-4:]
+                self.assertEqual(len(stacks), 4)
+                self.assertNotRegex(run.out + run.err, COMPLAINTS)
+                for stack in stacks[:3]:
+                    functions = [frame.function
+                                 for frame in backtrace(stack)]
+                    self.assertNotIn('??', functions)
+                    self.assertIn('thread_run', functions)
+                    if mode is not None:
+                        self.assertGreater(functions.count(TRAMPOLINE), 40)
+
+    def test_gdb_is_there_when_it_forks(self):
+        source = SOURCE + """
+def new():
+    return stop()
+
+if pid := os.fork():
+    print('child', os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+else:
+    bottom = new
+    print('result', down(100))
+"""
+        for follow in ('parent', 'child'):
+            for mode in MODES:
+                with self.subTest(mode=mode, follow=follow):
+                    run = self.stop_in_gdb(
+                        source, mode, ['bt', 'continue'],
+                        before=[f'set follow-fork-mode {follow}'])
+                    self.assert_program(run, 'result 101', 'child 0')
+                    if follow == 'child':
+                        self.assert_backtrace(run, mode)
+
+
+class ProgramTests(GdbTestCase):
+    """What gdb does to the program."""
+
+    def test_finish_in_any_frame(self):
+        """An inlined function does not return to where the frame in its
+        trampoline is, so gdb may or may not stop again; the program does
+        what it would do.
+        """
+        for mode in MODES:
+            for function in ('builtin_bin', '_PyEval_EvalFrameDefault',
+                             '_PyPerfRecord_Base', TRAMPOLINE,
+                             'builtin_next', 'Py_BytesMain'):
+                with self.subTest(mode=mode, function=function):
+                    run = self.stop_in_gdb(
+                        RUN, mode, [f'frame function {function}',
+                                    'delete', 'finish', 'bt',
+                                    'continue', 'continue'])
+                    self.assert_program(run, 'result 101')
+                    self.assertNotRegex(run.out + run.err, COMPLAINTS)
+
+    def test_finish_in_trampolines(self):
+        """Up to those that were called and those that were not."""
+        for mode in MODES[1:]:
+            for frame in range(5, 60, 6):
+                with self.subTest(mode=mode, frame=frame):
+                    run = self.stop_in_gdb(
+                        RUN, mode, ['delete', f'frame {frame}', 'finish',
+                                    'continue', 'continue'])
+                    self.assert_program(run, 'result 101')
+
+    def test_step_through_a_trampoline(self):
+        """At each instruction the backtrace reaches the start, if there are
+        frame pointers: the unwind information holds behind the call.
+        """
+        for mode in MODES[1:]:
+            with self.subTest(mode=mode):
+                run = self.stop_in_gdb(
+                    RUN, mode, ['delete',
+                                'tbreak _PyPerfTrampoline_EvalFrame',
+                                'continue', *['stepi', 'bt -1'] * 40,
+                                'continue'])
+                stops = re.findall(r'^0x[0-9a-f]+ in (.*?) \(', run.out,
+                                   re.M)
+                self.assertGreaterEqual(stops.count(TRAMPOLINE), 3)
+                outermost = [FRAME.match(line).group(2)
+                             for line in run.out.splitlines()
+                             if FRAME.match(line)]
+                self.assertEqual(len(outermost), 40)
+                if test_perf_stacks.has_frame_pointers():
+                    self.assertEqual(set(outermost), {'_start'})
+                    self.assertNotRegex(run.out + run.err, COMPLAINTS)
+                self.assert_program(run, 'result 101')
+
+
+class PythonBacktraceTests(GdbTestCase):
+    """py-bt, a command that comes with the interpreter."""
+
+    def python_gdb(self):
+        for directory, name in (
+                (os.path.dirname(sys.executable), 'python-gdb.py'),
+                (sysconfig.get_config_var('abs_srcdir') or '',
+                 'Tools/gdb/libpython.py')):
+            path = os.path.join(directory, name)
+            if os.path.exists(path):
+                return path
+        self.skipTest('the commands are not installed')
+
+    def test_it_lists_the_same_functions(self):
+        commands = [f'source {self.python_gdb()}', 'py-bt', 'continue']
+        lists = {}
+        for mode in MODES:
+            run = self.stop_in_gdb(RUN, mode, commands)
+            self.assertNotRegex(run.err, 'Undefined command|Python Exc')
+            self.assert_program(run, 'result 101')
+            lists[mode] = re.findall(
+                r'^  (?:File .*|\(.*)$', run.out, re.M)
+        self.assertGreater(len(lists[None]), 10)
+        for mode in MODES[1:]:
+            with self.subTest(mode=mode):
+                self.assertEqual(lists[mode], lists[None])
+
+
+class InterfaceTests(GdbTestCase):
+
+    def test_others_do_not_meet_our_symbols(self):
+        for name in ('__jit_debug_register_code', '__jit_debug_descriptor'):
+            with self.subTest(name=name):
+                self.assertFalse(hasattr(ctypes.CDLL(None), name))
+
+    def test_the_file_describes_its_code(self):
+        """gdb would find its way without, by what it takes for the prologue
+        of a function.
+        """
+        path = self.path('file.o')
+        entry = '*(long *)((char *)&__jit_debug_descriptor + 16)'
+        run = self.stop_in_gdb(RUN, 'perf', [
+            f'set $entry = {entry}',
+            'set $start = *(long *)($entry + 16)',
+            f'dump binary memory {path} $start '
+            '($start + *(long *)($entry + 24))'])
+        with open(path, 'rb') as file:
+            sections = elf_sections(file.read())
+        text, _ = sections['.text']
+        unwind, data = sections['.eh_frame']
+        functions = perf_support.read_map(run.pids[0])
+        self.assertGreater(len(functions), 10)
+        for function in functions:
+            self.assertIn(function.start, text)
+            self.assertIn(function.start + function.size - 1, text)
+        self.assertTrue(unwind.stop <= text.start
+                        or text.stop <= unwind.start)
+        # A CIE, then an FDE: length, distance to it, start, size.
+        at = 4 + int.from_bytes(data[:4], sys.byteorder)
+        _, back, start, size = struct.unpack_from('=IIiI', data, at)
+        self.assertEqual(back, at + 4)
+        self.assertEqual(unwind.start + at + 8 + start, text.start)
+        self.assertEqual(size, len(text))
+
+    def test_others_may_use_the_interface_too(self):
+        source, library = self.path('other.c'), self.path('other.so')
+        with open(source, 'w', encoding='utf-8') as file:
+            file.write(OTHER)
+        self.run_command([*test_perf_stacks.compiler('CC'), '-fPIC',
+                          '-shared', '-o', library, source])
+        for mode in MODES:
+            with self.subTest(mode=mode):
+                run = self.stop_in_gdb(
+                    RUN, mode, ['bt', 'continue'],
+                    before=[f'set environment LD_PRELOAD {library}'])
+                self.assert_backtrace(run, mode)
+                self.assert_program(run, 'result 101', 'none')
+
+    def test_nothing_is_told_when_it_is_off(self):
+        for mode, told in ((None, False), ('perf', True)):
+            with self.subTest(mode=mode):
+                run = self.stop_in_gdb(
+                    RUN, mode, ['print (long)*(void **)'
+                                '((char *)&__jit_debug_descriptor + 16)'])
+                value = re.search(r'\$1 = (-?\d+)', run.out).group(1)
+                self.assertEqual(value != '0', told)
+
+
+if __name__ == '__main__':
+    unittest.main()
