@@ -6,7 +6,8 @@
    AMD64, section 3.2.3) with the arguments it was called with, and returns what
    that returns.  While the call lasts there is a frame record on the stack whose
    return address lies in this copy: the name of a Python function, to all who
-   read stacks.
+   read stacks.  In fact nobody calls it: what stands on the stack is written there by
+   the base below and by the eval loop, and is what a call would have left.
 
    - Position-independent: it is copied.
    - endbr64 and the property note below keep the whole image fit for CET.
@@ -57,10 +58,14 @@ _PyPerfTrampoline_Inside:
 
 /* The base of the frame records of inlined calls (pycore_perf_record.h):
 
-       PyObject *_PyPerfRecord_Base(tstate, frame, throwflag)
+       PyObject *_PyPerfRecord_Base(tstate, frame, throwflag, returns_to)
 
-   It calls _PyEval_EvalFrameDefault() and meanwhile keeps room for 32 records
-   between its own frame record and that of the eval loop. */
+   It calls _PyEval_EvalFrameDefault() with its first three arguments.  Meanwhile its
+   frame holds, from high to low addresses: its own frame record; the record of the
+   function that the eval loop is entered for, which returns to the fourth
+   argument; room for 32 more.  The eval loop gets that record as the frame pointer
+   of its caller.  The rule for unwinding holds for both: the frame pointer is two
+   words below the canonical frame address, first of the base, then of the record. */
 
         .text
         .globl  _PyPerfRecord_Base
@@ -75,10 +80,14 @@ _PyPerfRecord_Base:
         .cfi_offset %rbp, -16
         movq    %rsp, %rbp
         .cfi_def_cfa_register %rbp
+        pushq   %rcx
+        pushq   %rbp
+        movq    %rsp, %rbp
         subq    $32 * 16, %rsp
         callq   _PyEval_EvalFrameDefault@PLT
 .Lbase_return:
-        leaveq
+        leaq    16(%rbp), %rsp
+        popq    %rbp
         .cfi_def_cfa %rsp, 8
         .cfi_restore %rbp
         retq

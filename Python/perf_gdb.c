@@ -21,10 +21,9 @@
    out what is new, and lets it go on.  When there is no gdb nobody reads any of
    it, and all it costs is half a kilobyte and a few hundred instructions an arena.
 
-   In a backtrace inlined calls have what calls through C have: a frame `py::*`
-   in an arena.  Which functions they are, py-bt tells.  The unwind information
-   holds behind the call (perf_unwind.c); who steps into a trampoline does not see
-   the caller of its caller before the frame record is there, three instructions on.
+   In a backtrace each call of a Python function has a frame `py::*` in an arena.
+   Which functions they are, py-bt tells.  The unwind information holds behind the
+   call (perf_unwind.c), and nobody is ever anywhere else in a trampoline.
 
    Both names are the interface's.  Others in the process, LLVM for one, have them
    as well, and gdb looks into each file that is mapped.  Hidden: we must not meet

@@ -1,4 +1,4 @@
-/* Frame records: inlined calls that profilers see.
+/* Frame records: calls that profilers see.
 
    A call from one Python function to another does not go through C: the eval
    loop pushes a Python frame and goes on.  A real call through the trampoline
@@ -9,20 +9,18 @@
    loop goes on with `bar`, called by `foo`, it writes a record that returns to
    behind the call in bar's trampoline, and hangs it in:
 
-       before                                  while bar runs
+       before                             while bar runs
 
-       eval loop's frame                       eval loop's frame
-         saved fp --------+                      saved fp ---------+
-         returns to base  |                      returns to base   |
-       base's frame       |                    base's frame        |
-         (room)           |                      (room)            |
-         (room)           |                      (room)            |
-         (room)           |                      saved fp ----+  <-+
-         (room)           |                      returns to bar
-         saved fp -----+ <+                      saved fp ----|+ <-+
-         returns to foo|                         returns to foo|
-       foo's trampoline|                       foo's trampoline|
-         saved fp <----+                         saved fp <----+
+       eval loop's frame                  eval loop's frame
+         [ saved fp | in base ]             [ saved fp | in base ]
+              |                                  |
+       base's |frame                      base's |frame
+         room |                             room |
+         room |                             [ fp | in bar ] <-- bar's record
+         [ fp | in foo ] <-- foo's          [ fp | in foo ] <-- foo's
+         [ fp | in the C caller ]           [ fp | in the C caller ]
+
+   (each fp points to the pair below it that is next in the list).
 
    A profiler sees: the eval loop, the base, bar, foo.  When bar is left its record
    is unhung.  The rules:
@@ -38,8 +36,10 @@
    - A Python frame knows whether it has a record (has_record).  However
      profiling has been switched meanwhile, exactly what was hung in for it is
      unhung, on every way out: return, creation of a generator, exception.
-   - The frame that an eval loop was entered for has no record: the trampoline
-     through which it was entered stands there.
+   - The record of the function that an eval loop was entered for is written by
+     the base, and stays as long as the base's frame: it is never unhung.  Its
+     Python frame has no mark.  A real call through the trampoline there would have
+     the processor guess two more jumps, and made generators 15 % slower, not 4 %.
    - When the records are used up the next function goes through C, to a new
      base; if there is no C stack for that, it goes without a record.
 

@@ -6,20 +6,22 @@
        before                              with the trampolines
 
        _PyEval_EvalFrameDefault            _PyEval_EvalFrameDefault
-       _PyEval_Vector                      py::bar:/src/script.py
-       _PyEval_EvalFrameDefault            _PyEval_Vector
-       _PyEval_Vector                      _PyEval_EvalFrameDefault
-       ...                                 py::foo:/src/script.py
+       _PyEval_Vector                      _PyPerfRecord_Base
+       ...                                 py::bar:/src/script.py
+                                           py::foo:/src/script.py
+                                           _PyEval_Vector
                                            ...
 
-   When profiling is on, the interpreter's frames are run by an evaluator of
-   ours (PEP 523).  It looks up the trampoline of the frame's code object: a
-   small piece of machine code that does nothing but call the real eval loop.
-   It exists once for each code object, each copy at another address, so that
-   the return address on the stack tells the functions apart.  When a code
+   A trampoline is a small piece of machine code that does nothing but call the
+   eval loop.  It exists once for each code object, each copy at another address,
+   so that a return address on the stack tells the functions apart.  When a code
    object is run for the first time it gets its copy (perf_arena.c), and the
    copy's address and the function's name are announced in a file that
    profilers read (perf_map.c, perf_jitdump.c).
+
+   When profiling is on, the interpreter's frames are run by an evaluator of
+   ours (PEP 523).  It has the stack look as if the trampoline had been called:
+   see perf_record.c.
 
    State that belongs together stands in `desk`.  It is guarded by the GIL.  A
    code object finds its slot in co_extra.  It keeps it for life: when profiling
@@ -55,9 +57,6 @@
 #include "pycore_pyerrors.h"        // _PyErr_Fetch()
 #include "pycore_pystate.h"         // _PyThreadState_GET()
 #include "pycore_unicodeobject.h"   // _PyUnicode_AsUTF8String()
-
-typedef PyObject *(*trampoline)(PyThreadState *, _PyInterpreterFrame *, int,
-                                _PyFrameEvalFunction);
 
 /* Bytes from trampoline to trampoline.  jitdump images of neighbours must not
    overlap, and they are larger than the code. */
@@ -404,13 +403,14 @@ _PyPerfTrampoline_LeaveStack(void)
     desk_fail(&error);
 }
 
-/* Call the trampoline of an announced function. */
+/* Run a frame as if the trampoline of its function, which has a name, called. */
 static inline PyObject *
-code_call(PyThreadState *tstate, _PyInterpreterFrame *frame, int throwflag)
+eval_announced_frame(PyThreadState *tstate, _PyInterpreterFrame *frame,
+                     int throwflag)
 {
-    const char *code = _PyPerf_Pool.return_addresses[frame->f_code->_co_perf_slot];
-    code -= _PyPerfTrampoline_ReturnOffset;
-    return ((trampoline)code)(tstate, frame, throwflag, _PyPerfRecord_Base);
+    const unsigned int slot = frame->f_code->_co_perf_slot;
+    return _PyPerfRecord_Base(tstate, frame, throwflag,
+                              _PyPerf_Pool.return_addresses[slot]);
 }
 
 static Py_NO_INLINE PyObject *
@@ -418,7 +418,7 @@ eval_unannounced_frame(PyThreadState *tstate, _PyInterpreterFrame *frame,
                        int throwflag)
 {
     return _PyPerfTrampoline_Prepare(tstate, frame->f_code)
-           ? code_call(tstate, frame, throwflag)
+           ? eval_announced_frame(tstate, frame, throwflag)
            : _PyEval_EvalFrameDefault(tstate, frame, throwflag);
 }
 
@@ -429,7 +429,7 @@ _PyPerfTrampoline_EvalFrame(PyThreadState *tstate, _PyInterpreterFrame *frame,
                             int throwflag)
 {
     return code_is_announced(frame->f_code)
-           ? code_call(tstate, frame, throwflag)
+           ? eval_announced_frame(tstate, frame, throwflag)
            : eval_unannounced_frame(tstate, frame, throwflag);
 }
 

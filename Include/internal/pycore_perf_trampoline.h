@@ -25,12 +25,12 @@ extern const size_t _PyPerfTrampoline_ReturnOffset;
    trampolines while they are being called through. */
 extern const char _PyPerfTrampoline_Inside[8];
 
-/* From there too: calls _PyEval_EvalFrameDefault() with its own arguments, from a
-   frame that has room for frame records (pycore_perf_record.h), and where that
-   call returns. */
+/* From there too: calls _PyEval_EvalFrameDefault() with its first three arguments,
+   from a frame that has room for frame records (perf_record.c) and begins with one
+   that returns to its fourth.  And where that call returns. */
 extern PyObject *_PyPerfRecord_Base(PyThreadState *tstate,
                                     struct _PyInterpreterFrame *frame,
-                                    int throwflag);
+                                    int throwflag, const void *returns_to);
 extern const void *const _PyPerfRecord_BaseReturn;
 
 /* See to it that `code` has a trampoline and its name stands in the file that is
