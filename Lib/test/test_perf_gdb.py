@@ -459,9 +459,9 @@ class ProgramTests(GdbTestCase):
                                 'tbreak _PyPerfTrampoline_EvalFrame',
                                 'continue', *['stepi', 'bt -1'] * 40,
                                 'continue'])
-                stops = re.findall(r'^0x[0-9a-f]+ in (.*?) \(', run.out,
+                stops = re.findall(r'^(?:0x[0-9a-f]+ in )?(\S+) \(', run.out,
                                    re.M)
-                self.assertGreaterEqual(stops.count('_PyPerfRecord_Base'), 8)
+                self.assertIn('_PyPerfRecord_Base', stops)
                 self.assertNotIn(TRAMPOLINE, stops)
                 outermost = [FRAME.match(line).group(2)
                              for line in run.out.splitlines()
