@@ -86,8 +86,8 @@ _PyPerfRecord_Base:
         subq    $32 * 16, %rsp
         callq   _PyEval_EvalFrameDefault@PLT
 .Lbase_return:
-        leaq    16(%rbp), %rsp
-        popq    %rbp
+        addq    $16, %rbp       /* not below the stack pointer at any time */
+        leaveq
         .cfi_def_cfa %rsp, 8
         .cfi_restore %rbp
         retq

@@ -78,7 +78,7 @@ static struct {
     int mode;                       // the index of the open output
     pid_t pid;                      // the process that opened the output
     bool persist_after_fork;
-    bool gathers;                   // what the output is told waits there
+    bool gathers;                   // the output may write later
 } desk = {
     .extra_index = -1,
 };
@@ -136,9 +136,8 @@ desk_fail(const struct _PyPerfError *error)
 
 // --- From the code object to its slot --------------------------------------
 
-/* Out of line: clang makes no jump of the evaluator's last call if a variable
-   of which an address was taken gets inlined there. */
-static Py_NO_INLINE struct _PyPerfSlot *
+/* The slot of `code`, or NULL if it has none. */
+static struct _PyPerfSlot *
 code_slot(PyCodeObject *code)
 {
     void *extra = NULL;

@@ -1641,9 +1641,11 @@ class SamplingTests(RecordTestCase):
         trampolines: that they are whole and have nothing but these calls.
 
         Samples that were taken in libraries are left out: there the frame
-        pointer may be used for something else.
+        pointer may be used for something else.  So are the few in functions
+        that a library calls back (dl_iterate_phdr() does).
         """
         faults = []
+        called_back = 0
         seen = collections.Counter()
         for pc, addresses, end in samples:
             where = names.name(pc)
@@ -1652,6 +1654,9 @@ class SamplingTests(RecordTestCase):
                 continue
             chain = [where, *names.chain(addresses)]
             python = [name for name in chain if is_python(name)]
+            if end == 'outside' and chain[-1] == FOREIGN and not python:
+                called_back += 1
+                continue
             first_of_bottom = len(python) - len(bottom)
             pairs = list(zip(python, python[1:first_of_bottom + 1]))
             if (end not in ('null', 'outside')
@@ -1665,6 +1670,7 @@ class SamplingTests(RecordTestCase):
                    f'({seen[FOREIGN]} in libraries): {faults[:3]}')
         self.assertEqual(len(faults), 0, message)
         self.assertGreaterEqual(good, least, message)
+        self.assertLess(called_back, good / 500)
         for pair in enough:
             self.assertIn(pair, seen, message)
 
