@@ -62,8 +62,8 @@ def spin(n=20_000):
 
 """
 
-# For the shell: tell the pid that the program will have, and remove what another
-# process of that pid has left behind.
+# For the shell: tell the pid that the program will have, and remove what
+# another process of that pid has left behind.
 TELL_PID = ('echo $$; rm -rf "/tmp/perf-$$.map" "/tmp/jit-$$.dump"; '
             'exec "$@"')
 
@@ -75,6 +75,15 @@ def baz(): spin()
 """
 
 RUN_FOO = FOO_BAR_BAZ + 'until(0.5, foo)\n'
+
+RECURSIVE = """\
+def recursive(n):
+    if n:
+        recursive(n - 1)
+    else:
+        spin()
+
+"""
 
 
 def require_trampoline():
@@ -257,17 +266,18 @@ class PerfTestCase(unittest.TestCase):
         return self.run_command(command, env=env, **rest)
 
     def run_on_and_off(self, source, returncode=0, *, silent=False,
-                       **options):
+                       run=None, **options):
         """Run it with profiling and without, see that it does the same,
         and return the run with profiling.
 
         silent: there will be no map, and the warning is not to be seen.
+        run: what runs it, if not run_python().
         """
-        on = self.run_python(source, returncode=returncode, **options)
+        run = run or self.run_python
+        on = run(source, returncode=returncode, **options)
         if not silent:
             self.assertTrue(on.warnings or on.entries, 'it was not on')
-        off = self.run_python(source, mode=None, returncode=returncode,
-                              **options)
+        off = run(source, mode=None, returncode=returncode, **options)
         self.assertEqual(on.out, off.out)
         self.assertEqual(on.err_without_warnings, off.err)
         self.assertEqual(off.warnings, [])
@@ -289,6 +299,73 @@ class PerfTestCase(unittest.TestCase):
 
     def script_name(self, qualname):
         return f'py::{qualname}:{self.path("script.py")}'
+
+    def make_target(self):
+        """Make a file that nothing may touch and return its path."""
+        with open(self.path('target'), 'w') as file:
+            file.write('precious\n')
+        return self.path('target')
+
+    def assert_target_untouched(self):
+        with open(self.path('target')) as file:
+            self.assertEqual(file.read(), 'precious\n')
+
+
+def remove_whatever_it_is(path):
+    if os.path.isdir(path) and not os.path.islink(path):
+        os_helper.rmdir(path)
+    else:
+        os_helper.unlink(path)
+
+
+# ---------------------------------------------------------------------------
+# Profilers
+
+def tool_missing(reason):
+    if os.environ.get('PYTHON_PERF_TESTS_REQUIRE_TOOLS') == '1':
+        raise AssertionError(reason)
+    raise unittest.SkipTest(reason)
+
+
+def find_tool(variable, name):
+    path = os.environ.get(variable) or shutil.which(name)
+    if not path or not os.access(path, os.X_OK):
+        tool_missing(f'no {name}: neither ${variable} nor PATH has it')
+    return path
+
+
+class ProfilerTestCase(PerfTestCase):
+    """Tests that record with a profiler, by the record() of a subclass.
+
+    The methods record_...() record a program, see to what must hold in the
+    profile whichever profiler made it, and return what record() returns.
+    """
+
+    needs_frame_pointers = True
+
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        if cls.needs_frame_pointers:
+            require_frame_pointers()
+
+    @staticmethod
+    def telling_pid(command):
+        """Return a command that tells its pid before it runs that one."""
+        return ['/bin/sh', '-c', TELL_PID, 'sh', *command]
+
+    def told(self, run, returncode=0):
+        """Return the program itself, of which only the profiler was run.
+
+        The program has told its pid in its first line on stdout, and those
+        of its children in lines of the kind `child PID`.
+        """
+        pid, _, out = run.out.partition('\n')
+        if pid.isdecimal():
+            for process in (pid, *re.findall(r'^child (\d+)$', out, re.M)):
+                self.track(process)
+        self.assertEqual(run.returncode, returncode, run)
+        return Finished(int(pid), run.returncode, out, run.err)
 
     def assert_nested(self, samples, *qualnames, pid=None):
         """In nearly all samples of the first function of the script the
@@ -333,95 +410,245 @@ class PerfTestCase(unittest.TestCase):
         self.assertIn(self.script_name('good'), seen)
         return run, samples, seen
 
+    def record_foo(self):
+        run, samples = self.record(RUN_FOO)
+        names = ('spin', 'baz', 'bar', 'foo', 'until', '<module>')
+        for sample in self.assert_nested(samples, *names)[:100]:
+            # One entry for each, and nothing of Python between them.
+            self.assertEqual(python_names(sample),
+                             [self.script_name(name) for name in names])
+        return run, samples
 
-def remove_whatever_it_is(path):
-    if os.path.isdir(path) and not os.path.islink(path):
-        os_helper.rmdir(path)
-    else:
-        os_helper.unlink(path)
+    def record_without_the_switch(self):
+        run, samples = self.record(RUN_FOO, mode=None)
+        self.assertGreater(len(samples), 50)
+        self.assertFalse(any(map(python_names, samples)))
+        return run, samples
 
+    def record_activated(self, mode):
+        """Switch it on, in this mode, and off again at run time.  Return
+        also the samples in between."""
+        run, samples = self.record(FOO_BAR_BAZ + textwrap.dedent(f"""\
+            import sys
 
-# ---------------------------------------------------------------------------
-# Tools
+            def before(): spin()
+            def switched_on(): until(0.5, foo)
 
-def tool_missing(reason):
-    if os.environ.get('PYTHON_PERF_TESTS_REQUIRE_TOOLS') == '1':
-        raise AssertionError(reason)
-    raise unittest.SkipTest(reason)
+            until(0.5, before)
+            sys.activate_stack_trampoline({mode!r})
+            switched_on()
+            sys.deactivate_stack_trampoline()
 
+            def after(): spin()
 
-def find_tool(variable, name):
-    path = os.environ.get(variable) or shutil.which(name)
-    if not path or not os.access(path, os.X_OK):
-        tool_missing(f'no {name}: neither ${variable} nor PATH has it')
-    return path
+            until(0.5, after)
+            """), mode=None)
+        nested = self.assert_nested(samples, 'spin', 'baz', 'bar', 'foo',
+                                    'until', 'switched_on')
+        for name in ('before', 'after'):
+            self.assertEqual(
+                samples_of(samples, self.script_name(name)), [])
+        return run, samples, nested
+
+    def record_recursion(self):
+        run, samples = self.record(RECURSIVE + 'until(0.5, recursive, 9)\n')
+        recursive = self.script_name('recursive')
+        for sample in self.assert_nested(samples, 'spin', 'recursive',
+                                         'until')[:100]:
+            self.assertEqual(python_names(sample).count(recursive), 10)
+        return run, samples
+
+    def record_methods(self):
+        run, samples = self.record("""\
+            class Outer:
+                class Inner:
+                    def method(self):
+                        def local():
+                            spin()
+                        local()
+
+                    @staticmethod
+                    def static():
+                        Outer.Inner().method()
+
+                    @classmethod
+                    def class_method(cls):
+                        cls.static()
+
+                    def __len__(self):
+                        self.class_method()
+                        return 0
+
+            until(0.5, len, Outer.Inner())
+            """)
+        self.assert_nested(
+            samples, 'spin', 'Outer.Inner.method.<locals>.local',
+            'Outer.Inner.method', 'Outer.Inner.static',
+            'Outer.Inner.class_method', 'Outer.Inner.__len__', 'until')
+        return run, samples
+
+    def record_callback(self, **options):
+        """C code calls a function.  Return also the symbols that stand
+        between that and its caller, of some samples."""
+        run, samples = self.record("""\
+            def key(x):
+                spin(1000)
+                return -x
+
+            def sorting():
+                sorted(range(20), key=key)
+
+            until(0.5, sorting)
+            """, **options)
+        key, sorting = map(self.script_name, ('key', 'sorting'))
+        found = []
+        for sample in self.assert_nested(samples, 'spin', 'key', 'sorting',
+                                         'until')[:100]:
+            symbols = [frame.symbol for frame in sample.chain]
+            between = symbols[symbols.index(key) + 1:symbols.index(sorting)]
+            self.assertTrue([symbol for symbol in between
+                             if 'sort' in symbol.lower()], between)
+            found.append(between)
+        return run, samples, found
+
+    def record_threads(self):
+        """Two threads.  Return also the samples of each."""
+        run, samples = self.record("""\
+            import threading
+
+            def first(): spin()
+            def second(): spin()
+
+            def work(function):
+                end = time.thread_time() + 0.5
+                while time.thread_time() < end:
+                    function()
+
+            threads = [threading.Thread(target=work, args=(function,))
+                       for function in (first, second)]
+            for thread in threads: thread.start()
+            for thread in threads: thread.join()
+            """)
+        return run, samples, [self.assert_nested(samples, name, 'work')
+                              for name in ('first', 'second')]
+
+    def record_exception(self):
+        run, samples = self.record("""\
+            def raising(n):
+                if n:
+                    raising(n - 1)
+                raise ValueError
+
+            def catching():
+                try:
+                    raising(5)
+                except ValueError:
+                    pass
+                spin()
+
+            until(0.5, catching)
+            """)
+        for sample in self.assert_nested(samples, 'spin', 'catching'):
+            self.assertNotIn(self.script_name('raising'),
+                             python_names(sample))
+        return run, samples
+
+    def record_fork(self, *args):
+        """Parent and child are profiled.  Return also the child's pid.
+
+        args: 'compile', for a function that only the child calls to get its
+        trampoline before, and 'persist', for the child to keep them all.
+        """
+        run, samples = self.record("""\
+            import os, sys
+
+            def both(): spin()
+            def only_child(): both()
+            def only_parent(): both()
+
+            def forking():
+                child = os.fork()
+                if not child:
+                    until(0.5, only_child)
+                    os._exit(0)
+                until(0.5, only_parent)
+                assert os.waitpid(child, 0)[1] == 0
+                print('child', child)
+
+            both()
+            if 'compile' in sys.argv:
+                from _testinternalcapi import compile_perf_trampoline_entry
+                compile_perf_trampoline_entry(only_child.__code__)
+            if 'persist' in sys.argv:
+                from _testinternalcapi import (
+                    perf_trampoline_set_persist_after_fork as set_persist)
+                set_persist(1)
+            forking()
+            """, args=args)
+        child = int(run.out.split()[1])
+        for pid, name in ((child, 'only_child'), (run.pid, 'only_parent')):
+            self.assert_nested(samples, 'spin', 'both', name, 'until',
+                               'forking', '<module>', pid=pid)
+        return run, samples, child
 
 
 # ---------------------------------------------------------------------------
 # perf
 
-class PerfToolTestCase(PerfTestCase):
+class PerfToolTestCase(ProfilerTestCase):
     """Tests that record with perf."""
+
+    record_options = ('-q', '-B', '-N', '-e', 'cpu-clock:u')
+    call_graph = 'fp'
 
     @classmethod
     def setUpClass(cls):
         super().setUpClass()
-        require_frame_pointers()
         cls.perf = find_tool('PERF', 'perf')
         with tempfile.TemporaryDirectory() as directory:
             trial = subprocess.run(
-                cls.perf_command('record', '-o',
-                                 os.path.join(directory, 'perf.data'),
-                                 '-e', 'cpu-clock:u', 'true'),
+                [cls.perf, 'record', *cls.record_options, '--call-graph',
+                 cls.call_graph, '-o', os.path.join(directory, 'perf.data'),
+                 'true'],
                 env=clean_environment(), stdin=subprocess.DEVNULL,
                 capture_output=True)
         if trial.returncode:
             tool_missing('perf cannot record here: '
                          + trial.stderr.decode(errors='replace'))
 
-    @classmethod
-    def perf_command(cls, command, *arguments):
-        return [cls.perf, '--buildid-dir', os.devnull, command, *arguments]
+    def perf_command(self, command, *arguments):
+        return [self.perf, '--buildid-dir', self.path('buildids'), command,
+                *arguments]
 
-    def record_command(self, *options, call_graph='fp'):
+    def record_command(self, *options, frequency=9999, call_graph=None):
         """Return the command line of perf record, up to the program."""
         return self.perf_command(
-            'record', '-q', '-B', '-N', '-F', '9999', '-e', 'cpu-clock:u',
-            '--call-graph', call_graph, '-o', self.path('perf.data'),
-            *options)
+            'record', *self.record_options, '-F', str(frequency),
+            '--call-graph', call_graph or self.call_graph, '-o',
+            self.path('perf.data'), *options)
 
-    def record(self, source, mode='perf', *, returncode=0, python=(),
-               args=(), env=None):
+    def record(self, source, mode='perf', *, args=(), **options):
         """Record WORK and this and return it, finished, and its samples."""
         return self.record_program(
-            self.python_command(WORK + textwrap.dedent(source), mode, python,
-                                args),
-            returncode=returncode, env=env)
+            self.python_command(WORK + textwrap.dedent(source), mode,
+                                args=args), **options)
 
-    def record_program(self, command, *, returncode=0, env=None):
-        """Record a program and return it, finished, and its samples.
-
-        Its pid is the one of perf until it is started, so that the shell
-        has to tell: its first line on stdout.
-        """
-        command = ['/bin/sh', '-c', TELL_PID, 'sh', *command]
-        if env is not None:
-            env = clean_environment(**env)
+    def record_program(self, command, *, returncode=0, env=None, **options):
+        """Record a program and return it, finished, and its samples."""
         run = self.run_command(
-            [*self.record_command(), '--', *command], env=env,
-            returncode=returncode)
-        pid, _, out = run.out.partition('\n')
-        self.track(pid)
-        return (Finished(int(pid), run.returncode, out, run.err),
-                self.samples())
+            [*self.record_command(**options), '--',
+             *self.telling_pid(command)],
+            env=clean_environment(**(env or {})), returncode=None)
+        return self.told(run, returncode), self.samples()
+
+    def script(self, fields, *options, data='perf.data'):
+        return self.run_command(self.perf_command(
+            'script', '--no-inline', *options, '-f', '-F', fields, '-i',
+            self.path(data))).out
 
     def samples(self):
         """Return the samples of the last recording."""
-        script = self.run_command(
-            self.perf_command('script', '--no-inline', '-f', '-F',
-                              'pid,ip,sym,dso', '-i',
-                              self.path('perf.data')))
-        return parse_perf_script(script.out)
+        return parse_perf_script(self.script('pid,ip,sym,dso'))
 
 
 def parse_perf_script(text):
@@ -474,13 +701,12 @@ def called_by(chain, symbol):
 # ---------------------------------------------------------------------------
 # samply
 
-class SamplyTestCase(PerfTestCase):
+class SamplyTestCase(ProfilerTestCase):
     """Tests that record with samply."""
 
     @classmethod
     def setUpClass(cls):
         super().setUpClass()
-        require_frame_pointers()
         cls.samply = find_tool('SAMPLY', 'samply')
 
     def samply_command(self, command):
@@ -506,24 +732,25 @@ class SamplyTestCase(PerfTestCase):
                 'echo 1 > "$1"; mount --bind "$1" "$2"; shift 2; exec "$@"',
                 'sh', self.path('paranoid'), sysctl, *command]
 
-    def record(self, source, mode='perf', *, args=(), env=None,
-               returncode=0):
-        """Record WORK and this and return it, finished, and its samples."""
-        command = ['/bin/sh', '-c', TELL_PID, 'sh',
-                   *self.python_command(WORK + textwrap.dedent(source), mode,
-                                        (), args)]
-        if env is not None:
-            env = clean_environment(**env)
-        run = self.run_command(self.samply_command(command), env=env,
+    def record(self, source, mode='perf', *, args=(), env=None):
+        """Record WORK and this and return it, finished, and its samples.
+
+        samply ends with 0 however the program ended.
+        """
+        command = self.telling_pid(
+            self.python_command(WORK + textwrap.dedent(source), mode,
+                                args=args))
+        run = self.run_command(self.samply_command(command),
+                               env=clean_environment(**(env or {})),
                                returncode=None)
         if not os.path.exists(self.path('profile.json.gz')):
             tool_missing(f'samply cannot record here: {run.err}')
-        pid, _, out = run.out.partition('\n')
-        self.track(pid)
+        return self.told(run), samply_samples(self.profile())
+
+    def profile(self):
+        """Return the last recording."""
         with gzip.open(self.path('profile.json.gz')) as file:
-            profile = json.load(file)
-        return (Finished(int(pid), run.returncode, out, run.err),
-                samply_samples(profile))
+            return json.load(file)
 
 
 def samply_samples(profile):

@@ -209,11 +209,130 @@ PROGRAM = """\
 FLAT_PROGRAM = textwrap.dedent(PROGRAM)
 
 
-class FileInTheWayTests(perf_support.PerfTestCase):
+class MapTestCase(perf_support.PerfTestCase):
+    """What the mixins below are told of the file that profiling makes."""
 
-    def setUp(self):
-        super().setUp()
-        self.target = self.path('target')
+    mode = 'perf'
+    variable = '"$MAP"'             # its path, for the shell, in `prepare`
+    run_profiled = perf_support.PerfTestCase.run_python
+
+    def file_of(self, pid):
+        return perf_support.map_path(pid)
+
+    def assert_written(self, run, qualname):
+        """It has this function of the script."""
+        self.assertIn(self.script_name(qualname), run.names)
+
+
+class FileInTheWay:
+    """What stands where profiling would make a file.
+
+    run_refused() runs the program with something in the way.
+    """
+
+    def path_in_program(self):
+        """Return the path as an expression."""
+        return "f'" + self.file_of('{os.getpid()}') + "'"
+
+    def test_a_symbolic_link_is_not_followed(self):
+        self.run_refused(f'ln -s {self.make_target()} {self.variable}',
+                         'symbolic link')
+        self.assert_target_untouched()
+
+    def test_a_dangling_symbolic_link_is_not_followed(self):
+        self.run_refused(f'ln -s {self.path("nothing")} {self.variable}',
+                         'symbolic link')
+        self.assertFalse(os.path.exists(self.path('nothing')))
+
+    def test_a_directory_is_left_alone(self):
+        run = self.run_refused(f'mkdir {self.variable}')
+        self.assertEqual(os.listdir(self.file_of(run.pid)), [])
+
+    def test_a_fifo_is_left_alone(self):
+        run = self.run_refused(f'mkfifo {self.variable}')
+        self.assertTrue(stat.S_ISFIFO(os.stat(self.file_of(run.pid)).st_mode))
+
+    @perf_support.requires_root
+    def test_a_device_is_left_alone(self):
+        run = self.run_refused(f'mknod {self.variable} c 1 3')
+        self.assertTrue(stat.S_ISCHR(os.stat(self.file_of(run.pid)).st_mode))
+
+    @perf_support.requires_root
+    def test_another_users_file_is_left_alone(self):
+        run = self.run_refused(
+            f'F={self.variable}; '
+            'echo theirs >"$F"; chmod 666 "$F"; chown 12345 "$F"',
+            'another user')
+        status = os.stat(self.file_of(run.pid))
+        self.assertEqual(status.st_uid, 12345)
+        self.assertEqual(stat.S_IMODE(status.st_mode), 0o666)
+        with open(self.file_of(run.pid)) as file:
+            self.assertEqual(file.read(), 'theirs\n')
+
+    def test_a_file_with_another_name_is_left_alone(self):
+        target = self.make_target()
+        if os.stat(self.directory).st_dev != os.stat('/tmp').st_dev:
+            self.skipTest('needs a file on the file system of /tmp')
+        self.run_refused(f'ln {target} {self.variable}', 'link')
+        self.assert_target_untouched()
+
+    def test_it_can_be_activated_when_the_way_is_clear(self):
+        for command, clear in (('ln -s /', 'unlink'), ('mkdir', 'rmdir'),
+                               ('mkfifo', 'unlink')):
+            with self.subTest(command=command):
+                run = self.run_profiled(f"""\
+                    import os, sys
+
+                    def late(): pass
+
+                    print(sys.is_stack_trampoline_active())
+                    os.{clear}({self.path_in_program()})
+                    sys.activate_stack_trampoline({self.mode!r})
+                    print(sys.is_stack_trampoline_active())
+                    late()
+                    """, prepare=f'{command} {self.variable}')
+                self.assertEqual(run.out, 'False\nTrue\n')
+                self.assert_one_warning(run)
+                self.assert_written(run, 'late')
+
+    def test_each_attempt_in_vain_leaks_nothing(self):
+        run = self.run_profiled(f"""\
+            import os, sys
+
+            def count():
+                with open('/proc/self/maps') as file:
+                    return len(os.listdir('/proc/self/fd')), len(list(file))
+
+            os.mkdir({self.path_in_program()})
+            for i in range(10):
+                sys.activate_stack_trampoline({self.mode!r})
+            before = count()
+            for i in range(1000):
+                sys.activate_stack_trampoline({self.mode!r})
+            descriptors, mappings = count()
+            print(descriptors - before[0], mappings - before[1] < 100)
+            """, mode=None)
+        self.assertEqual(run.out, '0 True\n')
+        self.assertEqual(len(run.warnings), 1010)
+
+    def test_the_file_may_be_deleted_while_the_program_runs(self):
+        run = self.run_on_and_off(f"""\
+            import os
+
+            def before(): pass
+            def after(): return 'after'
+
+            before()
+            try:
+                os.unlink({self.path_in_program()})
+            except FileNotFoundError:
+                pass
+            print(after())
+            """, silent=True, run=self.run_profiled)
+        self.assertLessEqual(len(run.warnings), 1)
+
+
+class FileInTheWayTests(FileInTheWay, MapTestCase):
 
     def run_refused(self, prepare, reason=''):
         """Run the program with this in the way and return what it left."""
@@ -222,59 +341,12 @@ class FileInTheWayTests(perf_support.PerfTestCase):
         self.assert_one_warning(run, 'cannot open', run.map_path, reason)
         return run
 
-    def make_target(self):
-        with open(self.target, 'w') as file:
-            file.write('precious\n')
-
-    def assert_target_untouched(self):
-        with open(self.target) as file:
-            self.assertEqual(file.read(), 'precious\n')
-
-    def test_a_symbolic_link_is_not_followed(self):
-        self.make_target()
-        self.run_refused(f'ln -s {self.target} "$MAP"', 'symbolic link')
-        self.assert_target_untouched()
-
-    def test_a_dangling_symbolic_link_is_not_followed(self):
-        self.run_refused(f'ln -s {self.target} "$MAP"', 'symbolic link')
-        self.assertFalse(os.path.exists(self.target))
-
     def test_a_symbolic_link_to_itself_is_not_followed(self):
         self.run_refused('ln -s "$MAP" "$MAP"', 'symbolic link')
-
-    def test_a_directory_is_left_alone(self):
-        run = self.run_refused('mkdir "$MAP"')
-        self.assertEqual(os.listdir(run.map_path), [])
-
-    def test_a_fifo_is_left_alone(self):
-        run = self.run_refused('mkfifo "$MAP"')
-        self.assertTrue(stat.S_ISFIFO(os.stat(run.map_path).st_mode))
 
     def test_a_fifo_with_a_reader_gets_nothing(self):
         # The shell holds it open for reading and writing, and hands it on.
         self.run_refused('mkfifo "$MAP"; exec 5<>"$MAP"')
-
-    @perf_support.requires_root
-    def test_a_device_is_left_alone(self):
-        run = self.run_refused('mknod "$MAP" c 1 3')
-        self.assertTrue(stat.S_ISCHR(os.stat(run.map_path).st_mode))
-
-    @perf_support.requires_root
-    def test_another_users_file_is_left_alone(self):
-        run = self.run_refused(
-            'echo theirs >"$MAP"; chmod 666 "$MAP"; chown 12345 "$MAP"')
-        status = os.stat(run.map_path)
-        self.assertEqual(status.st_uid, 12345)
-        self.assertEqual(stat.S_IMODE(status.st_mode), 0o666)
-        with open(run.map_path) as file:
-            self.assertEqual(file.read(), 'theirs\n')
-
-    def test_a_file_with_another_name_is_left_alone(self):
-        self.make_target()
-        if os.stat(self.directory).st_dev != os.stat('/tmp').st_dev:
-            self.skipTest('needs a file on the file system of /tmp')
-        self.run_refused(f'ln {self.target} "$MAP"', 'link')
-        self.assert_target_untouched()
 
     def test_our_own_old_file_is_started_afresh(self):
         run = self.run_python(
@@ -283,26 +355,6 @@ class FileInTheWayTests(perf_support.PerfTestCase):
         self.assert_good_map(run.entries)
         self.assertEqual(stat.S_IMODE(os.stat(run.map_path).st_mode), 0o600)
         self.assertEqual(run.err, '')
-
-    def test_it_can_be_activated_when_the_way_is_clear(self):
-        for prepare, clear in (('ln -s / "$MAP"', 'unlink'),
-                               ('mkdir "$MAP"', 'rmdir'),
-                               ('mkfifo "$MAP"', 'unlink')):
-            with self.subTest(prepare=prepare):
-                run = self.run_python(f"""\
-                    import os, sys
-
-                    def late(): pass
-
-                    print(sys.is_stack_trampoline_active())
-                    os.{clear}(f'/tmp/perf-{{os.getpid()}}.map')
-                    sys.activate_stack_trampoline('perf')
-                    print(sys.is_stack_trampoline_active())
-                    late()
-                    """, prepare=prepare)
-                self.assertEqual(run.out, 'False\nTrue\n')
-                self.assert_one_warning(run)
-                self.assertIn(self.script_name('late'), run.names)
 
     def test_activating_in_vain_is_no_exception(self):
         run = self.run_python("""\
@@ -314,44 +366,8 @@ class FileInTheWayTests(perf_support.PerfTestCase):
         self.assertEqual(run.out, 'None\nFalse\n')
         self.assert_one_warning(run, 'cannot open', run.map_path)
 
-    def test_each_attempt_in_vain_leaks_nothing(self):
-        run = self.run_python("""\
-            import os, sys
-
-            def count():
-                with open('/proc/self/maps') as file:
-                    return len(os.listdir('/proc/self/fd')), len(list(file))
-
-            os.mkdir(f'/tmp/perf-{os.getpid()}.map')
-            for i in range(10):
-                sys.activate_stack_trampoline('perf')
-            before = count()
-            for i in range(1000):
-                sys.activate_stack_trampoline('perf')
-            descriptors, mappings = count()
-            print(descriptors - before[0], mappings - before[1] < 100)
-            """, mode=None)
-        self.assertEqual(run.out, '0 True\n')
-        self.assertEqual(len(run.warnings), 1010)
-
-    def test_the_file_may_be_deleted_while_the_program_runs(self):
-        run = self.run_on_and_off("""\
-            import os
-
-            def before(): pass
-            def after(): return 'after'
-
-            before()
-            try:
-                os.unlink(f'/tmp/perf-{os.getpid()}.map')
-            except FileNotFoundError:
-                pass
-            print(after())
-            """, silent=True)
-        self.assertLessEqual(len(run.warnings), 1)
-
     def test_a_link_put_in_its_place_is_not_followed(self):
-        self.make_target()
+        target = self.make_target()
         run = self.run_on_and_off("""\
             import os, sys
 
@@ -368,7 +384,7 @@ class FileInTheWayTests(perf_support.PerfTestCase):
             print(after())
             os.closerange(3, 20_000)
             exec('def late(): return "late"\\nprint(late())')
-            """, args=[self.target], silent=True)
+            """, args=[target], silent=True)
         self.assert_target_untouched()
         self.assertEqual(run.out, 'after\nlate\n')
 
@@ -477,11 +493,11 @@ class StandardErrorTests(perf_support.PerfTestCase):
         self.assert_one_warning(run)
 
 
-class LimitTests(perf_support.PerfTestCase):
+class Limits:
     """Limits that the system has set to the process."""
 
     def test_descriptors_used_up(self):
-        run = self.run_python("""\
+        run = self.run_profiled(f"""\
             import errno, os, resource, sys
 
             def late(): pass
@@ -494,18 +510,44 @@ class LimitTests(perf_support.PerfTestCase):
                     used.append(os.open('/dev/null', os.O_RDONLY))
             except OSError as error:
                 assert error.errno == errno.EMFILE
-            sys.activate_stack_trampoline('perf')
+            sys.activate_stack_trampoline({self.mode!r})
             print(sys.is_stack_trampoline_active())
             for descriptor in used:
                 os.close(descriptor)
-            sys.activate_stack_trampoline('perf')
+            sys.activate_stack_trampoline({self.mode!r})
             print(sys.is_stack_trampoline_active())
             late()
             """, mode=None)
         self.assertEqual(run.out, 'False\nTrue\n')
-        self.assert_one_warning(run, 'cannot open', run.map_path,
+        self.assert_one_warning(run, 'cannot open', self.file_of(run.pid),
                                 os.strerror(errno.EMFILE))
-        self.assertIn(self.script_name('late'), run.names)
+        self.assert_written(run, 'late')
+
+    def test_a_limit_on_memory(self):
+        run = self.run_profiled(f"""\
+            import re, resource, sys
+
+            def late(): pass
+
+            unlimited = resource.getrlimit(resource.RLIMIT_AS)
+            with open('/proc/self/status') as file:
+                status = file.read()
+            size = int(re.search(r'VmSize:\\s*(\\d+) kB', status)[1]) << 10
+            resource.setrlimit(resource.RLIMIT_AS, (size, unlimited[1]))
+            sys.activate_stack_trampoline({self.mode!r})
+            late()
+            resource.setrlimit(resource.RLIMIT_AS, unlimited)
+            print(sys.is_stack_trampoline_active())
+            sys.activate_stack_trampoline({self.mode!r})
+            print(sys.is_stack_trampoline_active())
+            late()
+            """, mode=None)
+        self.assertEqual(run.out, 'False\nTrue\n')
+        self.assert_one_warning(run, os.strerror(errno.ENOMEM))
+        self.assert_written(run, 'late')
+
+
+class LimitTests(Limits, MapTestCase):
 
     def test_descriptors_used_up_after_the_file_was_opened(self):
         run = self.run_on_and_off("""\
@@ -610,29 +652,6 @@ class LimitTests(perf_support.PerfTestCase):
             """)
         self.assert_one_warning(run, 'cannot write', run.map_path)
         self.assert_good_map(run.entries)
-
-    def test_a_limit_on_memory(self):
-        run = self.run_python("""\
-            import re, resource, sys
-
-            def late(): pass
-
-            unlimited = resource.getrlimit(resource.RLIMIT_AS)
-            with open('/proc/self/status') as file:
-                status = file.read()
-            size = int(re.search(r'VmSize:\\s*(\\d+) kB', status)[1]) << 10
-            resource.setrlimit(resource.RLIMIT_AS, (size, unlimited[1]))
-            sys.activate_stack_trampoline('perf')
-            late()
-            resource.setrlimit(resource.RLIMIT_AS, unlimited)
-            print(sys.is_stack_trampoline_active())
-            sys.activate_stack_trampoline('perf')
-            print(sys.is_stack_trampoline_active())
-            late()
-            """, mode=None)
-        self.assertEqual(run.out, 'False\nTrue\n')
-        self.assert_one_warning(run, os.strerror(errno.ENOMEM))
-        self.assertIn(self.script_name('late'), run.names)
 
     def test_a_limit_on_memory_that_is_reached_on_the_way(self):
         run = self.run_on_and_off("""\

@@ -12,7 +12,6 @@ import json
 import os
 import re
 import subprocess
-import sys
 import sysconfig
 import unittest
 import urllib.parse
@@ -21,8 +20,7 @@ from textwrap import dedent
 
 from test import perf_support
 from test.perf_support import (
-    EVAL_LOOP, FOO_BAR_BAZ, RUN_FOO, TELL_PID, WORK, has_nested, python_names,
-    samples_of)
+    EVAL_LOOP, RECURSIVE, RUN_FOO, WORK, has_nested, python_names, samples_of)
 from test.support import import_helper, os_helper
 
 # The first that gives each piece of code its unwinding information.
@@ -85,13 +83,45 @@ def is_named(sample):
     return not waiting
 
 
-class JitTestCase(perf_support.PerfTestCase):
+class JitTestCase(perf_support.ProfilerTestCase):
+
+    # But those of the trampolines, for samply.
+    needs_frame_pointers = False
 
     def track(self, pid):
         # perf inject makes an image of each function.
         pid = super().track(pid)
         self.addCleanup(remove_images, pid)
         return pid
+
+    def record(self, source, mode='perf_jit', **options):
+        run, samples = super().record(source, mode, **options)
+        self.assertFalse(run.has_map)
+        return run, samples
+
+    def record_made(self, number):
+        """Make this many functions, drop each before the next is made, and
+        return their frames."""
+        run, samples = self.record(
+            dedent("""\
+                def make_and_drop(name, work):
+                    exec(f'def {name}(): until(0.3, {work})',
+                         globals(), made := {})
+                    made[name]()
+
+                """)
+            + ''.join(f'def work_{n}(): spin()\n' for n in range(number))
+            + ''.join(f"make_and_drop('made_{n}', 'work_{n}')\n"
+                      for n in range(number)))
+        frames = []
+        for n in range(number):
+            for sample in self.assert_nested(samples, f'work_{n}', 'until',
+                                             'make_and_drop'):
+                [made] = [frame for frame in sample.chain
+                          if frame.symbol.startswith('py::made_')]
+                self.assertEqual(made.symbol, f'py::made_{n}:<string>')
+                frames.append(made)
+        return frames
 
 
 def remove_images(pid):
@@ -102,78 +132,41 @@ def remove_images(pid):
 # ---------------------------------------------------------------------------
 # perf
 
-class PerfTestCase(JitTestCase):
+class PerfTestCase(JitTestCase, perf_support.PerfToolTestCase):
+
+    record_options = (*perf_support.PerfToolTestCase.record_options,
+                      '-k', '1')
+    call_graph = 'dwarf'
 
     @classmethod
     def setUpClass(cls):
         super().setUpClass()
-        cls.perf = perf_support.find_tool('PERF', 'perf')
         version = subprocess.run([cls.perf, '--version'], text=True,
                                  stdin=subprocess.DEVNULL,
                                  capture_output=True).stdout
         found = re.search(r'(\d+)\.(\d+)', version)
         if not found or tuple(map(int, found.groups())) < OLDEST_PERF:
             perf_support.tool_missing(f'too old for jitdump: {version}')
-        with perf_support.tempfile.TemporaryDirectory() as directory:
-            trial = subprocess.run(
-                [cls.perf, 'record', '-q', '-B', '-N', '-e', 'cpu-clock:u',
-                 '-k', '1', '--call-graph', 'dwarf', '-o',
-                 os.path.join(directory, 'perf.data'), 'true'],
-                env=perf_support.clean_environment(),
-                stdin=subprocess.DEVNULL, capture_output=True)
-        if trial.returncode:
-            perf_support.tool_missing('perf cannot record here: '
-                                      + trial.stderr.decode(errors='replace'))
 
-    def perf_command(self, command, *arguments):
-        return [self.perf, '--buildid-dir', self.path('buildids'), command,
-                *arguments]
-
-    def record_command(self, dump=None, frequency=1999):
+    def record_command(self, dump=None):
         """dump: bytes of the stack that each sample has."""
         if dump is None:
             dump = 8192                         # what perf takes by itself
             if optimization() == '0':
                 dump = 65528
-        if dump > 16384:
-            frequency = 499
-        return self.perf_command(
-            'record', '-q', '-B', '-N', '-F', str(frequency), '-k', '1', '-e',
-            'cpu-clock:u', '--call-graph', f'dwarf,{dump}', '-o',
-            self.path('perf.data'))
-
-    def record(self, source, mode='perf_jit', *, args=(), env=None,
-               returncode=0, **options):
-        """Record WORK and this and return it, finished, and its samples."""
-        return self.record_program(
-            self.python_command(WORK + dedent(source), mode, args=args),
-            env=env, returncode=returncode, **options)
-
-    def record_program(self, command, *, env=None, returncode=0, **options):
-        # The pid of perf is another one, so the shell has to tell.
-        command = [*self.record_command(**options), '--',
-                   '/bin/sh', '-c', TELL_PID, 'sh', *command]
-        if env is not None:
-            env = perf_support.clean_environment(**env)
-        run = self.run_command(command, env=env, returncode=None)
-        pid, _, out = run.out.partition('\n')
-        self.track(pid)
-        for child in re.findall(r'^child (\d+)$', out, re.M):
-            self.track(child)
-        self.assertEqual(run.returncode, returncode, run)
-        return (perf_support.Finished(int(pid), run.returncode, out, run.err),
-                self.samples())
+        return super().record_command(
+            frequency=499 if dump > 16384 else 1999,
+            call_graph=f'dwarf,{dump}')
 
     def samples(self):
         self.run_command(self.perf_command(
             'inject', '-f', '--jit', '-i', self.path('perf.data'), '-o',
             self.path('perf.jit.data')))
-        return perf_support.parse_perf_script(self.script('pid,ip,sym,dso'))
+        return super().samples()
 
     def script(self, fields):
-        return self.run_command(self.perf_command(
-            'script', '--no-inline', '--max-stack', '1024', '-f', '-F',
-            fields, '-i', self.path('perf.jit.data'))).out
+        return super().script(fields, '--max-stack', '1024',
+                              data='perf.jit.data')
 
     def assert_whole(self, samples, outermost=OUTERMOST, enough=50):
         """At least 95 % of the samples in Python code are unbroken."""
@@ -198,13 +191,9 @@ class StackTests(PerfTestCase):
 
     @requires_small_frames
     def test_functions_are_nested_in_order_and_stacks_are_whole(self):
-        run, samples = self.record(RUN_FOO)
+        run, samples = self.record_foo()
         self.assertEqual(run.err, '')
-        names = ('spin', 'baz', 'bar', 'foo', 'until', '<module>')
         self.assert_whole(samples)
-        for sample in self.assert_nested(samples, *names)[:100]:
-            self.assertEqual(python_names(sample),
-                             [self.script_name(name) for name in names])
 
     def test_each_function_is_unwound_by_its_own_image(self):
         run, samples = self.record(RUN_FOO)
@@ -216,11 +205,9 @@ class StackTests(PerfTestCase):
                 self.assertRegex(image, fr'^/tmp/jitted-{run.pid}-\d+\.so$')
 
     def test_without_the_switch_there_are_no_names(self):
-        run, samples = self.record(RUN_FOO, mode=None)
-        self.assertGreater(len(samples), 50)
+        run, samples = self.record_without_the_switch()
         self.assertTrue(any(is_eval_loop(frame)
                             for sample in samples for frame in sample.chain))
-        self.assertFalse(any(map(python_names, samples)))
 
     @requires_small_frames
     def test_the_variable_does_the_same(self):
@@ -230,50 +217,18 @@ class StackTests(PerfTestCase):
         self.assert_nested(samples, 'spin', 'baz', 'bar', 'foo', '<module>')
 
     def test_c_frames_stand_between_the_functions(self):
-        run, samples = self.record("""\
-            def key(x):
-                spin(1000)
-                return -x
-
-            def sorting():
-                sorted(range(20), key=key)
-
-            until(0.5, sorting)
-            """, dump=16384)        # list_sort_impl() alone takes 4300 bytes
+        # list_sort_impl() alone takes 4300 bytes.
+        run, samples, found = self.record_callback(dump=16384)
         self.assert_whole(samples)
-        key, sorting = map(self.script_name, ('key', 'sorting'))
-        for sample in self.assert_nested(samples, 'spin', 'key', 'sorting',
-                                         'until')[:100]:
-            symbols = [frame.symbol for frame in sample.chain]
-            between = symbols[symbols.index(key) + 1:symbols.index(sorting)]
-            self.assertTrue([symbol for symbol in between
-                             if 'sort' in symbol.lower()], between)
+        for between in found:
             self.assertTrue([symbol for symbol in between
                              if symbol.startswith(EVAL_LOOP)], between)
 
     @requires_small_frames
     def test_activated_at_run_time(self):
-        run, samples = self.record(FOO_BAR_BAZ + dedent("""\
-            import sys
-
-            def before(): spin()
-            def switched_on(): until(0.5, foo)
-
-            until(0.3, before)
-            sys.activate_stack_trampoline('perf_jit')
-            switched_on()
-            sys.deactivate_stack_trampoline()
-
-            def after(): spin()
-
-            until(0.3, after)
-            """), mode=None)
-        for sample in self.assert_nested(samples, 'spin', 'baz', 'bar', 'foo',
-                                         'until', 'switched_on'):
+        run, samples, nested = self.record_activated('perf_jit')
+        for sample in nested:
             self.assertTrue(is_whole(sample))
-        for name in ('before', 'after'):
-            self.assertEqual(
-                samples_of(samples, self.script_name(name)), [])
         # Also the others are unwound.
         others = [sample for sample in samples if is_python(sample)]
         whole = list(filter(is_whole, others))
@@ -281,64 +236,20 @@ class StackTests(PerfTestCase):
 
     @requires_small_frames
     def test_recursion_shows_each_level(self):
-        run, samples = self.record("""\
-            def recursive(n):
-                if n:
-                    recursive(n - 1)
-                else:
-                    spin()
-
-            until(0.5, recursive, 9)
-            """)
-        recursive = self.script_name('recursive')
+        run, samples = self.record_recursion()
         self.assert_whole(samples)
-        for sample in self.assert_nested(samples, 'spin', 'recursive',
-                                         'until')[:100]:
-            self.assertEqual(python_names(sample).count(recursive), 10)
 
     @requires_small_frames
     def test_a_large_stack_is_whole_in_a_large_dump(self):
-        run, samples = self.record("""\
-            def recursive(n):
-                if n:
-                    recursive(n - 1)
-                else:
-                    spin()
-
-            until(1, recursive, 40)
-            """, dump=65528)
+        run, samples = self.record(RECURSIVE + 'until(1, recursive, 40)\n',
+                                   dump=65528)
         self.assert_whole(samples)
         self.assert_nested(samples, 'spin', *['recursive'] * 41, 'until')
 
     @requires_small_frames
     def test_methods_and_nested_functions(self):
-        run, samples = self.record("""\
-            class Outer:
-                class Inner:
-                    def method(self):
-                        def local():
-                            spin()
-                        local()
-
-                    @staticmethod
-                    def static():
-                        Outer.Inner().method()
-
-                    @classmethod
-                    def class_method(cls):
-                        cls.static()
-
-                    def __len__(self):
-                        self.class_method()
-                        return 0
-
-            until(0.5, len, Outer.Inner())
-            """)
+        run, samples = self.record_methods()
         self.assert_whole(samples)
-        self.assert_nested(
-            samples, 'spin', 'Outer.Inner.method.<locals>.local',
-            'Outer.Inner.method', 'Outer.Inner.static',
-            'Outer.Inner.class_method', 'Outer.Inner.__len__', 'until')
 
     @requires_small_frames
     def test_generators(self):
@@ -380,71 +291,17 @@ class StackTests(PerfTestCase):
                            '<module>')
 
     def test_an_exception_leaves_the_stack_in_order(self):
-        run, samples = self.record("""\
-            def raising(n):
-                if n:
-                    raising(n - 1)
-                raise ValueError
-
-            def catching():
-                try:
-                    raising(5)
-                except ValueError:
-                    pass
-                spin()
-
-            until(0.5, catching)
-            """)
+        run, samples = self.record_exception()
         self.assert_whole(samples)
-        for sample in self.assert_nested(samples, 'spin', 'catching'):
-            self.assertNotIn(self.script_name('raising'),
-                             python_names(sample))
 
     @requires_small_frames
     def test_the_stacks_of_threads_are_whole(self):
-        run, samples = self.record("""\
-            import threading
-
-            def first(): spin()
-            def second(): spin()
-
-            def work(function):
-                end = time.thread_time() + 0.5
-                while time.thread_time() < end:
-                    function()
-
-            threads = [threading.Thread(target=work, args=(function,))
-                       for function in (first, second)]
-            for thread in threads: thread.start()
-            for thread in threads: thread.join()
-            """)
-        for name in ('first', 'second'):
-            nested = self.assert_nested(samples, name, 'work')
-            self.assert_whole(nested, OUTERMOST_OF_THREAD)
+        run, samples, nested = self.record_threads()
+        for of_thread in nested:
+            self.assert_whole(of_thread, OUTERMOST_OF_THREAD)
 
     def test_a_place_in_use_again_has_its_name_of_the_time(self):
-        run, samples = self.record("""\
-            def make_and_drop(name, work):
-                exec(f'def {name}(): until(0.3, {work})',
-                     globals(), made := {})
-                made[name]()
-
-            def work_1(): spin()
-            def work_2(): spin()
-            def work_3(): spin()
-
-            make_and_drop('made_1', 'work_1')
-            make_and_drop('made_2', 'work_2')
-            make_and_drop('made_3', 'work_3')
-            """)
-        addresses = set()
-        for n in (1, 2, 3):
-            for sample in self.assert_nested(samples, f'work_{n}', 'until',
-                                             'make_and_drop'):
-                [made] = [frame for frame in sample.chain
-                          if frame.symbol.startswith('py::made_')]
-                self.assertEqual(made.symbol, f'py::made_{n}:<string>')
-                addresses.add(made.ip)
+        addresses = {frame.ip for frame in self.record_made(3)}
         self.assertLess(len(addresses), 3, 'no place was used again')
 
     def test_hostile_names_are_resolved(self):
@@ -464,38 +321,9 @@ class StackTests(PerfTestCase):
 @requires_small_frames
 class ForkTests(PerfTestCase):
 
-    FORK = """\
-        import os, sys
-
-        def both(): spin()
-        def only_child(): both()
-        def only_parent(): both()
-
-        def forking():
-            child = os.fork()
-            if not child:
-                until(0.5, only_child)
-                os._exit(0)
-            until(0.3, only_parent)
-            assert os.waitpid(child, 0)[1] == 0
-            print('child', child)
-
-        both()
-        if 'persist' in sys.argv:
-            import _testinternalcapi
-            _testinternalcapi.compile_perf_trampoline_entry(
-                only_child.__code__)
-            _testinternalcapi.perf_trampoline_set_persist_after_fork(1)
-        forking()
-        """
-
     def assert_both_are_profiled(self, *args):
-        run, samples = self.record(self.FORK, args=args)
-        child = int(run.out.split()[1])
-        for pid, name in ((child, 'only_child'), (run.pid, 'only_parent')):
-            nested = self.assert_nested(
-                samples, 'spin', 'both', name, 'until', 'forking', '<module>',
-                pid=pid)
+        run, samples, child = self.record_fork(*args)
+        for pid in (child, run.pid):
             self.assert_whole([sample for sample in samples
                                if sample.pid == pid])
         return run, child, samples
@@ -511,7 +339,7 @@ class ForkTests(PerfTestCase):
 
     def test_a_child_that_keeps_its_parents_trampolines_is_profiled(self):
         import_helper.import_module('_testinternalcapi')
-        self.assert_both_are_profiled('persist')
+        self.assert_both_are_profiled('compile', 'persist')
 
 
 class SourceLineTests(PerfTestCase):
@@ -634,112 +462,46 @@ class RealProgramTests(PerfTestCase):
 # ---------------------------------------------------------------------------
 # samply
 
-class SamplyTestCase(perf_support.SamplyTestCase):
-
-    @classmethod
-    def setUpClass(cls):
-        # It needs no frame pointers but those of the trampolines.
-        super(perf_support.SamplyTestCase, cls).setUpClass()
-        cls.samply = perf_support.find_tool('SAMPLY', 'samply')
-
-    def record(self, source, mode='perf_jit', **options):
-        run, samples = super().record(source, mode, **options)
-        for child in re.findall(r'^child (\d+)$', run.out, re.M):
-            self.track(child)
-        self.assertFalse(run.has_map)
-        return run, samples
-
-
-class SamplyTests(SamplyTestCase):
+class SamplyTests(JitTestCase, perf_support.SamplyTestCase):
 
     @requires_small_frames
     def test_functions_are_nested_in_order(self):
-        run, samples = self.record(RUN_FOO)
-        wanted = ('spin', 'baz', 'bar', 'foo', 'until', '<module>')
-        for sample in self.assert_nested(samples, *wanted)[:100]:
-            self.assertEqual(python_names(sample),
-                             [self.script_name(name) for name in wanted])
+        self.record_foo()
 
     def test_without_the_switch_there_are_no_names(self):
-        run, samples = self.record(RUN_FOO, mode=None)
-        self.assertGreater(len(samples), 50)
-        self.assertFalse(any(map(python_names, samples)))
+        self.record_without_the_switch()
 
     @requires_small_frames
     def test_activated_at_run_time(self):
-        run, samples = self.record(FOO_BAR_BAZ + dedent("""\
-            import sys
-
-            sys.activate_stack_trampoline('perf_jit')
-            until(0.5, foo)
-            """), mode=None)
-        self.assert_nested(samples, 'spin', 'baz', 'bar', 'foo', 'until')
+        self.record_activated('perf_jit')
 
     @requires_small_frames
     def test_a_forked_child_is_named_by_its_own_dump(self):
         import_helper.import_module('_testinternalcapi')
-        for args in ((), ('persist',)):
+        for args in ((), ('compile', 'persist')):
             with self.subTest(args=args):
-                run, samples = self.record(ForkTests.FORK, args=args)
-                child = int(run.out.split()[1])
-                self.assert_nested(samples, 'spin', 'both', 'only_child',
-                                   'until', 'forking', '<module>', pid=child)
-                self.assert_nested(samples, 'spin', 'both', 'only_parent',
-                                   'until', 'forking', '<module>',
-                                   pid=run.pid)
+                self.record_fork(*args)
 
     @requires_small_frames
     def test_a_place_in_use_again_has_its_name_of_the_time(self):
-        run, samples = self.record("""\
-            def make_and_drop(name, work):
-                exec(f'def {name}(): until(0.3, {work})',
-                     globals(), made := {})
-                made[name]()
-
-            def work_1(): spin()
-            def work_2(): spin()
-
-            make_and_drop('made_1', 'work_1')
-            make_and_drop('made_2', 'work_2')
-            """)
-        for n in (1, 2):
-            for sample in self.assert_nested(samples, f'work_{n}', 'until',
-                                             'make_and_drop'):
-                self.assertEqual([name for name in python_names(sample)
-                                  if name.startswith('py::made_')],
-                                 [f'py::made_{n}:<string>'])
+        self.record_made(2)
 
     @requires_small_frames
     def test_hostile_names_are_resolved(self):
-        names = {
+        self.record_names({
             r"'new\nline\0'": r'new\nline\x00',
             r"'sur\udc80rogate'": r'sur\udc80rogate',
             r"'Gr\xfc\xdfe \u65e5\u672c \U0001f40d'": 'Grüße 日本 🐍',
             "'f'": 'f',
             "'n' * 100_000": 'n' * 100_000,
-        }
-        run, samples = self.record(f"""\
-            def named(name):
-                def function(): until(0.1, spin)
-                function.__code__ = function.__code__.replace(
-                    co_qualname=name, co_filename='/file')
-                function()
-
-            for name in [{', '.join(names)}]:
-                named(name)
-            """)
-        seen = {name for sample in samples for name in python_names(sample)}
-        for expected in [f'py::{name}:/file' for name in names.values()]:
-            with self.subTest(name=expected[:100]):
-                self.assertTrue(expected in seen)
+        })
 
     @requires_small_frames
     def test_each_function_has_its_file_and_line(self):
         # The profile has names and addresses.  Lines come from the dump when
         # the profile is looked at, from the server that samply starts then.
         run, samples = self.record(SourceLineTests.SOURCE)
-        with perf_support.gzip.open(self.path('profile.json.gz')) as file:
-            profile = json.load(file)
+        profile = self.profile()
         [(number, library)] = [
             (number, library) for number, library in enumerate(profile['libs'])
             if library['name'] == f'jit-{run.pid}.dump']

@@ -4,7 +4,6 @@ File level only: no profiler is needed here.  Every program runs in a child;
 test.perf_jitdump reads what it leaves.
 """
 
-import collections
 import errno
 import os
 import signal
@@ -19,7 +18,7 @@ from textwrap import dedent
 from test import perf_jitdump, perf_support
 from test.support import import_helper
 from test.test_perf_hostile import (
-    FLAT_PROGRAM, FORBID_EXECUTABLE_MEMORY, PROGRAM)
+    FLAT_PROGRAM, FORBID_EXECUTABLE_MEMORY, PROGRAM, FileInTheWay, Limits)
 from test.test_perf_trampoline import TELL
 
 # The size of an entry as it may be, with a file name of 30 characters.
@@ -77,17 +76,22 @@ class JitdumpTestCase(perf_support.PerfTestCase):
             source, mode, prepare='DUMP=/tmp/jit-$$.dump; rm -rf "$DUMP"; '
                                   f'{prepare}', **options)
 
+    # For the mixins of test_perf_hostile.
+    mode = 'perf_jit'
+    variable = '"$DUMP"'
+    run_profiled = run_jit
+
+    def file_of(self, pid):
+        return dump_path(pid)
+
+    def assert_written(self, run, qualname):
+        self.functions(run, qualname)
+
     def run_jit_and_off(self, source, returncode=0, **options):
         """Run it in jitdump mode and without profiling, see that it does
         the same, and return the run in jitdump mode."""
-        on = self.run_jit(source, returncode=returncode, **options)
-        options.pop('mode', None)
-        off = self.run_jit(source, mode=None, returncode=returncode,
-                           **options)
-        self.assertEqual(on.out, off.out)
-        self.assertEqual(on.err_without_warnings, off.err)
-        self.assertEqual(off.warnings, [])
-        return on
+        return self.run_on_and_off(source, returncode, silent=True,
+                                   run=self.run_jit, **options)
 
     def read(self, run, directory='/tmp'):
         """Return the dump of a run, complete and without fault."""
@@ -280,8 +284,9 @@ class SwitchTests(JitdumpTestCase):
         status = os.stat(dump_path(run.pid))
         self.assertEqual(stat.S_IMODE(status.st_mode), 0o600)
 
-    def test_from_the_map_to_the_jitdump_at_run_time(self):
-        run = self.run_jit("""\
+    def assert_switched(self, first, second):
+        """Each file has what was called for the first time in its mode."""
+        run = self.run_jit(f"""\
             import sys
 
             def early(): pass
@@ -290,39 +295,24 @@ class SwitchTests(JitdumpTestCase):
 
             early()
             both()
-            sys.activate_stack_trampoline('perf_jit')
+            sys.activate_stack_trampoline({second!r})
             print(sys.is_stack_trampoline_active())
             both()
             late()
-            """, mode='perf')
+            """, mode=first)
         self.assertEqual(run.out, 'True\n')
         script = {self.script_name(n): n for n in ('early', 'both', 'late')}
-        self.assertEqual([script[n] for n in run.names if n in script],
+        names = {'perf': run.names, 'perf_jit': self.read(run).names}
+        self.assertEqual([script[n] for n in names[first] if n in script],
                          ['early', 'both'])
-        self.assertEqual([script[n] for n in self.read(run).names
-                          if n in script], ['both', 'late'])
+        self.assertEqual([script[n] for n in names[second] if n in script],
+                         ['both', 'late'])
+
+    def test_from_the_map_to_the_jitdump_at_run_time(self):
+        self.assert_switched('perf', 'perf_jit')
 
     def test_from_the_jitdump_to_the_map_at_run_time(self):
-        run = self.run_jit("""\
-            import sys
-
-            def early(): pass
-            def both(): pass
-            def late(): pass
-
-            early()
-            both()
-            sys.activate_stack_trampoline('perf')
-            print(sys.is_stack_trampoline_active())
-            both()
-            late()
-            """)
-        self.assertEqual(run.out, 'True\n')
-        script = {self.script_name(n): n for n in ('early', 'both', 'late')}
-        self.assertEqual([script[n] for n in run.names if n in script],
-                         ['both', 'late'])
-        self.assertEqual([script[n] for n in self.read(run).names
-                          if n in script], ['early', 'both'])
+        self.assert_switched('perf_jit', 'perf')
 
     def test_a_function_keeps_its_address_in_both_files(self):
         run = self.run_jit("""\
@@ -1350,57 +1340,8 @@ class RefusedTestCase(JitdumpTestCase):
         self.assertFalse(run.has_map)
         return run
 
-    def make_target(self):
-        with open(self.path('target'), 'w') as file:
-            file.write('precious\n')
-        return self.path('target')
 
-    def assert_target_untouched(self):
-        with open(self.path('target')) as file:
-            self.assertEqual(file.read(), 'precious\n')
-
-
-class FileInTheWayTests(RefusedTestCase):
-
-    def test_a_symbolic_link_is_not_followed(self):
-        self.run_refused(f'ln -s {self.make_target()} "$DUMP"',
-                         'symbolic link')
-        self.assert_target_untouched()
-
-    def test_a_dangling_symbolic_link_is_not_followed(self):
-        self.run_refused(f'ln -s {self.path("nothing")} "$DUMP"',
-                         'symbolic link')
-        self.assertFalse(os.path.exists(self.path('nothing')))
-
-    def test_a_directory_is_left_alone(self):
-        run = self.run_refused('mkdir "$DUMP"')
-        self.assertEqual(os.listdir(dump_path(run.pid)), [])
-
-    def test_a_fifo_is_left_alone(self):
-        run = self.run_refused('mkfifo "$DUMP"')
-        self.assertTrue(stat.S_ISFIFO(os.stat(dump_path(run.pid)).st_mode))
-
-    @perf_support.requires_root
-    def test_a_device_is_left_alone(self):
-        run = self.run_refused('mknod "$DUMP" c 1 3')
-        self.assertTrue(stat.S_ISCHR(os.stat(dump_path(run.pid)).st_mode))
-
-    @perf_support.requires_root
-    def test_another_users_file_is_left_alone(self):
-        run = self.run_refused(
-            'echo theirs >"$DUMP"; chmod 666 "$DUMP"; chown 12345 "$DUMP"',
-            'another user')
-        status = os.stat(dump_path(run.pid))
-        self.assertEqual(status.st_uid, 12345)
-        with open(dump_path(run.pid)) as file:
-            self.assertEqual(file.read(), 'theirs\n')
-
-    def test_a_file_with_another_name_is_left_alone(self):
-        target = self.make_target()
-        if os.stat(self.directory).st_dev != os.stat('/tmp').st_dev:
-            self.skipTest('needs a file on the file system of /tmp')
-        self.run_refused(f'ln {target} "$DUMP"', 'link')
-        self.assert_target_untouched()
+class FileInTheWayTests(FileInTheWay, RefusedTestCase):
 
     def test_our_own_old_file_is_started_afresh(self):
         run = self.run_jit('pass', prepare='head -c 100000 /dev/zero >"$DUMP";'
@@ -1409,22 +1350,6 @@ class FileInTheWayTests(RefusedTestCase):
         self.read(run)
         status = os.stat(dump_path(run.pid))
         self.assertEqual(stat.S_IMODE(status.st_mode), 0o600)
-
-    def test_it_can_be_activated_when_the_way_is_clear(self):
-        run = self.run_jit("""\
-            import os, sys
-
-            def late(): pass
-
-            print(sys.is_stack_trampoline_active())
-            os.rmdir(f'/tmp/jit-{os.getpid()}.dump')
-            sys.activate_stack_trampoline('perf_jit')
-            print(sys.is_stack_trampoline_active())
-            late()
-            """, prepare='mkdir "$DUMP"')
-        self.assertEqual(run.out, 'False\nTrue\n')
-        self.assert_one_warning(run)
-        self.functions(run, 'late')
 
     def test_the_map_is_no_way_out_but_can_be_asked_for(self):
         run = self.run_jit("""\
@@ -1459,42 +1384,6 @@ class FileInTheWayTests(RefusedTestCase):
         self.assert_one_warning(run, 'cannot open', dump_path(run.pid))
         self.assertIn(self.script_name('before'), run.names)
         self.assertNotIn(self.script_name('after'), run.names)
-
-    def test_each_attempt_in_vain_leaks_nothing(self):
-        run = self.run_jit("""\
-            import os, sys
-
-            def count():
-                with open('/proc/self/maps') as file:
-                    return len(os.listdir('/proc/self/fd')), len(list(file))
-
-            os.mkdir(f'/tmp/jit-{os.getpid()}.dump')
-            for i in range(10):
-                sys.activate_stack_trampoline('perf_jit')
-            before = count()
-            for i in range(1000):
-                sys.activate_stack_trampoline('perf_jit')
-            descriptors, mappings = count()
-            print(descriptors - before[0], mappings - before[1] < 100)
-            """, mode=None)
-        self.assertEqual(run.out, '0 True\n')
-        self.assertEqual(len(run.warnings), 1010)
-
-    def test_a_dump_that_was_deleted_does_no_harm(self):
-        run = self.run_jit_and_off("""\
-            import os
-
-            def before(): pass
-            def after(): return 'after'
-
-            before()
-            try:
-                os.unlink(f'/tmp/jit-{os.getpid()}.dump')
-            except FileNotFoundError:
-                pass
-            print(after())
-            """)
-        self.assertLessEqual(len(run.warnings), 1)
 
     def test_a_dump_that_is_gone_is_made_anew(self):
         run = self.run_jit(MARKER + dedent("""\
@@ -1694,35 +1583,8 @@ class DescriptorTests(JitdumpTestCase):
         self.assertIn('/proc/', run.out)
         self.assertNotIn('/jit-', run.out)
 
-    def test_descriptors_used_up(self):
-        run = self.run_jit("""\
-            import errno, os, resource, sys
 
-            def late(): pass
-
-            soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-            resource.setrlimit(resource.RLIMIT_NOFILE, (64, hard))
-            used = []
-            try:
-                while True:
-                    used.append(os.open('/dev/null', os.O_RDONLY))
-            except OSError as error:
-                assert error.errno == errno.EMFILE
-            sys.activate_stack_trampoline('perf_jit')
-            print(sys.is_stack_trampoline_active())
-            for descriptor in used:
-                os.close(descriptor)
-            sys.activate_stack_trampoline('perf_jit')
-            print(sys.is_stack_trampoline_active())
-            late()
-            """, mode=None)
-        self.assertEqual(run.out, 'False\nTrue\n')
-        self.assert_one_warning(run, 'cannot open', dump_path(run.pid),
-                                os.strerror(errno.EMFILE))
-        self.functions(run, 'late')
-
-
-class LimitTests(JitdumpTestCase):
+class LimitTests(Limits, JitdumpTestCase):
 
     def test_a_limit_on_the_size_of_files(self):
         run = self.run_jit("""\
@@ -1795,29 +1657,6 @@ class LimitTests(JitdumpTestCase):
             """)
         self.assert_one_warning(run, 'cannot write', dump_path(run.pid))
         self.functions(run, 'before')
-
-    def test_a_limit_on_memory(self):
-        run = self.run_jit("""\
-            import re, resource, sys
-
-            def late(): pass
-
-            unlimited = resource.getrlimit(resource.RLIMIT_AS)
-            with open('/proc/self/status') as file:
-                status = file.read()
-            size = int(re.search(r'VmSize:\\s*(\\d+) kB', status)[1]) << 10
-            resource.setrlimit(resource.RLIMIT_AS, (size, unlimited[1]))
-            sys.activate_stack_trampoline('perf_jit')
-            late()
-            resource.setrlimit(resource.RLIMIT_AS, unlimited)
-            print(sys.is_stack_trampoline_active())
-            sys.activate_stack_trampoline('perf_jit')
-            print(sys.is_stack_trampoline_active())
-            late()
-            """, mode=None)
-        self.assertEqual(run.out, 'False\nTrue\n')
-        self.assert_one_warning(run, os.strerror(errno.ENOMEM))
-        self.functions(run, 'late')
 
 
 @unittest.skipUnless(sys.platform == 'linux', 'seccomp is of Linux')

@@ -15,8 +15,8 @@ from textwrap import dedent
 
 from test import perf_support
 from test.perf_support import (
-    EVAL_LOOP, FOO_BAR_BAZ, RECORD_BASE, RUN_FOO, WORK, called_by,
-    python_names, samples_of)
+    EVAL_LOOP, RECORD_BASE, RECURSIVE, RUN_FOO, WORK, called_by, python_names,
+    samples_of)
 from test.support import import_helper
 
 STDLIB = os.path.dirname(os.__file__)
@@ -29,12 +29,7 @@ def setUpModule():
 class NestingTests(perf_support.PerfToolTestCase):
 
     def test_functions_are_nested_in_order(self):
-        run, samples = self.record(RUN_FOO)
-        names = ('spin', 'baz', 'bar', 'foo', 'until', '<module>')
-        for sample in self.assert_nested(samples, *names)[:100]:
-            # One entry for each, and nothing of Python between them.
-            self.assertEqual(python_names(sample),
-                             [self.script_name(name) for name in names])
+        self.record_foo()
 
     def assert_nearly_all(self, samples, condition):
         wrong = [sample for sample in samples if not condition(sample)]
@@ -55,16 +50,8 @@ class NestingTests(perf_support.PerfToolTestCase):
                                inlined)
 
     def test_c_frames_stand_where_c_code_calls(self):
-        run, samples = self.record("""\
-            def key(x): return spin(1000)
-            def sorting(): sorted(range(20), key=key)
-            until(0.5, sorting)
-            """)
-        key, sorting = map(self.script_name, ('key', 'sorting'))
-        for sample in self.assert_nested(samples, 'spin', 'key',
-                                         'sorting')[:100]:
-            symbols = [frame.symbol for frame in sample.chain]
-            between = symbols[symbols.index(key) + 1:symbols.index(sorting)]
+        run, samples, found = self.record_callback()
+        for between in found:
             self.assertEqual(between[-2:], [EVAL_LOOP, RECORD_BASE])
             self.assertIn('list_sort_impl', between)
 
@@ -84,15 +71,8 @@ class NestingTests(perf_support.PerfToolTestCase):
         levels = 115 if re.search('-O[23]', flags) else 105
         for depth in (200, 210, 220, 230):
             with self.subTest(depth=depth):
-                run, samples = self.record(f"""\
-                    def recursive(n):
-                        if n:
-                            recursive(n - 1)
-                        else:
-                            spin()
-
-                    until(0.2, recursive, {depth})
-                    """)
+                run, samples = self.record(
+                    RECURSIVE + f'until(0.2, recursive, {depth})\n')
                 self.assert_nearly_all(
                     [sample for sample in samples
                      if len(sample.chain) > 100
@@ -100,11 +80,9 @@ class NestingTests(perf_support.PerfToolTestCase):
                     lambda sample: len(python_names(sample)) >= levels)
 
     def test_without_the_switch_there_are_no_names(self):
-        run, samples = self.record(RUN_FOO, mode=None)
-        self.assertGreater(len(samples), 50)
+        run, samples = self.record_without_the_switch()
         self.assertTrue(any(frame.symbol == EVAL_LOOP
                             for sample in samples for frame in sample.chain))
-        self.assertFalse(any(map(python_names, samples)))
 
     def test_the_variable_does_the_same(self):
         run, samples = self.record(RUN_FOO, mode=None,
@@ -112,67 +90,13 @@ class NestingTests(perf_support.PerfToolTestCase):
         self.assert_nested(samples, 'spin', 'baz', 'bar', 'foo', '<module>')
 
     def test_activated_at_run_time(self):
-        run, samples = self.record(FOO_BAR_BAZ + dedent("""\
-            import sys
-
-            def before(): spin()
-
-            until(0.5, before)
-            sys.activate_stack_trampoline('perf')
-            until(0.5, foo)
-            sys.deactivate_stack_trampoline()
-
-            def after(): spin()
-
-            until(0.5, after)
-            """), mode=None)
-        self.assert_nested(samples, 'spin', 'baz', 'bar', 'foo', 'until')
-        for name in ('before', 'after'):
-            self.assertEqual(
-                samples_of(samples, self.script_name(name)), [])
+        self.record_activated('perf')
 
     def test_recursion_shows_each_level(self):
-        run, samples = self.record("""\
-            def recursive(n):
-                if n:
-                    recursive(n - 1)
-                else:
-                    spin()
-
-            until(0.5, recursive, 9)
-            """)
-        recursive = self.script_name('recursive')
-        for sample in self.assert_nested(samples, 'spin', 'recursive',
-                                         'until')[:100]:
-            self.assertEqual(python_names(sample).count(recursive), 10)
+        self.record_recursion()
 
     def test_methods_and_nested_functions(self):
-        run, samples = self.record("""\
-            class Outer:
-                class Inner:
-                    def method(self):
-                        def local():
-                            spin()
-                        local()
-
-                    @staticmethod
-                    def static():
-                        Outer.Inner().method()
-
-                    @classmethod
-                    def class_method(cls):
-                        cls.static()
-
-                    def __len__(self):
-                        self.class_method()
-                        return 0
-
-            until(0.5, len, Outer.Inner())
-            """)
-        self.assert_nested(
-            samples, 'spin', 'Outer.Inner.method.<locals>.local',
-            'Outer.Inner.method', 'Outer.Inner.static',
-            'Outer.Inner.class_method', 'Outer.Inner.__len__', 'until')
+        self.record_methods()
 
     def test_generators_and_coroutines(self):
         run, samples = self.record("""\
@@ -198,68 +122,15 @@ class NestingTests(perf_support.PerfToolTestCase):
         self.assert_nested(samples, 'spin', 'generator', 'delegating',
                            'inner', 'outer', '<lambda>', '<module>')
 
-    def test_a_callback_of_c_code(self):
-        run, samples = self.record("""\
-            def key(x):
-                spin(1000)
-                return -x
-
-            def sorting():
-                sorted(range(20), key=key)
-
-            until(0.5, sorting)
-            """)
-        key, sorting = map(self.script_name, ('key', 'sorting'))
-        for sample in self.assert_nested(samples, 'spin', 'key',
-                                         'sorting')[:100]:
-            symbols = [frame.symbol for frame in sample.chain]
-            between = symbols[symbols.index(key) + 1:symbols.index(sorting)]
-            self.assertTrue([symbol for symbol in between
-                             if 'sort' in symbol.lower()], between)
-
     def test_threads(self):
-        run, samples = self.record("""\
-            import threading
-
-            def first(): spin()
-            def second(): spin()
-
-            def work(function):
-                end = time.thread_time() + 0.5
-                while time.thread_time() < end:
-                    function()
-
-            threads = [threading.Thread(target=work, args=(function,))
-                       for function in (first, second)]
-            for thread in threads: thread.start()
-            for thread in threads: thread.join()
-            """)
-        for name in ('first', 'second'):
-            self.assert_nested(samples, name, 'work')
+        run, samples, _ = self.record_threads()
         for sample in samples:
             self.assertLessEqual(
                 len({self.script_name(name) for name in ('first', 'second')}
                     .intersection(python_names(sample))), 1)
 
     def test_an_exception_leaves_the_stack_in_order(self):
-        run, samples = self.record("""\
-            def raising(n):
-                if n:
-                    raising(n - 1)
-                raise ValueError
-
-            def catching():
-                try:
-                    raising(5)
-                except ValueError:
-                    pass
-                spin()
-
-            until(0.5, catching)
-            """)
-        for sample in self.assert_nested(samples, 'spin', 'catching'):
-            self.assertNotIn(self.script_name('raising'),
-                             python_names(sample))
+        self.record_exception()
 
 
 # Waits until another process has worked for a second.
@@ -276,9 +147,8 @@ AWAIT_WORK = """if True:
 class ForkTests(perf_support.PerfToolTestCase):
     """The samples of a child that was forked."""
 
-    def assert_profiled(self, samples, pid, *qualnames):
-        self.assert_nested(samples, *qualnames, pid=pid)
-        # No frame of a Python function has lost its name.
+    def assert_named(self, samples, pid):
+        """No frame of a Python function has lost its name."""
         loops = nameless = 0
         for sample in samples:
             if sample.pid != pid:
@@ -289,47 +159,17 @@ class ForkTests(perf_support.PerfToolTestCase):
                     nameless += not caller.startswith('py::')
         self.assertLessEqual(nameless, 0.02 * loops)
 
-    FORK = """\
-        import os, sys
-
-        def both(): spin()
-        def only_child(): both()
-        def only_parent(): both()
-
-        def forking():
-            child = os.fork()
-            if not child:
-                until(0.5, only_child)
-                os._exit(0)
-            until(0.3, only_parent)
-            assert os.waitpid(child, 0)[1] == 0
-            print(child)
-
-        both()
-        if 'persist' in sys.argv:
-            import _testinternalcapi
-            from _testinternalcapi import (
-                compile_perf_trampoline_entry as compile_entry,
-                perf_trampoline_set_persist_after_fork as set_persist)
-            compile_entry(only_child.__code__)
-            set_persist(1)
-        forking()
-        """
+    def assert_both_are_profiled(self, *args):
+        run, samples, child = self.record_fork(*args)
+        for pid in (child, run.pid):
+            self.assert_named(samples, pid)
 
     def test_a_forked_child_is_profiled(self):
-        run, samples = self.record(self.FORK)
-        self.assert_profiled(samples, self.track(run.out), 'spin', 'both',
-                             'only_child', 'until', 'forking', '<module>')
-        self.assert_profiled(samples, run.pid, 'spin', 'both',
-                             'only_parent', 'until', 'forking', '<module>')
+        self.assert_both_are_profiled()
 
     def test_a_child_that_keeps_its_parents_trampolines_is_profiled(self):
         import_helper.import_module('_testinternalcapi')
-        run, samples = self.record(self.FORK, args=['persist'])
-        self.assert_profiled(samples, self.track(run.out), 'spin', 'both',
-                             'only_child', 'until', 'forking', '<module>')
-        self.assert_profiled(samples, run.pid, 'spin', 'both',
-                             'only_parent', 'until', 'forking', '<module>')
+        self.assert_both_are_profiled('compile', 'persist')
 
     # The child runs until it is told to stop.
     ATTACH = """\
@@ -383,8 +223,9 @@ class ForkTests(perf_support.PerfToolTestCase):
         for args in ((), ('persist',)):
             with self.subTest(args=args):
                 child, samples = self.attach(*args)
-                self.assert_profiled(samples, child, 'spin', 'both', 'work',
-                                     'forking', '<module>')
+                self.assert_nested(samples, 'spin', 'both', 'work',
+                                   'forking', '<module>', pid=child)
+                self.assert_named(samples, child)
 
 
 class HostileNameTests(perf_support.PerfToolTestCase):

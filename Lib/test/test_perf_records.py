@@ -34,6 +34,7 @@ from _testinternalcapi import (
     perf_walk_stack as walk)
 
 chains = []
+mode = next(iter(sys._xoptions), None)
 rounds = range(12)      # enough for functions to have names and be specialized
 
 """
@@ -877,7 +878,6 @@ class GeneratorTests(RecordTestCase):
             def resume(g):
                 next(g)
                 chains.append(walk())
-            mode = next(iter(sys._xoptions))
             for n in rounds:
                 g = create(n)
                 resume(g)
@@ -911,7 +911,6 @@ class GeneratorTests(RecordTestCase):
             def caller(n):
                 for _ in create(n):
                     chains.append(walk())
-            mode = next(iter(sys._xoptions))
             for n in rounds:
                 caller(n)
             """, 'generator caller', 'generator caller', 'generator caller',
@@ -1025,7 +1024,6 @@ is_on = sys.is_stack_trampoline_active
 
     def test_off_and_on_at_every_depth(self):
         self.assert_seen("""\
-            mode = next(iter(sys._xoptions))
             def level(n):
                 on = is_on()
                 if n == off_at:
@@ -1043,7 +1041,6 @@ is_on = sys.is_stack_trampoline_active
 
     def test_off_and_on_on_the_way_back(self):
         self.assert_seen("""\
-            mode = next(iter(sys._xoptions))
             def level(n):
                 on = is_on()
                 if n < 45:
@@ -1065,7 +1062,6 @@ is_on = sys.is_stack_trampoline_active
 
     def test_off_and_on_around_an_exception(self):
         self.assert_seen("""\
-            mode = next(iter(sys._xoptions))
             def level(n):
                 on = is_on()
                 if n == off_at:
@@ -1092,7 +1088,6 @@ is_on = sys.is_stack_trampoline_active
 
     def test_off_and_on_around_a_generators_creation(self):
         self.assert_seen("""\
-            mode = next(iter(sys._xoptions))
             def generator(n, switched):
                 while True:
                     on = is_on()
@@ -1148,7 +1143,6 @@ is_on = sys.is_stack_trampoline_active
         # Off and on again, while this one is within linked calls.
         self.assert_seen("""\
             import _thread
-            mode = next(iter(sys._xoptions))
             lock = _thread.allocate_lock()
             lock.acquire()
             def thread(new):
@@ -1172,7 +1166,6 @@ is_on = sys.is_stack_trampoline_active
     def test_an_eval_loop_entered_while_off(self):
         # It has no base around it, and so no room for records.
         self.assert_chains("""\
-            mode = next(iter(sys._xoptions))
             def inner(n):
                 chains.append(walk())
                 if n:
@@ -1198,7 +1191,6 @@ is_on = sys.is_stack_trampoline_active
 
     def test_another_evaluator_is_installed_within(self):
         self.assert_chains("""\
-            mode = next(iter(sys._xoptions))
             calls = []
             def inner(n):
                 chains.append(walk())
@@ -1725,7 +1717,7 @@ class SamplingTests(RecordTestCase):
                         step(n)
                         n += 1
                     chains.append(perf_sample_stop())
-                    switch(next(iter(sys._xoptions)))
+                    switch(mode)
                     """, mode)
                 self.assert_legal(
                     names, samples, calls, least=3000,

@@ -4,10 +4,8 @@ It is told to save its profile, which is read back.
 """
 
 import unittest
-from textwrap import dedent
 
 from test import perf_support
-from test.perf_support import FOO_BAR_BAZ, RUN_FOO, python_names
 from test.support import import_helper
 
 
@@ -18,60 +16,20 @@ def setUpModule():
 class SamplyTests(perf_support.SamplyTestCase):
 
     def test_functions_are_nested_in_order(self):
-        run, samples = self.record(RUN_FOO)
-        wanted = ('spin', 'baz', 'bar', 'foo', 'until', '<module>')
-        for sample in self.assert_nested(samples, *wanted)[:100]:
-            self.assertEqual(python_names(sample),
-                             [self.script_name(name) for name in wanted])
+        self.record_foo()
 
     def test_without_the_switch_there_are_no_names(self):
-        run, samples = self.record(RUN_FOO, mode=None)
-        self.assertGreater(len(samples), 50)
-        self.assertFalse(any(map(python_names, samples)))
+        self.record_without_the_switch()
 
     def test_activated_at_run_time(self):
-        run, samples = self.record(FOO_BAR_BAZ + dedent("""\
-            import sys
-
-            sys.activate_stack_trampoline('perf')
-            until(0.5, foo)
-            """), mode=None)
-        self.assert_nested(samples, 'spin', 'baz', 'bar', 'foo', 'until')
+        self.record_activated('perf')
 
     def test_a_forked_child_is_named_by_its_own_map(self):
         # samply does not look into the parent's.
         import_helper.import_module('_testinternalcapi')
         for args in ((), ('persist',)):
             with self.subTest(args=args):
-                run, samples = self.record("""\
-                    import os, sys
-
-                    def both(): spin()
-                    def only_child(): both()
-                    def only_parent(): both()
-
-                    def forking():
-                        child = os.fork()
-                        if not child:
-                            until(0.5, only_child)
-                            os._exit(0)
-                        until(0.5, only_parent)
-                        assert os.waitpid(child, 0)[1] == 0
-                        print(child)
-
-                    both()
-                    if 'persist' in sys.argv:
-                        from _testinternalcapi import (
-                            perf_trampoline_set_persist_after_fork as persist)
-                        persist(1)
-                    forking()
-                    """, args=args)
-                child = self.track(run.out)
-                self.assert_nested(samples, 'spin', 'both', 'only_child',
-                                   'until', 'forking', '<module>', pid=child)
-                self.assert_nested(samples, 'spin', 'both', 'only_parent',
-                                   'until', 'forking', '<module>',
-                                   pid=run.pid)
+                self.record_fork(*args)
 
     def test_hostile_names_do_not_cost_the_whole_map(self):
         names = {
