@@ -28,10 +28,9 @@
 
 #include "Python.h"
 #include "pycore_perf_file.h"
+#include "pycore_perf_os.h"
 #include <fcntl.h>
-#include <pthread.h>
 #include <stdatomic.h>
-#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 
@@ -57,36 +56,30 @@ _PyPerfEdition_Next(void)
 // --- The process -----------------------------------------------------------
 
 /* The process's id is cached where a child finds 0: in a page that the kernel
-   wipes when the process is copied, in whatever way; on systems that have no
-   such pages, in a variable that fork() resets. */
-static pid_t fallback_pid;
+   wipes when the process is copied, in whatever way.  Where there are no such pages
+   the kernel is asked each time. */
 static _Atomic(pid_t *) known_pid;
-
-static void
-forget_pid(void)
-{
-    fallback_pid = 0;
-}
+static pid_t unknown_pid;           // known_pid points here: there is no page
 
 static pid_t *
 pid_cache_new(void)
 {
-    pid_t *cache = NULL;
 #ifdef MADV_WIPEONFORK
     const size_t size = (size_t)sysconf(_SC_PAGESIZE);
+    const int no_advice = -1;
     void *page = mmap(NULL, size, PROT_READ | PROT_WRITE,
                       MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (page != MAP_FAILED && madvise(page, size, MADV_WIPEONFORK) == 0) {
-        cache = page;
+    if (page == MAP_FAILED) {
+        return &unknown_pid;
     }
-    else if (page != MAP_FAILED) {
-        munmap(page, size);
+    // Emulators (qemu-user 7) accept all advice and follow none.
+    if (madvise(page, size, MADV_WIPEONFORK) == 0
+            && madvise(page, size, no_advice) < 0) {
+        return page;
     }
+    munmap(page, size);
 #endif
-    if (cache == NULL && pthread_atfork(NULL, NULL, forget_pid) == 0) {
-        cache = &fallback_pid;
-    }
-    return cache;
+    return &unknown_pid;
 }
 
 pid_t
@@ -95,10 +88,10 @@ _PyPerfFile_GetPid(void)
     pid_t *cache = atomic_load_explicit(&known_pid, memory_order_acquire);
     if (cache == NULL) {
         cache = pid_cache_new();
-        if (cache == NULL) {
-            return getpid();
-        }
         atomic_store_explicit(&known_pid, cache, memory_order_release);
+    }
+    if (cache == &unknown_pid) {
+        return getpid();
     }
     if (*cache == 0) {
         *cache = getpid();
@@ -310,14 +303,6 @@ file_take_back(struct _PyPerfFile *file, off_t written)
     }
 }
 
-int64_t
-_PyPerfFile_Now(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
-}
-
 static off_t
 size_limit(void)
 {
@@ -333,7 +318,7 @@ size_limit(void)
 static int
 file_hold(struct _PyPerfFile *file, struct _PyPerfError *error)
 {
-    int64_t now = _PyPerfFile_Now();
+    int64_t now = _PyPerfOS_Now();
     if (file->fd >= 0 && now - file->looked_at < LOOK_INTERVAL
             && file->changes_seen == _PyPerf_DescriptorChanges
             && file->limit == PY_SSIZE_T_MAX) {

@@ -27,11 +27,8 @@ struct _PyPerfFile {
     struct _PyPerfGathered *gathered;   /* what waits; NULL: nothing shall */
 };
 
-/* The process's id.  Asks the kernel once in each process. */
+/* The process's id.  Asks the kernel once in each process where that is possible. */
 extern pid_t _PyPerfFile_GetPid(void);
-
-/* CLOCK_MONOTONIC, nanoseconds. */
-extern int64_t _PyPerfFile_Now(void);
 
 /* Open `path` for appending.  The first opening by a process empties the file;
    later ones continue it if it is still the same one.  Refuses what is not a
