@@ -7,7 +7,10 @@
 
 #include "Python.h"
 
-#ifdef PY_HAVE_PERF_TRAMPOLINE
+/* The profiler needs timers and signal contexts of Linux. */
+#if defined(PY_HAVE_PERF_TRAMPOLINE) && defined(__linux__)
+#  define HAVE_PROFILER
+#  include "pycore_perf_arch.h"
 #  include <dlfcn.h>
 #  include <link.h>
 #  include <pthread.h>
@@ -94,28 +97,31 @@ perf_trampoline_set_persist_after_fork(PyObject *Py_UNUSED(module),
 }
 
 
-#ifdef PY_HAVE_PERF_TRAMPOLINE
+#ifdef HAVE_PROFILER
 
 // --- Following frame records -----------------------------------------------
 
 /* What differs from processor to processor: where a signal handler finds the
-   program counter, the stack pointer and the frame pointer, how far from where
-   the frame pointer points the record lies, and which bits of a return address
-   are address.  STEP_FLAG makes a thread trap after each instruction. */
+   program counter, the stack pointer and the frame pointer, and which bits of a
+   return address are address.  STEP_FLAG makes a thread trap after each
+   instruction. */
 #if defined(__x86_64__)
 #  define CONTEXT_PC(CONTEXT) ((CONTEXT)->uc_mcontext.gregs[REG_RIP])
 #  define CONTEXT_SP(CONTEXT) ((CONTEXT)->uc_mcontext.gregs[REG_RSP])
 #  define CONTEXT_FP(CONTEXT) ((CONTEXT)->uc_mcontext.gregs[REG_RBP])
 #  define CONTEXT_FLAGS(CONTEXT) ((CONTEXT)->uc_mcontext.gregs[REG_EFL])
 #  define STEP_FLAG 0x100
-#  define RECORD_OFFSET 0
 #  define ADDRESS_MASK UINTPTR_MAX
 #elif defined(__aarch64__)
 #  define CONTEXT_PC(CONTEXT) ((CONTEXT)->uc_mcontext.pc)
 #  define CONTEXT_SP(CONTEXT) ((CONTEXT)->uc_mcontext.sp)
 #  define CONTEXT_FP(CONTEXT) ((CONTEXT)->uc_mcontext.regs[29])
-#  define RECORD_OFFSET 0
 #  define ADDRESS_MASK (((uintptr_t)1 << 48) - 1)   // no authentication code
+#elif defined(__riscv)
+#  define CONTEXT_PC(CONTEXT) ((CONTEXT)->uc_mcontext.__gregs[REG_PC])
+#  define CONTEXT_SP(CONTEXT) ((CONTEXT)->uc_mcontext.__gregs[REG_SP])
+#  define CONTEXT_FP(CONTEXT) ((CONTEXT)->uc_mcontext.__gregs[REG_S0])
+#  define ADDRESS_MASK UINTPTR_MAX
 #else
 #  error "add the registers of this processor"
 #endif
@@ -164,7 +170,8 @@ walk_from(struct walk *walk, const struct range *stack, uintptr_t frame_pointer)
 {
     uintptr_t previous = 0;
     for (walk->count = 0; ; walk->count++) {
-        uintptr_t at = frame_pointer + RECORD_OFFSET;
+        uintptr_t at = frame_pointer
+                       - _PyPerfArch_RECORDS_BELOW * sizeof(struct record);
         walk->last = frame_pointer;
         if (frame_pointer == 0) {
             walk->end = WALK_NULL;
@@ -542,7 +549,7 @@ perf_sample_stop(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(args))
     return list;
 }
 
-#endif  /* PY_HAVE_PERF_TRAMPOLINE */
+#endif  /* HAVE_PROFILER */
 
 
 PyMethodDef _PyTestInternalCapi_PerfMethods[] = {
@@ -553,7 +560,7 @@ PyMethodDef _PyTestInternalCapi_PerfMethods[] = {
     {"compile_perf_trampoline_entry", compile_perf_trampoline_entry, METH_O, NULL},
     {"perf_trampoline_set_persist_after_fork",
      perf_trampoline_set_persist_after_fork, METH_O, NULL},
-#ifdef PY_HAVE_PERF_TRAMPOLINE
+#ifdef HAVE_PROFILER
     {"perf_walk_stack", perf_walk_stack, METH_VARARGS, NULL},
     {"perf_sample_start", perf_sample_start, METH_VARARGS, NULL},
     {"perf_sample_thread", perf_sample_thread, METH_NOARGS, NULL},

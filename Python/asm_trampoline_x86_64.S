@@ -15,13 +15,10 @@
      mode finds in .eh_frame what the assembler makes of them.
    - The eight bytes behind the code are a number, different in each copy. */
 
-        .text
-        .globl  _PyPerfTrampoline_Code
-        .hidden _PyPerfTrampoline_Code
-        .type   _PyPerfTrampoline_Code, @function
-        .balign 16
-_PyPerfTrampoline_Code:
-        .cfi_startproc
+#ifdef __x86_64__          /* macOS has both architectures in one file */
+#include "asm_trampoline.h"
+
+        function _PyPerfTrampoline_Code
         endbr64
         pushq   %rbp
         .cfi_def_cfa_offset 16
@@ -29,32 +26,28 @@ _PyPerfTrampoline_Code:
         movq    %rsp, %rbp
         .cfi_def_cfa_register %rbp
         callq   *%rcx
-.Lreturn:
+1:
         popq    %rbp
         .cfi_def_cfa %rsp, 8
         .cfi_restore %rbp
         retq
         .balign 8, 0xcc
         .quad   0
-.Lend:
-        .cfi_endproc
-        .size   _PyPerfTrampoline_Code, .Lend - _PyPerfTrampoline_Code
+2:
+        end_function _PyPerfTrampoline_Code
+
+        constant _PyPerfTrampoline_ReturnOffset, 1b-SYMBOL(_PyPerfTrampoline_Code)
+        constant _PyPerfTrampoline_CodeSize, 2b-SYMBOL(_PyPerfTrampoline_Code)
 
 /* Not code: what the .cfi directives say here holds in a trampoline, and for all
    that records return into, behind the call.  perf_unwind.c makes from it what
    describes a whole arena to unwinders in this process. */
 
-        .globl  _PyPerfTrampoline_Inside
-        .hidden _PyPerfTrampoline_Inside
-        .type   _PyPerfTrampoline_Inside, @function
-        .balign 16
-_PyPerfTrampoline_Inside:
-        .cfi_startproc
+        function _PyPerfTrampoline_Inside
         .cfi_def_cfa %rbp, 16
         .cfi_offset %rbp, -16
         .quad   0xcccccccccccccccc
-        .cfi_endproc
-        .size   _PyPerfTrampoline_Inside, 8
+        end_function _PyPerfTrampoline_Inside
 
 /* The base of the frame records of inlined calls (pycore_perf_record.h):
 
@@ -67,13 +60,7 @@ _PyPerfTrampoline_Inside:
    of its caller.  The rule for unwinding holds for both: the frame pointer is two
    words below the canonical frame address, first of the base, then of the record. */
 
-        .text
-        .globl  _PyPerfRecord_Base
-        .hidden _PyPerfRecord_Base
-        .type   _PyPerfRecord_Base, @function
-        .balign 16
-_PyPerfRecord_Base:
-        .cfi_startproc
+        function _PyPerfRecord_Base
         endbr64
         pushq   %rbp
         .cfi_def_cfa_offset 16
@@ -84,53 +71,18 @@ _PyPerfRecord_Base:
         pushq   %rbp
         movq    %rsp, %rbp
         subq    $32 * 16, %rsp
-        callq   _PyEval_EvalFrameDefault@PLT
-.Lbase_return:
+        callq   SYMBOL(_PyEval_EvalFrameDefault)
+1:
         addq    $16, %rbp       /* not below the stack pointer at any time */
         leaveq
         .cfi_def_cfa %rsp, 8
         .cfi_restore %rbp
         retq
-        .cfi_endproc
-        .size   _PyPerfRecord_Base, . - _PyPerfRecord_Base
+        end_function _PyPerfRecord_Base
 
-        .section .data.rel.ro, "aw"
-        .globl  _PyPerfRecord_BaseReturn
-        .hidden _PyPerfRecord_BaseReturn
-        .type   _PyPerfRecord_BaseReturn, @object
-        .balign 8
-_PyPerfRecord_BaseReturn:
-        .quad   .Lbase_return
-        .size   _PyPerfRecord_BaseReturn, 8
+        address _PyPerfRecord_BaseReturn, 1b
 
-/* size_t: the assembler's own counts, out of reach of linkers that move code. */
-        .section .rodata
-        .globl  _PyPerfTrampoline_CodeSize
-        .hidden _PyPerfTrampoline_CodeSize
-        .type   _PyPerfTrampoline_CodeSize, @object
-        .balign 8
-_PyPerfTrampoline_CodeSize:
-        .quad   .Lend - _PyPerfTrampoline_Code
-        .size   _PyPerfTrampoline_CodeSize, 8
-
-        .globl  _PyPerfTrampoline_ReturnOffset
-        .hidden _PyPerfTrampoline_ReturnOffset
-        .type   _PyPerfTrampoline_ReturnOffset, @object
-_PyPerfTrampoline_ReturnOffset:
-        .quad   .Lreturn - _PyPerfTrampoline_Code
-        .size   _PyPerfTrampoline_ReturnOffset, 8
-
-        .section .note.GNU-stack, "", @progbits
-
-/* NT_GNU_PROPERTY_TYPE_0 (System V ABI for AMD64, section "GNU property"):
-   x86 feature 1 AND = IBT and SHSTK. */
-        .section .note.gnu.property, "a", @note
-        .balign 8
-        .long   4               /* size of the name */
-        .long   16              /* size of the description */
-        .long   5               /* NT_GNU_PROPERTY_TYPE_0 */
-        .asciz  "GNU"
-        .long   0xc0000002      /* GNU_PROPERTY_X86_FEATURE_1_AND */
-        .long   4
-        .long   3               /* IBT | SHSTK */
-        .long   0
+/* GNU_PROPERTY_X86_FEATURE_1_AND = IBT | SHSTK (System V ABI for AMD64, section
+   "Program Property"). */
+        feature_note 0xc0000002, 3
+#endif

@@ -23,13 +23,8 @@
 #include "Python.h"
 #include "pycore_perf_arena.h"
 #include "pycore_perf_gdb.h"
+#include "pycore_perf_os.h"
 #include "pycore_perf_unwind.h"
-#include <sys/mman.h>
-
-/* Where it exists: all pages are written at once, so get them at once. */
-#ifndef MAP_POPULATE
-#  define MAP_POPULATE 0
-#endif
 
 #define SMALLEST_ARENA ((size_t)64 * 1024)
 #define LARGEST_ARENA ((size_t)1024 * 1024)
@@ -59,7 +54,7 @@ memory_map(size_t size)
 static int
 memory_make_executable(char *memory, size_t size)
 {
-    __builtin___clear_cache(memory, memory + size);
+    _PyPerfOS_FlushCode(memory, size);
     return mprotect(memory, size, PROT_READ | PROT_EXEC);
 }
 

@@ -26,7 +26,8 @@
      one page, mapped when it is opened and left in place.  A file system that is
      mounted noexec cannot have one.
    - Times are CLOCK_MONOTONIC in nanoseconds, and the recording must use the same
-     clock (perf record -k 1).
+     clock (perf record -k 1).  macOS has another clock, no marker and no unwinding
+     information: there samply alone reads the file, and walks by frame pointers.
    - perf places .eh_frame and .eh_frame_hdr behind the code; the mapping it
      makes is longer by their size, so code must not stand closer together.
    - One debug entry makes an empty range: there is one at the start, which samply
@@ -40,10 +41,9 @@
 #include "Python.h"
 #include "pycore_perf_file.h"
 #include "pycore_perf_jitdump.h"
+#include "pycore_perf_os.h"
 #include "pycore_perf_text.h"
 #include "pycore_perf_unwind.h"
-#include <sys/mman.h>
-#include <sys/syscall.h>
 
 
 // --- Records, field by field as in the specification -----------------------
@@ -122,7 +122,7 @@ static struct {
     _PyPerfEdition headed;          // the edition that has header and marker
     void *marker;                   // NULL: none
     uint64_t next_index;
-    struct _PyPerfUnwind unwind;    // size 0: not looked for yet
+    struct _PyPerfUnwind unwind;    // machine 0: not looked for yet
 } dump = {
     .file = {.fd = -1},
 };
@@ -133,13 +133,13 @@ thread_id(void)
 {
     static _Thread_local struct {
         pid_t pid;
-        pid_t tid;
+        uint32_t tid;
     } known;
     if (known.pid != _PyPerfFile_GetPid()) {
         known.pid = _PyPerfFile_GetPid();
-        known.tid = (pid_t)syscall(SYS_gettid);
+        known.tid = _PyPerfOS_GetThreadId();
     }
-    return (uint32_t)known.tid;
+    return known.tid;
 }
 
 
@@ -158,6 +158,9 @@ static int
 marker_map(struct _PyPerfError *error)
 {
     marker_unmap();
+    if (!_PyPerfOS_MAPS_MARKER) {
+        return 0;
+    }
     void *marker = mmap(NULL, MARKER_SIZE, PROT_READ | PROT_EXEC, MAP_PRIVATE,
                         dump.file.fd, 0);
     if (marker == MAP_FAILED) {
@@ -186,7 +189,7 @@ dump_head(struct _PyPerfError *error)
             .total_size = sizeof(header),
             .elf_mach = dump.unwind.machine,
             .pid = (uint32_t)dump.file.pid,
-            .timestamp = (uint64_t)_PyPerfFile_Now(),
+            .timestamp = (uint64_t)_PyPerfOS_Now(),
         };
         if (marker_map(error) < 0) {
             return -1;
@@ -223,7 +226,7 @@ static int
 dump_open(_PyPerfEdition *edition, struct _PyPerfError *error)
 {
     char path[sizeof(dump.file.path)];
-    if ((dump.unwind.size == 0 && _PyPerfUnwind_Init(&dump.unwind, error) < 0)
+    if ((dump.unwind.machine == 0 && _PyPerfUnwind_Init(&dump.unwind, error) < 0)
             || dump_path(path, sizeof(path), error) < 0
             || _PyPerfFile_Open(&dump.file, path, error) < 0) {
         return -1;
@@ -361,10 +364,12 @@ static int
 dump_append(const struct _PyPerfRegion *region, struct _PyPerfError *error)
 {
     struct _PyPerfBuffer buffer;
-    uint64_t timestamp = (uint64_t)_PyPerfFile_Now();
+    uint64_t timestamp = (uint64_t)_PyPerfOS_Now();
     int result;
     _PyPerfBuffer_Init(&buffer);
-    append_unwinding_info(&buffer, timestamp);
+    if (dump.unwind.size != 0) {
+        append_unwinding_info(&buffer, timestamp);
+    }
     append_debug_info(&buffer, timestamp, region);
     append_load(&buffer, timestamp, region);
     if (buffer.failed || buffer.length > UINT32_MAX) {

@@ -61,7 +61,7 @@ _PyPerfRecord_LinkSlowly(PyThreadState *tstate, _PyInterpreterFrame *frame,
     if (tstate->interp->eval_frame != _PyPerfTrampoline_EvalFrame) {
         return false;
     }
-    if (head->return_address != _PyPerfRecord_BaseReturn) {
+    if (!_PyPerfRecord_HasBase(head)) {
         return false;
     }
     if (!_PyPerfRecord_HasRoom(head, limit)) {

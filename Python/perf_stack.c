@@ -15,9 +15,9 @@
    be read.  So that is done when it goes deep, which few programs do.  */
 
 #include "Python.h"
+#include "pycore_perf_os.h"
 #include "pycore_perf_stack.h"
 #include "pycore_runtime.h"         // _PyRuntime
-#include <pthread.h>
 
 /* What is left to those who come after us, and to the warning. */
 #define SMALLEST_RESERVE ((size_t)16 * 1024)
@@ -37,17 +37,13 @@ static _Thread_local struct {
 static void
 stack_measure(void)
 {
-    pthread_attr_t attributes;
-    void *low = NULL;
-    size_t size = 0;
-    if (pthread_getattr_np(pthread_self(), &attributes) == 0) {
-        if (pthread_attr_getstack(&attributes, &low, &size) != 0) {
-            size = 0;
-        }
-        pthread_attr_destroy(&attributes);
+    uintptr_t low;
+    size_t size;
+    if (!_PyPerfOS_GetStack(&low, &size)) {
+        low = size = 0;
     }
     stack.state = MEASURED;
-    stack.low = (uintptr_t)low;
+    stack.low = low;
     stack.size = size;
     stack.reserve = Py_MIN(Py_MAX(size / 8, Py_MIN(size / 2, SMALLEST_RESERVE)),
                            LARGEST_RESERVE);

@@ -38,22 +38,37 @@ _PyFrame_IsInlined(const _PyInterpreterFrame *frame)
 
 #ifdef PY_HAVE_PERF_TRAMPOLINE
 
+#include "pycore_perf_arch.h"
 #include "pycore_perf_arena.h"      // _PyPerf_Pool
 #include "pycore_perf_trampoline.h" // _PyPerfRecord_BaseReturn
 
-/* Two words of a C stack, as the platform's frame pointer convention has them
-   (x86-64: System V ABI, figure 3.3; aarch64: AAPCS64, section 6.4.6). */
+/* Two words of a C stack, as the platform's frame pointer convention has them (see
+   pycore_perf_arch.h). */
 struct _PyPerfRecord {
-    struct _PyPerfRecord *caller;
+    struct _PyPerfRecord *caller;   // frame pointer, leads to the next record
     const void *return_address;
 };
+
+/* The record that a frame pointer leads to. */
+static inline struct _PyPerfRecord *
+_PyPerfRecord_At(struct _PyPerfRecord *frame_pointer)
+{
+    return frame_pointer - _PyPerfArch_RECORDS_BELOW;
+}
+
+/* Whether `head` is the record of an eval loop that was called by the base. */
+static inline bool
+_PyPerfRecord_HasBase(const struct _PyPerfRecord *head)
+{
+    return _PyPerfArch_ADDRESS(head->return_address) == _PyPerfRecord_BaseReturn;
+}
 
 /* Whether there is a base around the eval loop with room for another record. */
 static inline bool
 _PyPerfRecord_HasRoom(const struct _PyPerfRecord *head, const void *limit)
 {
-    return head->return_address == _PyPerfRecord_BaseReturn
-           && (const void *)(head->caller - 1) >= limit;
+    return _PyPerfRecord_HasBase(head)
+           && (const void *)_PyPerfRecord_At(head->caller - 1) >= limit;
 }
 
 /* Hang in a record for `frame`, whose function has a name.  There must be room. */
@@ -62,7 +77,8 @@ _PyPerfRecord_Hang(_PyInterpreterFrame *frame, struct _PyPerfRecord *head)
 {
     // volatile: in this order, for a signal handler may walk the list at any
     // instruction, and one by one, not two in a vector.
-    volatile struct _PyPerfRecord *record = head->caller - 1;
+    struct _PyPerfRecord *frame_pointer = head->caller - 1;
+    volatile struct _PyPerfRecord *record = _PyPerfRecord_At(frame_pointer);
     // Four neighbours in one store, as _PyFrame_IsInlined() reads them.
     frame->is_entry = false;
     frame->owner = FRAME_OWNED_BY_THREAD;
@@ -71,8 +87,7 @@ _PyPerfRecord_Hang(_PyInterpreterFrame *frame, struct _PyPerfRecord *head)
     record->return_address =
         _PyPerf_Pool.return_addresses[frame->f_code->_co_perf_slot];
     record->caller = head->caller;
-    *(struct _PyPerfRecord *volatile *)&head->caller =
-        (struct _PyPerfRecord *)record;
+    *(struct _PyPerfRecord *volatile *)&head->caller = frame_pointer;
 }
 
 /* What _PyPerfRecord_Link() does where something is lacking. */
@@ -90,9 +105,9 @@ extern bool _PyPerfRecord_LinkSlowly(PyThreadState *tstate,
    evaluator: when that is not ours, this eval loop was entered without a base, or
    the base's records are used up.
 
-   `head` is the eval loop's own frame record, and `limit` its canonical frame
-   address, where the base's frame begins.  (It is not if the eval loop uses alloca()
-   and is realigned; the tests would see that.) */
+   `head` is the eval loop's own frame record, and `limit` the end of its frame, where
+   the base's begins.  (It is not if the eval loop uses alloca() and is realigned; the
+   tests would see that.) */
 static inline bool
 _PyPerfRecord_Link(PyThreadState *tstate, _PyInterpreterFrame *frame,
                    struct _PyPerfRecord *head, const void *limit)
@@ -113,7 +128,7 @@ _PyPerfRecord_Unlink(const _PyInterpreterFrame *frame, struct _PyPerfRecord *hea
     if (!frame->has_record) {
         return false;
     }
-    // That is head->caller->caller, for the records lie side by side.
+    // That is what its record has as the caller, for the records lie side by side.
     *(struct _PyPerfRecord *volatile *)&head->caller = head->caller + 1;
     return true;
 }
@@ -121,11 +136,11 @@ _PyPerfRecord_Unlink(const _PyInterpreterFrame *frame, struct _PyPerfRecord *hea
 /* The calling function's own frame record.  It has one, whatever the flags:
    the builtin makes compilers keep a frame pointer. */
 #define _PyPerfRecord_OWN() \
-    ((struct _PyPerfRecord *)__builtin_frame_address(0))
+    _PyPerfRecord_At(__builtin_frame_address(0))
 
 #define LINK_RECORD(TSTATE, FRAME) \
     _PyPerfRecord_Link((TSTATE), (FRAME), _PyPerfRecord_OWN(), \
-                       __builtin_dwarf_cfa())
+                       _PyPerfArch_END_OF_FRAME())
 #define UNLINK_RECORD(FRAME) \
     _PyPerfRecord_Unlink((FRAME), _PyPerfRecord_OWN())
 

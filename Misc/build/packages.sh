@@ -1,6 +1,6 @@
 #!/bin/bash
 # Installs the Debian packages that are missing. Argument: for what, `build`,
-# `lint` or `test`. As root it says what it installs; otherwise it prints the one
+# `lint`, `test`, `kernel` or the name of an architecture. As root it says what it installs; otherwise it prints the one
 # command to run as root and fails. PACKAGES=skip goes on without; so does a
 # machine without apt-get, where configure tells what is missing.
 set -eu
@@ -17,7 +17,9 @@ build)
     fi
     ;;
 lint) wanted="gcc clang shellcheck" ;;
-test) wanted="g++ gdb" ;;
+test) wanted="g++ gdb clang llvm" ;;
+kernel) wanted="qemu-system-arm cpio" ;;
+aarch64 | riscv64) wanted="gcc-$1-linux-gnu g++-$1-linux-gnu qemu-user" ;;
 *) die "unknown purpose: $1" ;;
 esac
 

@@ -1,0 +1,47 @@
+/* What C code has to know of each architecture; all else stands in
+   Python/asm_trampoline_*.S.
+
+                                   x86-64      aarch64     riscv64
+       a frame pointer points      at          at          behind its record
+       return addresses have       64 bits     48 bits     64 bits
+                                               if signed
+
+   Sources: System V ABI for AMD64, section 3.2.2; AAPCS64, section 6.4.6; RISC-V ELF
+   psABI, "Frame Pointer Convention". */
+
+#ifndef Py_INTERNAL_PERF_ARCH_H
+#define Py_INTERNAL_PERF_ARCH_H
+
+#ifndef Py_BUILD_CORE
+#  error "this header requires Py_BUILD_CORE define"
+#endif
+
+/* How many records lie between a record and where the frame pointer that leads to
+   it points. */
+#ifdef __riscv
+#  define _PyPerfArch_RECORDS_BELOW 1
+#else
+#  define _PyPerfArch_RECORDS_BELOW 0
+#endif
+
+/* A return address in a record that the compiler wrote, without its authentication
+   code. */
+#ifdef __ARM_FEATURE_PAC_DEFAULT
+#  define _PyPerfArch_ADDRESS(ADDRESS) \
+    ((const void *)((uintptr_t)(ADDRESS) & (((uintptr_t)1 << 48) - 1)))
+#else
+#  define _PyPerfArch_ADDRESS(ADDRESS) (ADDRESS)
+#endif
+
+/* The end of the calling function's frame: its canonical frame address, or, where the
+   compiler does not tell, an address above it that is as near as can be known.
+   clang for aarch64 gives the frame pointer instead, above which there are the
+   record itself and at most the ten other registers of integers that are saved. */
+#if defined(__aarch64__) && defined(__clang__)
+#  define _PyPerfArch_END_OF_FRAME() \
+    ((const void *)((const char *)__builtin_frame_address(0) + 12 * 8))
+#else
+#  define _PyPerfArch_END_OF_FRAME() ((const void *)__builtin_dwarf_cfa())
+#endif
+
+#endif  /* !Py_INTERNAL_PERF_ARCH_H */

@@ -1,0 +1,115 @@
+/* What native profiling does in another way on each operating system.  All that
+   differs stands here, and in perf_unwind.c (ELF) and perf_unwind_absent.c (others). */
+
+#ifndef Py_INTERNAL_PERF_OS_H
+#define Py_INTERNAL_PERF_OS_H
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#ifndef Py_BUILD_CORE
+#  error "this header requires Py_BUILD_CORE define"
+#endif
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/mman.h>
+#include <time.h>
+#include <unistd.h>
+
+#ifdef __APPLE__
+
+#include <libkern/OSCacheControl.h>
+
+/* Profilers find a jitdump by its name when it is opened. */
+#define _PyPerfOS_MAPS_MARKER false
+
+/* Nanoseconds on the clock that profilers use. */
+static inline int64_t
+_PyPerfOS_Now(void)
+{
+    return (int64_t)clock_gettime_nsec_np(CLOCK_UPTIME_RAW);
+}
+
+/* The number of the calling thread in profiles. */
+static inline uint32_t
+_PyPerfOS_GetThreadId(void)
+{
+    uint64_t id = 0;
+    pthread_threadid_np(NULL, &id);
+    return (uint32_t)id;
+}
+
+/* Find the C stack of the calling thread.  Returns false if that fails. */
+static inline bool
+_PyPerfOS_GetStack(uintptr_t *low, size_t *size)
+{
+    *size = pthread_get_stacksize_np(pthread_self());
+    *low = (uintptr_t)pthread_get_stackaddr_np(pthread_self()) - *size;
+    return true;
+}
+
+/* Machine code has been written there: have the processor see it. */
+static inline void
+_PyPerfOS_FlushCode(char *code, size_t size)
+{
+    sys_icache_invalidate(code, size);
+}
+
+#else   // Linux; platforms without trampolines use the clock only
+
+#ifdef __linux__
+#  include <sys/syscall.h>
+#endif
+
+/* Profilers find a jitdump by an executable mapping of it. */
+#define _PyPerfOS_MAPS_MARKER true
+
+static inline int64_t
+_PyPerfOS_Now(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+#ifdef __linux__
+static inline uint32_t
+_PyPerfOS_GetThreadId(void)
+{
+    return (uint32_t)syscall(SYS_gettid);
+}
+
+static inline bool
+_PyPerfOS_GetStack(uintptr_t *low, size_t *size)
+{
+    pthread_attr_t attributes;
+    void *start;
+    if (pthread_getattr_np(pthread_self(), &attributes) != 0) {
+        return false;
+    }
+    int result = pthread_attr_getstack(&attributes, &start, size);
+    pthread_attr_destroy(&attributes);
+    *low = (uintptr_t)start;
+    return result == 0;
+}
+#endif
+
+static inline void
+_PyPerfOS_FlushCode(char *code, size_t size)
+{
+    __builtin___clear_cache(code, code + size);
+}
+
+#endif
+
+/* Where it exists: all pages are written at once, so get them at once. */
+#ifndef MAP_POPULATE
+#  define MAP_POPULATE 0
+#endif
+
+#ifdef __cplusplus
+}
+#endif
+#endif  /* !Py_INTERNAL_PERF_OS_H */

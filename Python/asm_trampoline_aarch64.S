@@ -1,0 +1,104 @@
+/* The trampoline for aarch64: what stands in each slot of an arena.
+
+       PyObject *trampoline(tstate, frame, throwflag, evaluator)
+
+   It calls the function that its fourth argument is (x3; AAPCS64, section 6.8.2)
+   with the arguments it was called with, and returns what that returns.  While the
+   call lasts there is a frame record on the stack (AAPCS64, section 6.4.6) whose
+   return address lies in this copy: the name of a Python function, to all who
+   read stacks.  In fact nobody calls it: what stands on the stack is written there by
+   the base below and by the eval loop, and is what a call would have left.
+
+   - Position-independent: it is copied.
+   - `bti c` and the property note below keep the whole image fit for BTI.
+   - Return addresses in frame records are not signed (PAC): those that the eval loop
+     writes cannot be, and one rule for unwinding holds for all of them.  What the
+     base returns by is signed.
+   - The .cfi directives are the only source of unwind information; jitdump
+     mode finds in .eh_frame what the assembler makes of them.
+   - The eight bytes behind the code are a number, different in each copy. */
+
+#ifdef __aarch64__          /* macOS has both architectures in one file */
+#include "asm_trampoline.h"
+
+        function _PyPerfTrampoline_Code
+        hint    34                      /* bti c */
+        stp     x29, x30, [sp, -16]!
+        .cfi_def_cfa_offset 16
+        .cfi_offset x29, -16
+        .cfi_offset x30, -8
+        mov     x29, sp
+        .cfi_def_cfa_register x29
+        blr     x3
+1:
+        ldp     x29, x30, [sp], 16
+        .cfi_def_cfa sp, 0
+        .cfi_restore x29
+        .cfi_restore x30
+        ret
+        .balign 8
+        .quad   0
+2:
+        end_function _PyPerfTrampoline_Code
+
+        constant _PyPerfTrampoline_ReturnOffset, 1b-SYMBOL(_PyPerfTrampoline_Code)
+        constant _PyPerfTrampoline_CodeSize, 2b-SYMBOL(_PyPerfTrampoline_Code)
+
+/* Not code: what the .cfi directives say here holds in a trampoline, and for all
+   that records return into, behind the call.  perf_unwind.c makes from it what
+   describes a whole arena to unwinders in this process. */
+
+        function _PyPerfTrampoline_Inside
+        .cfi_def_cfa x29, 16
+        .cfi_offset x29, -16
+        .cfi_offset x30, -8
+        .quad   0
+        end_function _PyPerfTrampoline_Inside
+
+/* The base of the frame records of inlined calls (pycore_perf_record.h):
+
+       PyObject *_PyPerfRecord_Base(tstate, frame, throwflag, returns_to)
+
+   It calls _PyEval_EvalFrameDefault() with its first three arguments.  Meanwhile its
+   frame holds, from high to low addresses: its own frame record; its return address,
+   signed; the record of the function that the eval loop is entered for, which
+   returns to the fourth argument; room for 32 more.  The eval loop gets that record
+   as the frame pointer of its caller.  The rule for unwinding holds for both: the
+   frame pointer is two words below the canonical frame address, first of the base,
+   then of the record. */
+
+        function _PyPerfRecord_Base
+        hint    34                      /* bti c */
+        stp     x29, x30, [sp, -16]!
+        .cfi_def_cfa_offset 16
+        .cfi_offset x29, -16
+        .cfi_offset x30, -8
+        mov     x29, sp
+        .cfi_def_cfa_register x29
+        sub     sp, sp, 16
+        hint    25                      /* paciasp */
+        str     x30, [sp]
+        stp     x29, x3, [sp, -16]!
+        mov     x29, sp
+        sub     sp, sp, 32 * 16
+        bl      SYMBOL(_PyEval_EvalFrameDefault)
+1:
+        add     x29, x29, 32            /* not below the stack pointer at any time */
+        sub     sp, x29, 16
+        ldr     x30, [sp]
+        hint    29                      /* autiasp */
+        ldr     x29, [sp, 16]
+        .cfi_def_cfa sp, 32
+        .cfi_restore x29
+        .cfi_restore x30
+        add     sp, sp, 32
+        .cfi_def_cfa_offset 0
+        ret
+        end_function _PyPerfRecord_Base
+
+        address _PyPerfRecord_BaseReturn, 1b
+
+/* GNU_PROPERTY_AARCH64_FEATURE_1_AND = BTI | PAC (ELF for the Arm 64-bit
+   Architecture, section 6.2.1). */
+        feature_note 0xc0000000, 3
+#endif

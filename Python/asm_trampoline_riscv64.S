@@ -1,0 +1,99 @@
+/* The trampoline for riscv64: what stands in each slot of an arena.
+
+       PyObject *trampoline(tstate, frame, throwflag, evaluator)
+
+   It calls the function that its fourth argument is (a3; RISC-V ELF psABI, section
+   "Integer Calling Convention") with the arguments it was called with, and returns
+   what that returns.  While the call lasts there is a frame record on the stack
+   (psABI, section "Frame Pointer Convention": the frame pointer points behind it)
+   whose return address lies in this copy: the name of a Python function, to all who
+   read stacks.  In fact nobody calls it: what stands on the stack is written there by
+   the base below and by the eval loop, and is what a call would have left.
+
+   - Position-independent: it is copied.  The linker must not shorten it.
+   - The .cfi directives are the only source of unwind information; jitdump
+     mode finds in .eh_frame what the assembler makes of them.
+   - The eight bytes behind the code are a number, different in each copy. */
+
+#include "asm_trampoline.h"
+
+        .option norelax
+
+        function _PyPerfTrampoline_Code
+        addi    sp, sp, -16
+        .cfi_def_cfa_offset 16
+        sd      ra, 8(sp)
+        .cfi_offset ra, -8
+        sd      s0, 0(sp)
+        .cfi_offset s0, -16
+        addi    s0, sp, 16
+        .cfi_def_cfa s0, 0
+        jalr    a3
+1:
+        ld      ra, 8(sp)
+        ld      s0, 0(sp)
+        .cfi_def_cfa sp, 16
+        .cfi_restore ra
+        .cfi_restore s0
+        addi    sp, sp, 16
+        .cfi_def_cfa_offset 0
+        ret
+        .p2align 3
+        .quad   0
+2:
+        end_function _PyPerfTrampoline_Code
+
+        constant _PyPerfTrampoline_ReturnOffset, 1b-SYMBOL(_PyPerfTrampoline_Code)
+        constant _PyPerfTrampoline_CodeSize, 2b-SYMBOL(_PyPerfTrampoline_Code)
+
+/* Not code: what the .cfi directives say here holds in a trampoline, and for all
+   that records return into, behind the call.  perf_unwind.c makes from it what
+   describes a whole arena to unwinders in this process. */
+
+        function _PyPerfTrampoline_Inside
+        .cfi_def_cfa s0, 0
+        .cfi_offset s0, -16
+        .cfi_offset ra, -8
+        .quad   0
+        end_function _PyPerfTrampoline_Inside
+
+/* The base of the frame records of inlined calls (pycore_perf_record.h):
+
+       PyObject *_PyPerfRecord_Base(tstate, frame, throwflag, returns_to)
+
+   It calls _PyEval_EvalFrameDefault() with its first three arguments.  Meanwhile its
+   frame holds, from high to low addresses: its own frame record; the record of the
+   function that the eval loop is entered for, which returns to the fourth
+   argument; room for 32 more.  The eval loop gets the end of that record as the frame
+   pointer of its caller.  The rule for unwinding holds for both: the frame pointer is
+   the canonical frame address, first of the base, then of the record. */
+
+        function _PyPerfRecord_Base
+        addi    sp, sp, -16
+        .cfi_def_cfa_offset 16
+        sd      ra, 8(sp)
+        .cfi_offset ra, -8
+        sd      s0, 0(sp)
+        .cfi_offset s0, -16
+        addi    s0, sp, 16
+        .cfi_def_cfa s0, 0
+        addi    sp, sp, -16
+        sd      a3, 8(sp)
+        sd      s0, 0(sp)
+        addi    s0, sp, 16
+        addi    sp, sp, -32 * 16
+        call    SYMBOL(_PyEval_EvalFrameDefault)
+1:
+        addi    s0, s0, 16              /* not below the stack pointer at any time */
+        addi    sp, s0, -16
+        ld      ra, 8(sp)
+        ld      s0, 0(sp)
+        .cfi_def_cfa sp, 16
+        .cfi_restore ra
+        .cfi_restore s0
+        addi    sp, sp, 16
+        .cfi_def_cfa_offset 0
+        ret
+        end_function _PyPerfRecord_Base
+
+        address _PyPerfRecord_BaseReturn, 1b

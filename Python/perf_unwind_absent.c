@@ -1,0 +1,47 @@
+/* Unwind information where images are not ELF: there is none.
+
+   On macOS profilers walk the stack by frame pointers, also through the trampolines,
+   and debuggers do.  What takes their place in perf_unwind.c and perf_gdb.c, with the
+   numbers of ELF for the architectures, which a jitdump uses everywhere.  */
+
+#include "Python.h"
+#include "pycore_perf_gdb.h"
+#include "pycore_perf_unwind.h"
+
+enum {
+    EM_X86_64 = 62,
+    EM_AARCH64 = 183,
+};
+
+int
+_PyPerfUnwind_Init(struct _PyPerfUnwind *unwind,
+                   struct _PyPerfError *Py_UNUSED(error))
+{
+#ifdef __aarch64__
+    unwind->machine = EM_AARCH64;
+#else
+    unwind->machine = EM_X86_64;
+#endif
+    unwind->size = unwind->header_size = 0;
+    return 0;
+}
+
+uint16_t
+_PyPerfUnwind_Describe(char *Py_UNUSED(place), size_t Py_UNUSED(room),
+                       const char *Py_UNUSED(code), size_t Py_UNUSED(size))
+{
+    return 0;
+}
+
+bool
+_PyPerfUnwind_Register(char *Py_UNUSED(place), bool Py_UNUSED(load))
+{
+    return false;
+}
+
+void
+_PyPerfGdb_Register(uint16_t Py_UNUSED(machine), const char *Py_UNUSED(code),
+                    size_t Py_UNUSED(size), const char *Py_UNUSED(unwind),
+                    size_t Py_UNUSED(unwind_size))
+{
+}
