@@ -92,11 +92,25 @@ def require_trampoline():
         raise unittest.SkipTest('this interpreter has no perf trampoline')
 
 
+def interpreter_image():
+    """Return the path of the program that runs this.
+
+    sys.executable may be a script that starts it under an emulator.
+    """
+    return os.readlink('/proc/self/exe')
+
+
 def require_frame_pointers():
     flags = sysconfig.get_config_var('PY_CORE_CFLAGS') or ''
     if 'no-omit-frame-pointer' not in flags:
         raise unittest.SkipTest('the interpreter has no frame pointers')
 
+
+# qemu-user keeps some things from the kernel: RLIMIT_AS, and that memory is to be
+# executable.
+requires_the_kernel = unittest.skipIf(
+    os.path.realpath(sys.executable) != interpreter_image(),
+    'the emulator does not let the kernel refuse that')
 
 requires_root = unittest.skipUnless(
     hasattr(os, 'geteuid') and os.geteuid() == 0, 'needs root')
@@ -417,6 +431,17 @@ class ProfilerTestCase(PerfTestCase):
             # One entry for each, and nothing of Python between them.
             self.assertEqual(python_names(sample),
                              [self.script_name(name) for name in names])
+        return run, samples
+
+    def record_levels(self, **options):
+        """101 functions, each called by the one before."""
+        levels = ''.join(f'def level{n}(): level{n + 1}()\n'
+                         for n in range(100))
+        run, samples = self.record(
+            levels + 'def level100(): spin()\n\nuntil(0.5, level0)\n',
+            **options)
+        names = ['spin', *(f'level{n}' for n in range(100, -1, -1))]
+        self.assert_nested(samples, *names)
         return run, samples
 
     def record_without_the_switch(self):

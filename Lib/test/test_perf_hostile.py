@@ -523,6 +523,7 @@ class Limits:
                                 os.strerror(errno.EMFILE))
         self.assert_written(run, 'late')
 
+    @perf_support.requires_the_kernel
     def test_a_limit_on_memory(self):
         run = self.run_profiled(f"""\
             import re, resource, sys
@@ -653,6 +654,7 @@ class LimitTests(Limits, MapTestCase):
         self.assert_one_warning(run, 'cannot write', run.map_path)
         self.assert_good_map(run.entries)
 
+    @perf_support.requires_the_kernel
     def test_a_limit_on_memory_that_is_reached_on_the_way(self):
         run = self.run_on_and_off("""\
             import re, resource
@@ -690,7 +692,7 @@ FORBID_EXECUTABLE_MEMORY = """\
                     ('filter', ctypes.POINTER(Instruction))]
 
     def forbid_executable_memory():
-        mprotect = {'x86_64': 10, 'aarch64': 226}[platform.machine()]
+        mprotect = 10 if platform.machine() == 'x86_64' else 226
         instructions = (Instruction * 6)(
             (0x20, 0, 0, 0),            # load the number of the call
             (0x15, 0, 3, mprotect),     # unless it is mprotect, allow it
@@ -707,6 +709,7 @@ FORBID_EXECUTABLE_MEMORY = """\
     """
 
 
+@perf_support.requires_the_kernel
 @unittest.skipUnless(sys.platform == 'linux', 'seccomp is of Linux')
 class ExecutableMemoryTests(perf_support.PerfTestCase):
 

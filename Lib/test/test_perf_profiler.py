@@ -56,12 +56,7 @@ class NestingTests(perf_support.PerfToolTestCase):
             self.assertIn('list_sort_impl', between)
 
     def test_101_nested_calls_are_in_one_sample(self):
-        levels = ''.join(f'def level{n}(): level{n + 1}()\n'
-                         for n in range(100))
-        run, samples = self.record(
-            levels + 'def level100(): spin()\n\nuntil(0.5, level0)\n')
-        names = ['spin', *(f'level{n}' for n in range(100, -1, -1))]
-        self.assert_nested(samples, *names)
+        self.record_levels()
 
     def test_at_least_115_levels_of_a_deep_recursion(self):
         # Whatever part of the base's records the leaf has reached.  Where the

@@ -15,6 +15,7 @@ import functools
 import json
 import os
 import re
+import struct
 import textwrap
 import unittest
 
@@ -59,6 +60,8 @@ with open('/proc/self/maps') as file:
 """
 
 MAPPING = re.compile(r'(\w+)-(\w+) (\S+) \w+ \S+ \d+ *(.*)')
+
+ET_DYN = 3                          # of ELF: the program has no fixed address
 
 # What stands in a chain for a function that is not Python's.
 INTERPRETER = 'C'                   # a C function of the interpreter's program
@@ -105,6 +108,20 @@ class Names:
                 kind = (UNNAMED if not path else
                         INTERPRETER if self.is_interpreter(path) else FOREIGN)
                 self.mappings.append((int(start, 16), int(end, 16), kind))
+        self.entry = self.entry_code(maps)
+
+    @classmethod
+    def entry_code(cls, maps):
+        """Return the addresses of _start, the program's first function."""
+        start, path = next(
+            (int(match[1], 16), match[4])
+            for match in map(MAPPING.fullmatch, maps.splitlines())
+            if match[4].rpartition('/')[2].startswith('python'))
+        with open(path, 'rb') as file:
+            kind, _, _, entry = struct.unpack('HHIQ', file.read(32)[16:])
+        if kind == ET_DYN:
+            entry += start
+        return range(entry, entry + 64)
 
     @staticmethod
     def is_interpreter(path):
@@ -144,7 +161,13 @@ class Names:
         return FOREIGN
 
     def chain(self, addresses):
-        """Name return addresses, each by the call before it."""
+        """Name return addresses, each by the call before it.
+
+        A chain may end in the C library, or in _start, which calls it and
+        which is left out.
+        """
+        if addresses and addresses[-1] in self.entry:
+            addresses = addresses[:-1]
         return [self.name(address - 1) for address in addresses]
 
     def python(self, addresses):
@@ -166,10 +189,12 @@ class RecordTestCase(perf_support.PerfTestCase):
         return Names(self.path('script.py'), self.track(pid), time, maps)
 
     def assert_reaches_bottom(self, names, addresses):
-        """The chain ends in what started the program or the thread."""
+        """The chain ends in what started the program or the thread: one
+        function of the C library, or two where that has frame pointers."""
         chain = names.chain(addresses)
         self.assertEqual(chain[-1], FOREIGN, chain)
-        self.assertEqual(chain[-2], INTERPRETER, chain)
+        called = chain[-3] if chain[-2] == FOREIGN else chain[-2]
+        self.assertEqual(called, INTERPRETER, chain)
 
     def assert_chains(self, source, *expected, module=True, stdlib=False):
         """Run a program in both modes.  Its chains are these, again and

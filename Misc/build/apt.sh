@@ -3,16 +3,20 @@
 # a private apt configuration with the machine's own mirror and keyring.
 #
 #     apt.sh source DIR SUITE PACKAGE      its source, into DIR
-#     apt.sh closure DIR SUITE PACKAGE     its program and all libraries that it
-#                                          needs, the C library too, into DIR
+#     apt.sh closure DIR SUITE PACKAGE...  their programs and all libraries that they
+#                                          need, the C library too, into DIR
 #
 # SUITE is a suite of the distribution's archive, `bookworm-backports`. apt
-# checks the signatures and sums of all it downloads.
+# checks the signatures and sums of all it downloads. ARCH=arm64 in the environment
+# asks for the packages of another architecture.
 set -eu
 cd "$(dirname "$0")/../.."
 . Misc/build/lib.sh
 
-what=$1 dir=$2 suite=$3 package=$4
+what=$1 dir=$2 suite=$3
+shift 3
+packages=("$@")
+: "${ARCH:=}"
 command -v apt-get >/dev/null || die "apt-get: not found in PATH"
 codename=$(sed -n 's/^VERSION_CODENAME=//p' /etc/os-release | tr -d '"')
 
@@ -77,7 +81,8 @@ mirror=$(mirror_of_sources)
 [ -n "$mirror" ] ||
     die "no entry for $codename main in /etc/apt/sources.list or /etc/apt/sources.list.d"
 
-state=$TOP/build/apt/$what-$suite
+id=$what-$suite${ARCH:+-$ARCH}
+state=$TOP/build/apt/$id
 mkdir -p "$state/sources.list.d" "$state/lists/partial" "$state/cache/archives/partial" "$dir"
 : >"$state/status"
 # A backport's libraries are those of the release that it is for.
@@ -95,10 +100,10 @@ apt() {
         -o Dir::State="$state" -o Dir::State::lists="$state/lists" \
         -o Dir::State::status="$state/status" -o Dir::Cache="$state/cache" \
         -o APT::Sandbox::User="$(id -un)" -o APT::Get::AllowUnauthenticated=false \
-        -o Acquire::Languages=none
+        -o Acquire::Languages=none ${ARCH:+-o APT::Architecture=$ARCH -o APT::Architectures=$ARCH}
 }
 
-log=$TOP/build/log/apt-$what-$suite.log
+log=$TOP/build/log/apt-$id.log
 failed() {
     die "$1 failed: $(grep '^[EW]:' "$log" | tail -n 1); log: build/log/${log##*/}"
 }
@@ -107,21 +112,21 @@ logged "$log" apt apt-get update --error-on=any || failed "apt-get update for $s
 cd "$dir"
 case $what in
 source)
-    logged "$log" apt apt-get source --download-only --only-source "$package" ||
-        failed "apt-get source $package from $suite"
+    logged "$log" apt apt-get source --download-only --only-source "${packages[@]}" ||
+        failed "apt-get source ${packages[*]} from $suite"
     ;;
 closure)
-    apt apt-get install --print-uris -qq -y --no-install-recommends "$package/$suite" \
-        >"$state/uris" 2>"$log" || failed "apt-get install $package from $suite"
-    # Programs and data of the closure are not needed to run this one program.
+    apt apt-get install --print-uris -qq -y --no-install-recommends "${packages[@]/%//$suite}" \
+        >"$state/uris" 2>"$log" || failed "apt-get install ${packages[*]} from $suite"
+    # Other programs and data of the closure are not needed to run these.
     names=$(awk '{ print $2 }' "$state/uris" | sed 's/_.*//' |
-        grep -E "^(lib.*|zlib1g|$package)\$" | grep -Ev -- '-(common|minimal|stdlib|data|bin)$')
+        grep -E "^(lib.*|zlib1g|linux-image-[0-9].*$(printf '|%s' "${packages[@]}"))\$" | grep -Ev -- '-(common|minimal|stdlib|data|bin)$')
     # shellcheck disable=SC2046 # a list of names
     logged "$log" apt apt-get download $(
         for name in $names; do
             awk -v name="$name" '{ split($2, part, "_") }
                 part[1] == name { gsub(/%3a/, ":", part[2]); print name "=" part[2] }' "$state/uris"
         done
-    ) || failed "apt-get download $package from $suite"
+    ) || failed "apt-get download ${packages[*]} from $suite"
     ;;
 esac

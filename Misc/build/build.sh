@@ -4,6 +4,8 @@
 #     build.sh          the patched interpreter
 #     build.sh plain    the unpatched one, in build/VERSION-base
 #
+# PYTHON starts the interpreter, if that is not done by its name (cross.sh).
+#
 # CC, CFLAGS, CONFIGURE_ARGS and prefix go to the base's configure, which runs
 # again when they change. Where none of the first is given (GIVEN), or no prefix,
 # the last ones of that BUILD stay.
@@ -88,9 +90,9 @@ logged "$BUILD/build.log" make -C "$BUILD" -j"$JOBS" || {
     die_log "$BUILD/build.log" "$BUILD: make failed"
 }
 shared_library
-"$python" -c pass || die "$python: was built but does not run"
+"${PYTHON:=$python}" -c pass || die "$python: was built but does not run"
 mv "$BUILD/build.stamp.new" "$BUILD/build.stamp"
 missing=$(sed -n '/^The necessary bits to build these optional modules were not found/,/^$/p' "$BUILD/build.log" |
     sed '1d; /^To find/d' | tr -s ' \n' ' ')
 [ -z "${missing# }" ] || say build "without optional modules:${missing}"
-say build "$python: $("$python" --version)"
+say build "$python: $("$PYTHON" --version)"

@@ -10,4 +10,4 @@ Misc/build/packages.sh test
 export PERF="$TOP/build/tools/bin/perf" SAMPLY="$TOP/build/tools/bin/samply"
 export PYTHON_PERF_TESTS_REQUIRE_TOOLS=1
 # shellcheck disable=SC2086 # a list of names
-as_user "$BUILD/python" -E Misc/build/run_tests.py ${TESTS:-}
+as_user "${PYTHON:-$BUILD/python}" -E Misc/build/run_tests.py ${TESTS:-}

@@ -1,0 +1,79 @@
+#!/bin/bash
+# Builds the patched interpreter for another architecture, with the native one as
+# build-python, in build/VERSION-ARCH, and leaves there python-qemu, a script that
+# runs it under qemu-user and that it takes for its own executable.
+#
+#     cross.sh ARCH           aarch64 or riscv64
+#     cross.sh ARCH test      runs our tests there (TESTS)
+#
+# Headers and libraries of that architecture that the C compiler's packages do not
+# have are unpacked in build/sysroot-ARCH.
+set -eu
+cd "$(dirname "$0")/../.."
+. Misc/build/lib.sh
+
+arch=$1
+host=$arch-linux-gnu
+native=$TOP/$BUILD
+BUILD=build/$VERSION-$arch
+sysroot=$TOP/build/sysroot-$arch
+codename=$(sed -n 's/^VERSION_CODENAME=//p' /etc/os-release | tr -d '"')
+export BUILD
+
+# The distribution's release has packages for some architectures only; without these,
+# the interpreter has no ctypes and no zlib.
+provide_sysroot() {
+    local debs=build/downloads/sysroot-$arch deb debian
+    case $arch in
+    aarch64) debian=arm64 ;;
+    riscv64) mkdir -p "$sysroot" && return ;;
+    *) die "$arch: unknown; aarch64 or riscv64" ;;
+    esac
+    [ ! -e "$sysroot/complete" ] || return 0
+    say cross "fetching headers and libraries for $debian"
+    rm -rf "$debs" "$sysroot"
+    ARCH=$debian Misc/build/apt.sh closure "$debs" "$codename" libffi-dev zlib1g-dev 2>build/log/sysroot.err ||
+        die "libraries for $debian cannot be fetched: $(tail -n 1 build/log/sysroot.err)"
+    rm -f "$debs"/libc6-dev_*.deb       # the C compiler has its own
+    for deb in "$debs"/*.deb; do
+        dpkg-deb -x "$deb" "$sysroot" || die "$deb: cannot be unpacked; remove $debs and try again"
+    done
+    cp "$sysroot/usr/include/$host"/ffi*.h "$sysroot/usr/include/"     # where setup.py looks
+    touch "$sysroot/complete"
+}
+
+# libraries: where the program loader of that architecture and its libraries are
+prefix() {
+    if [ -e "$sysroot/complete" ]; then echo "$sysroot"; else echo "/usr/$host"; fi
+}
+
+wrapper() {
+    mkdir -p "$BUILD"
+    cat >"$BUILD/python-qemu.new" <<EOF
+#!/bin/sh
+# Runs the interpreter of this directory under qemu-user. Made by Misc/build/cross.sh.
+exec qemu-$arch -L "$(prefix)" -0 "\$0" "\$(dirname "\$0")/python" "\$@"
+EOF
+    chmod +x "$BUILD/python-qemu.new"
+    mv "$BUILD/python-qemu.new" "$BUILD/python-qemu"
+}
+
+mkdir -p build/log
+Misc/build/packages.sh "$arch"
+(
+    with_lock build/sysroot
+    provide_sysroot
+)
+wrapper
+
+export PYTHON=$TOP/$BUILD/python-qemu CC=$host-gcc CXX=$host-g++ GIVEN=cross CONFIGURE_ARGS
+CONFIGURE_ARGS="--host=$host --build=$(uname -m)-linux-gnu --with-build-python=$native/python"
+CONFIGURE_ARGS+=" --without-ensurepip ac_cv_file__dev_ptmx=yes ac_cv_file__dev_ptc=no ac_cv_buggy_getaddrinfo=no"
+export CPPFLAGS="-I$sysroot/usr/include -I$sysroot/usr/include/$host"
+export LDFLAGS="-L$sysroot/usr/lib/$host -Wl,-rpath-link,$sysroot/usr/lib/$host"
+export PKG_CONFIG_LIBDIR=$sysroot/usr/lib/$host/pkgconfig PKG_CONFIG_SYSROOT_DIR=$sysroot
+case ${2:-build} in
+build) Misc/build/build.sh ;;
+test) Misc/build/test.sh ;;
+*) die "$2: unknown; test or nothing" ;;
+esac
