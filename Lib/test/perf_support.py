@@ -106,11 +106,14 @@ def require_frame_pointers():
         raise unittest.SkipTest('the interpreter has no frame pointers')
 
 
-# qemu-user keeps some things from the kernel: RLIMIT_AS, and that memory is to be
-# executable.
-requires_the_kernel = unittest.skipIf(
-    os.path.realpath(sys.executable) != interpreter_image(),
-    'the emulator does not let the kernel refuse that')
+def not_emulated(reason):
+    """A decorator: skip under qemu-user, which cannot do this."""
+    return unittest.skipIf(
+        os.path.realpath(sys.executable) != interpreter_image(), reason)
+
+
+# RLIMIT_AS, seccomp, and that memory is to be executable.
+requires_the_kernel = not_emulated('qemu-user keeps this from the kernel')
 
 requires_root = unittest.skipUnless(
     hasattr(os, 'geteuid') and os.geteuid() == 0, 'needs root')

@@ -1125,6 +1125,8 @@ class ForkTests(perf_support.PerfTestCase):
         self.assertIn(self.script_name('in_parent'), run.names)
         self.assertNotIn(self.script_name('in_child'), run.names)
 
+    @perf_support.not_emulated('a fork among threads hangs qemu-user: its lock '
+                               'for paths stays locked in the child')
     def test_a_lock_that_another_thread_held_does_not_hang_the_child(self):
         # Threads without the GIL may be in the map's functions at any time.
         import_helper.import_module('ctypes')
