@@ -292,7 +292,7 @@ class ForkTests(perf_support.PerfToolTestCase):
     FORK = """\
         import os, sys
 
-        def both(): spin()
+        def both(n=20_000): spin(n)
         def only_child(): both()
         def only_parent(): both()
 
@@ -305,7 +305,7 @@ class ForkTests(perf_support.PerfToolTestCase):
             assert os.waitpid(child, 0)[1] == 0
             print(child)
 
-        both()
+        both(0)    # nothing that samples would count
         if 'persist' in sys.argv:
             import _testinternalcapi
             from _testinternalcapi import (
@@ -335,7 +335,7 @@ class ForkTests(perf_support.PerfToolTestCase):
     ATTACH = """\
         import os, select, sys
 
-        def both(): spin()
+        def both(n=20_000): spin(n)
         def work(): both()
 
         def forking():
@@ -355,7 +355,7 @@ class ForkTests(perf_support.PerfToolTestCase):
             import _testinternalcapi
             _testinternalcapi.perf_trampoline_set_persist_after_fork(1)
         stop, end = os.pipe()
-        both()
+        both(0)    # nothing that samples would count
         forking()
         """
 
