@@ -13,7 +13,6 @@ import os
 import re
 import subprocess
 import sys
-import sysconfig
 import unittest
 import urllib.parse
 import urllib.request
@@ -21,8 +20,8 @@ from textwrap import dedent
 
 from test import perf_support
 from test.perf_support import (
-    EVAL_LOOP, FOO_BAR_BAZ, RUN_FOO, TELL_PID, WORK, has_nested, python_names,
-    samples_of)
+    EVAL_LOOP, FOO_BAR_BAZ, RUN_FOO, TELL_PID, WORK, has_nested, optimization,
+    python_names, samples_of)
 from test.support import import_helper, os_helper
 
 # The first that gives each piece of code its unwinding information.
@@ -37,19 +36,6 @@ OUTERMOST_OF_THREAD = re.compile(r'(__)?clone3?|start_thread|thread_start')
 
 def setUpModule():
     perf_support.require_trampoline()
-
-
-def optimization():
-    """Return the last -O option that the interpreter was compiled with."""
-    flags = ' '.join(sysconfig.get_config_var(name) or ''
-                     for name in ('PY_CFLAGS', 'PY_CORE_CFLAGS'))
-    return (re.findall(r'-O(\w+)', flags) or ['0'])[-1]
-
-
-# An eval loop of -O0 has a frame of ten kilobytes.  The largest dump of the
-# stack that perf makes holds five of them, the one that samply makes three.
-requires_small_frames = unittest.skipIf(
-    optimization() == '0', 'the frames of -O0 are too large')
 
 
 def is_eval_loop(frame):
@@ -129,12 +115,12 @@ class PerfTestCase(JitTestCase):
         return [self.perf, '--buildid-dir', self.path('buildids'), command,
                 *arguments]
 
-    def record_command(self, dump=None, frequency=1999):
-        """dump: bytes of the stack that each sample has."""
-        if dump is None:
-            dump = 8192                         # what perf takes by itself
-            if optimization() == '0':
-                dump = 65528
+    def record_command(self, dump=8192, frequency=1999):
+        """dump: bytes of the stack that each sample has; 8192 is what perf
+        takes by itself.
+        """
+        if optimization() == '0':
+            dump = 65528        # An eval loop has a frame of ten kilobytes.
         if dump > 16384:
             frequency = 499
         return self.perf_command(
@@ -196,7 +182,6 @@ class StackTests(PerfTestCase):
         self.assert_whole(samples)
         self.assert_nested(samples, 'spin', 'foo', 'until', '<module>')
 
-    @requires_small_frames
     def test_functions_are_nested_in_order_and_stacks_are_whole(self):
         run, samples = self.record(RUN_FOO)
         self.assertEqual(run.err, '')
@@ -222,7 +207,6 @@ class StackTests(PerfTestCase):
                             for sample in samples for frame in sample.chain))
         self.assertFalse(any(map(python_names, samples)))
 
-    @requires_small_frames
     def test_the_variable_does_the_same(self):
         run, samples = self.record(RUN_FOO, mode=None,
                                    env={'PYTHON_PERF_JIT_SUPPORT': '1'})
@@ -251,7 +235,6 @@ class StackTests(PerfTestCase):
             self.assertTrue([symbol for symbol in between
                              if symbol.startswith(EVAL_LOOP)], between)
 
-    @requires_small_frames
     def test_activated_at_run_time(self):
         run, samples = self.record(FOO_BAR_BAZ + dedent("""\
             import sys
@@ -279,7 +262,6 @@ class StackTests(PerfTestCase):
         whole = list(filter(is_whole, others))
         self.assertGreaterEqual(len(whole), 0.95 * len(others))
 
-    @requires_small_frames
     def test_recursion_shows_each_level(self):
         run, samples = self.record("""\
             def recursive(n):
@@ -296,7 +278,6 @@ class StackTests(PerfTestCase):
                                          'until')[:100]:
             self.assertEqual(python_names(sample).count(recursive), 10)
 
-    @requires_small_frames
     def test_a_large_stack_is_whole_in_a_large_dump(self):
         run, samples = self.record("""\
             def recursive(n):
@@ -310,7 +291,6 @@ class StackTests(PerfTestCase):
         self.assert_whole(samples)
         self.assert_nested(samples, 'spin', *['recursive'] * 41, 'until')
 
-    @requires_small_frames
     def test_methods_and_nested_functions(self):
         run, samples = self.record("""\
             class Outer:
@@ -340,7 +320,6 @@ class StackTests(PerfTestCase):
             'Outer.Inner.method', 'Outer.Inner.static',
             'Outer.Inner.class_method', 'Outer.Inner.__len__', 'until')
 
-    @requires_small_frames
     def test_generators(self):
         run, samples = self.record("""\
             def generator():
@@ -360,7 +339,6 @@ class StackTests(PerfTestCase):
         self.assert_nested(samples, 'spin', 'generator', 'delegating',
                            'consuming', 'until', '<module>')
 
-    @requires_small_frames
     def test_coroutines(self):
         run, samples = self.record("""\
             import asyncio
@@ -400,7 +378,6 @@ class StackTests(PerfTestCase):
             self.assertNotIn(self.script_name('raising'),
                              python_names(sample))
 
-    @requires_small_frames
     def test_the_stacks_of_threads_are_whole(self):
         run, samples = self.record("""\
             import threading
@@ -461,7 +438,6 @@ class StackTests(PerfTestCase):
         self.assert_whole(samples)
 
 
-@requires_small_frames
 class ForkTests(PerfTestCase):
 
     FORK = """\
@@ -575,7 +551,6 @@ class SourceLineTests(PerfTestCase):
                 self.assertGreater(shares.get(line, 0), 30, report[:3000])
 
 
-@requires_small_frames
 class RealProgramTests(PerfTestCase):
     """A mixture of what programs do, in Python and C and back."""
 
@@ -625,10 +600,12 @@ class RealProgramTests(PerfTestCase):
         seen = {name for sample in samples for name in python_names(sample)}
         self.assertGreater(len(seen), 50)
         work = samples_of(samples, self.script_name('work'))
-        for sample in work:
-            names = python_names(sample)
-            self.assertTrue(has_nested(names, list(map(
-                self.script_name, ('work', 'until', '<module>')))), names)
+        wanted = list(map(self.script_name, ('work', 'until', '<module>')))
+        cut = [names for names in map(python_names, work)
+               if not has_nested(names, wanted)]
+        # The frames of -O0 are so large that some do not fit into the dump.
+        allowed = 0.05 * len(work) if optimization() == '0' else 0
+        self.assertLessEqual(len(cut), allowed, cut[:1])
 
 
 # ---------------------------------------------------------------------------
@@ -652,7 +629,6 @@ class SamplyTestCase(perf_support.SamplyTestCase):
 
 class SamplyTests(SamplyTestCase):
 
-    @requires_small_frames
     def test_functions_are_nested_in_order(self):
         run, samples = self.record(RUN_FOO)
         wanted = ('spin', 'baz', 'bar', 'foo', 'until', '<module>')
@@ -665,7 +641,6 @@ class SamplyTests(SamplyTestCase):
         self.assertGreater(len(samples), 50)
         self.assertFalse(any(map(python_names, samples)))
 
-    @requires_small_frames
     def test_activated_at_run_time(self):
         run, samples = self.record(FOO_BAR_BAZ + dedent("""\
             import sys
@@ -675,7 +650,6 @@ class SamplyTests(SamplyTestCase):
             """), mode=None)
         self.assert_nested(samples, 'spin', 'baz', 'bar', 'foo', 'until')
 
-    @requires_small_frames
     def test_a_forked_child_is_named_by_its_own_dump(self):
         import_helper.import_module('_testinternalcapi')
         for args in ((), ('persist',)):
@@ -688,7 +662,6 @@ class SamplyTests(SamplyTestCase):
                                    'until', 'forking', '<module>',
                                    pid=run.pid)
 
-    @requires_small_frames
     def test_a_place_in_use_again_has_its_name_of_the_time(self):
         run, samples = self.record("""\
             def make_and_drop(name, work):
@@ -709,7 +682,6 @@ class SamplyTests(SamplyTestCase):
                                   if name.startswith('py::made_')],
                                  [f'py::made_{n}:<string>'])
 
-    @requires_small_frames
     def test_hostile_names_are_resolved(self):
         names = {
             r"'new\nline\0'": r'new\nline\x00',
@@ -733,7 +705,6 @@ class SamplyTests(SamplyTestCase):
             with self.subTest(name=expected[:100]):
                 self.assertTrue(expected in seen)
 
-    @requires_small_frames
     def test_each_function_has_its_file_and_line(self):
         # The profile has names and addresses.  Lines come from the dump when
         # the profile is looked at, from the server that samply starts then.

@@ -8,7 +8,6 @@ import os
 import re
 import subprocess
 import sys
-import sysconfig
 import types
 import unittest
 from textwrap import dedent
@@ -77,11 +76,11 @@ class NestingTests(perf_support.PerfToolTestCase):
         self.assert_nested(samples, *names)
 
     def test_at_least_115_levels_of_a_deep_recursion(self):
-        # Whatever part of the base's records the leaf has reached.  Where the
-        # compiler does not turn last calls into jumps there are two more C
-        # functions under each base.
-        flags = sysconfig.get_config_var('PY_CFLAGS') or ''
-        levels = 115 if re.search('-O[23]', flags) else 105
+        # Whatever part of the base's records the leaf has reached.  Up to five
+        # bases are in 127 entries, each with an eval loop, and where the
+        # compiler does not turn last calls into jumps, with three C functions
+        # that lead to it.
+        levels = 115 if perf_support.last_calls_are_jumps() else 100
         for depth in (200, 210, 220, 230):
             with self.subTest(depth=depth):
                 run, samples = self.record(f"""\
