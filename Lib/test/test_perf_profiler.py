@@ -93,7 +93,8 @@ class NestingTests(perf_support.PerfToolTestCase):
                     until(0.2, recursive, {depth})
                     """)
                 self.assert_nearly_all(
-                    [sample for sample in samples
+                    [sample for sample
+                     in samples_of(samples, self.script_name('recursive'))
                      if len(sample.chain) > 100
                      and sample.chain[0].symbol == EVAL_LOOP],
                     lambda sample: len(python_names(sample)) >= levels)
