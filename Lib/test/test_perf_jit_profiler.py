@@ -22,7 +22,7 @@ from test import perf_support
 from test.perf_support import (
     EVAL_LOOP, FOO_BAR_BAZ, RUN_FOO, TELL_PID, WORK, has_nested, optimization,
     python_names, samples_of)
-from test.support import import_helper, os_helper
+from test.support import check_sanitizer, import_helper, os_helper
 
 # The first that gives each piece of code its unwinding information.
 OLDEST_PERF = (6, 8)
@@ -119,8 +119,8 @@ class PerfTestCase(JitTestCase):
         """dump: bytes of the stack that each sample has; 8192 is what perf
         takes by itself.
         """
-        if optimization() == '0':
-            dump = 65528        # An eval loop has a frame of ten kilobytes.
+        if optimization() == '0' or check_sanitizer(address=True):
+            dump = 65528        # An eval loop of -O0 takes ten kilobytes.
         if dump > 16384:
             frequency = 499
         return self.perf_command(
