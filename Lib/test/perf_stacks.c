@@ -107,7 +107,7 @@ slice_restore(const struct slice *slice)
 
 // --- Coroutines ------------------------------------------------------------
 
-#define STACK_SIZE ((size_t)256 * 1024)
+#define STACK_SIZE ((size_t)256 * 1024 * STACK_FACTOR)   // given by the test
 
 struct coroutine {
     PyObject_HEAD

@@ -449,20 +449,29 @@ class ProgramTests(GdbTestCase):
                     self.assert_program(run, 'result 101')
 
     def test_step_through_the_base(self):
-        """At each instruction the backtrace reaches the start.  Nobody steps
-        through a trampoline, where the unwind information would not hold.
+        """At each instruction, from the base's first into the eval loop and
+        from behind its call into the function that called it, the backtrace
+        reaches the start.  Nobody steps through a trampoline, where the unwind
+        information would not hold.
         """
+        step = ['info symbol $pc', 'bt -1', 'stepi']
         for mode in MODES[1:]:
             with self.subTest(mode=mode):
                 run = self.stop_in_gdb(
-                    RUN, mode, ['delete',
-                                'tbreak _PyPerfTrampoline_EvalFrame',
-                                'continue', *['stepi', 'bt -1'] * 40,
-                                'continue'])
-                stops = re.findall(r'^(?:0x[0-9a-f]+ in )?(\S+) \(', run.out,
+                    RUN, mode, ['delete', 'tbreak *_PyPerfRecord_Base',
+                                'continue', *step * 30,
+                                'tbreak **(char **)&_PyPerfRecord_BaseReturn',
+                                'continue', *step * 10, 'continue'])
+                stops = re.findall(r'^(\S+)(?: \+ (\d+))? in section', run.out,
                                    re.M)
-                self.assertIn('_PyPerfRecord_Base', stops)
-                self.assertNotIn(TRAMPOLINE, stops)
+                self.assertEqual(len(stops), 40)    # none without a name
+                self.assertNotIn(TRAMPOLINE, [name for name, _ in stops])
+                base = [int(offset or 0) for name, offset in stops
+                        if name == perf_support.RECORD_BASE]
+                self.assertEqual(base, sorted(set(base)))
+                # On x86-64 it has eight instructions before its call, and
+                # three behind it.
+                self.assertGreaterEqual(len(base), 11)
                 outermost = [FRAME.match(line).group(2)
                              for line in run.out.splitlines()
                              if FRAME.match(line)]

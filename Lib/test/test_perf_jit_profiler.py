@@ -12,7 +12,6 @@ import json
 import os
 import re
 import subprocess
-import sysconfig
 import unittest
 import urllib.parse
 import urllib.request
@@ -20,8 +19,9 @@ from textwrap import dedent
 
 from test import perf_support
 from test.perf_support import (
-    EVAL_LOOP, RECURSIVE, RUN_FOO, WORK, has_nested, python_names, samples_of)
-from test.support import import_helper, os_helper
+    EVAL_LOOP, RECURSIVE, RUN_FOO, WORK, has_nested, optimization,
+    python_names, samples_of)
+from test.support import check_sanitizer, import_helper, os_helper
 
 # The first that gives each piece of code its unwinding information.
 OLDEST_PERF = (6, 8)
@@ -35,19 +35,6 @@ OUTERMOST_OF_THREAD = re.compile(r'(__)?clone3?|start_thread|thread_start')
 
 def setUpModule():
     perf_support.require_trampoline()
-
-
-def optimization():
-    """Return the last -O option that the interpreter was compiled with."""
-    flags = ' '.join(sysconfig.get_config_var(name) or ''
-                     for name in ('PY_CFLAGS', 'PY_CORE_CFLAGS'))
-    return (re.findall(r'-O(\w+)', flags) or ['0'])[-1]
-
-
-# An eval loop of -O0 has a frame of ten kilobytes.  The largest dump of the
-# stack that perf makes holds five of them, the one that samply makes three.
-requires_small_frames = unittest.skipIf(
-    optimization() == '0', 'the frames of -O0 are too large')
 
 
 # "/usr/lib/aarch64-linux-gnu/ld-linux-aarch64.so.1", not "/tmp/jitted-1-2.so"
@@ -161,17 +148,17 @@ class PerfTestCase(JitTestCase, perf_support.PerfToolTestCase):
         if not found or tuple(map(int, found.groups())) < OLDEST_PERF:
             perf_support.tool_missing(f'too old for jitdump: {version}')
 
-    def record_command(self, dump=None):
-        """dump: bytes of the stack that each sample has."""
-        if dump is None:
-            dump = 8192                         # what perf takes by itself
-            if optimization() == '0':
-                dump = 65528
-            elif os.uname().machine != 'x86_64':
-                dump = 16384                    # frames are larger
+    def record_command(self, dump=8192):
+        """dump: bytes of the stack that each sample has; 8192 is what perf
+        takes by itself.
+        """
+        if optimization() == '0' or check_sanitizer(address=True):
+            dump = 65528        # An eval loop of -O0 takes ten kilobytes.
+        elif os.uname().machine != 'x86_64':
+            dump *= 2           # Frames are larger.
         return super().record_command(
             frequency=499 if dump > 16384 else 1999,
-            call_graph=f'dwarf,{dump}')
+            call_graph=f'dwarf,{min(dump, 65528)}')
 
     def samples(self):
         self.run_command(self.perf_command(
@@ -204,13 +191,11 @@ class StackTests(PerfTestCase):
         self.assert_whole(samples)
         self.assert_nested(samples, 'spin', 'foo', 'until', '<module>')
 
-    @requires_small_frames
     def test_functions_are_nested_in_order_and_stacks_are_whole(self):
         run, samples = self.record_foo()
         self.assertEqual(run.err, '')
         self.assert_whole(samples)
 
-    @requires_small_frames
     def test_101_nested_calls_are_in_one_sample(self):
         run, samples = self.record_levels(dump=16384)
         self.assert_whole(samples)
@@ -229,7 +214,6 @@ class StackTests(PerfTestCase):
         self.assertTrue(any(is_eval_loop(frame)
                             for sample in samples for frame in sample.chain))
 
-    @requires_small_frames
     def test_the_variable_does_the_same(self):
         run, samples = self.record(RUN_FOO, mode=None,
                                    env={'PYTHON_PERF_JIT_SUPPORT': '1'})
@@ -244,7 +228,6 @@ class StackTests(PerfTestCase):
             self.assertTrue([symbol for symbol in between
                              if symbol.startswith(EVAL_LOOP)], between)
 
-    @requires_small_frames
     def test_activated_at_run_time(self):
         run, samples, nested = self.record_activated('perf_jit')
         for sample in nested:
@@ -254,24 +237,20 @@ class StackTests(PerfTestCase):
         whole = list(filter(is_whole, others))
         self.assertGreaterEqual(len(whole), 0.95 * len(others))
 
-    @requires_small_frames
     def test_recursion_shows_each_level(self):
         run, samples = self.record_recursion()
         self.assert_whole(samples)
 
-    @requires_small_frames
     def test_a_large_stack_is_whole_in_a_large_dump(self):
         run, samples = self.record(RECURSIVE + 'until(1, recursive, 40)\n',
                                    dump=65528)
         self.assert_whole(samples)
         self.assert_nested(samples, 'spin', *['recursive'] * 41, 'until')
 
-    @requires_small_frames
     def test_methods_and_nested_functions(self):
         run, samples = self.record_methods()
         self.assert_whole(samples)
 
-    @requires_small_frames
     def test_generators(self):
         run, samples = self.record("""\
             def generator():
@@ -291,7 +270,6 @@ class StackTests(PerfTestCase):
         self.assert_nested(samples, 'spin', 'generator', 'delegating',
                            'consuming', 'until', '<module>')
 
-    @requires_small_frames
     def test_coroutines(self):
         run, samples = self.record("""\
             import asyncio
@@ -314,7 +292,6 @@ class StackTests(PerfTestCase):
         run, samples = self.record_exception()
         self.assert_whole(samples)
 
-    @requires_small_frames
     def test_the_stacks_of_threads_are_whole(self):
         run, samples, nested = self.record_threads()
         for of_thread in nested:
@@ -338,7 +315,6 @@ class StackTests(PerfTestCase):
         self.assert_whole(samples)
 
 
-@requires_small_frames
 class ForkTests(PerfTestCase):
 
     def assert_both_are_profiled(self, *args):
@@ -423,7 +399,6 @@ class SourceLineTests(PerfTestCase):
                 self.assertGreater(shares.get(line, 0), 30, report[:3000])
 
 
-@requires_small_frames
 class RealProgramTests(PerfTestCase):
     """A mixture of what programs do, in Python and C and back."""
 
@@ -473,10 +448,12 @@ class RealProgramTests(PerfTestCase):
         seen = {name for sample in samples for name in python_names(sample)}
         self.assertGreater(len(seen), 50)
         work = samples_of(samples, self.script_name('work'))
-        for sample in work:
-            names = python_names(sample)
-            self.assertTrue(has_nested(names, list(map(
-                self.script_name, ('work', 'until', '<module>')))), names)
+        wanted = list(map(self.script_name, ('work', 'until', '<module>')))
+        cut = [names for names in map(python_names, work)
+               if not has_nested(names, wanted)]
+        # The frames of -O0 are so large that some do not fit into the dump.
+        allowed = 0.05 * len(work) if optimization() == '0' else 0
+        self.assertLessEqual(len(cut), allowed, cut[:1])
 
 
 # ---------------------------------------------------------------------------
@@ -484,29 +461,24 @@ class RealProgramTests(PerfTestCase):
 
 class SamplyTests(JitTestCase, perf_support.SamplyTestCase):
 
-    @requires_small_frames
     def test_functions_are_nested_in_order(self):
         self.record_foo()
 
     def test_without_the_switch_there_are_no_names(self):
         self.record_without_the_switch()
 
-    @requires_small_frames
     def test_activated_at_run_time(self):
         self.record_activated('perf_jit')
 
-    @requires_small_frames
     def test_a_forked_child_is_named_by_its_own_dump(self):
         import_helper.import_module('_testinternalcapi')
         for args in ((), ('compile', 'persist')):
             with self.subTest(args=args):
                 self.record_fork(*args)
 
-    @requires_small_frames
     def test_a_place_in_use_again_has_its_name_of_the_time(self):
         self.record_made(2)
 
-    @requires_small_frames
     def test_hostile_names_are_resolved(self):
         self.record_names({
             r"'new\nline\0'": r'new\nline\x00',
@@ -516,7 +488,6 @@ class SamplyTests(JitTestCase, perf_support.SamplyTestCase):
             "'n' * 100_000": 'n' * 100_000,
         })
 
-    @requires_small_frames
     def test_each_function_has_its_file_and_line(self):
         # The profile has names and addresses.  Lines come from the dump when
         # the profile is looked at, from the server that samply starts then.

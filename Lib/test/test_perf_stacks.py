@@ -19,9 +19,13 @@ import unittest
 
 from test import perf_jitdump
 from test import perf_support
-from test.support import os_helper
+from test.support import os_helper, skip_if_sanitizer
 
 MODES = (None, 'perf', 'perf_jit')
+
+# The tests give C stack sparingly.  The eval loop's frame has a third of a
+# kilobyte, but ten when it is compiled with -O0, profiled or not.
+STACK_FACTOR = 16 if perf_support.optimization() == '0' else 1
 
 
 def setUpModule():
@@ -51,7 +55,7 @@ def compile_extension(variable, source, directory):
     name = os.path.splitext(source)[0]
     command = [*compiler(variable), '-O2', '-g', '-fPIC', '-shared',
                '-fno-omit-frame-pointer', '-pthread', '-Wall', '-Wextra',
-               '-Werror',
+               '-Werror', f'-DSTACK_FACTOR={STACK_FACTOR}',
                *(f'-I{sysconfig.get_path(path)}'
                  for path in ('include', 'platinclude')),
                os.path.join(here, source),
@@ -413,12 +417,16 @@ run_twice(COPYING)
 """)
 
 
+@skip_if_sanitizer('AddressSanitizer warns of makecontext(), with the process '
+                   'id, whether profiling is on or not', address=True)
 class OwnStackTests(CoroutineTests, StacksTestCase):
     """swapcontext(), as fibers have it."""
 
     copying = False
 
 
+@skip_if_sanitizer('AddressSanitizer takes a copy of a living stack for an '
+                   'underflow, whether profiling is on or not', address=True)
 class CopiedStackTests(CoroutineTests, StacksTestCase):
     """Parts of the thread's stack are copied away and back, as greenlet
     does it."""
@@ -567,10 +575,13 @@ class BacktraceTests(StacksTestCase):
 def note():
     where(perf_stacks.backtrace)
 
+# Link-time optimization leaves one of what main() calls.
+main = {'Py_BytesMain', 'Py_RunMain'}
+
 def note_symbols():
     addresses = perf_stacks.backtrace()
     symbols = [perf_stacks.symbol(address) for address in addresses]
-    print('reaches main:', 'Py_BytesMain' in symbols[:-1])
+    print('reaches main:', not main.isdisjoint(symbols[:-1]))
 
 outer(40, note)
 outer(40, note)
@@ -669,7 +680,7 @@ def measure(names=functions):
 class RecursionTests(StacksTestCase):
 
     # The usual one, whatever the machine's is.
-    prepare = 'ulimit -c 0; ulimit -s 8192'
+    prepare = f'ulimit -c 0; ulimit -s {8192 * STACK_FACTOR}'
 
     def test_the_limit_is_reached_at_the_same_depth(self):
         runs = self.run_in_all_modes(RECURSION + """
@@ -702,7 +713,7 @@ for n in (100_000, 500_000, 100_000):
             self.assertIn('stack', runs[mode].warnings[0])
 
     def test_an_entry_from_c_takes_little_more(self):
-        """Of C stack, in bytes: the records, the base, the trampoline."""
+        """Of C stack, in bytes."""
         runs = self.run_in_all_modes("""
 import json, sys
 import perf_stacks
@@ -729,10 +740,15 @@ with open(sys.argv[1], 'w', encoding='utf-8') as file:
                            in zip(addresses[1:], addresses[2:])}
             self.assertEqual(len(taken[mode]), 1, taken)
         [off], *on = taken.values()
+        # The frame of the base has 544 bytes.  Where the compiler does not
+        # turn last calls into jumps, the frames of two C functions are added.
+        limit = 600 if perf_support.last_calls_are_jumps() else 800
         for [size] in on:
-            self.assertLessEqual(size - off, 600, taken)
+            self.assertLessEqual(size - off, limit, taken)
             self.assertGreater(size, off)
 
+    @skip_if_sanitizer('AddressSanitizer neither has stacks of coroutines nor '
+                       'copies of stacks', address=True)
     def test_a_hundred_thousand_deep_in_a_coroutine(self):
         """Nobody knows where a stack of its own ends."""
         for copying in (False, True):
@@ -759,7 +775,7 @@ class SmallStackTests(StacksTestCase):
     """Threads with small stacks."""
 
     def check(self, size, body):
-        """Run this in a thread with so much stack, in KiB."""
+        """Run this in a thread with so much stack, in KiB at -O3."""
         return self.run_in_all_modes(RECURSION + f"""
 import threading
 
@@ -768,7 +784,7 @@ def body():
         return 1 + sum(map(forth, [n - 1])) if n else 0
     {body}
 
-threading.stack_size({size} * 1024)
+threading.stack_size({size * STACK_FACTOR} * 1024)
 for i in range(3):
     thread = threading.Thread(target=body)
     thread.start()
