@@ -28,7 +28,8 @@
    is switched off and on again, when another kind of file is chosen, and in a
    forked child.  What changes then is the edition: a function whose slot was
    announced in another edition of the file than the one being written is
-   announced again when it is called.
+   announced again when it is called, or at once if it is on a stack when
+   profiling is switched on.
 
    The slot's number stands in the code object itself (_co_perf_slot) for as long
    as its name stands in the file that is being written; with that number calls
@@ -281,10 +282,10 @@ desk_gather(bool gather)
 }
 
 
-// --- fork ------------------------------------------------------------------
+// --- Stacks ----------------------------------------------------------------
 
-/* Announce what is on the stack of `tstate`: the child of a fork returns into
-   it. */
+/* Announce what is on the stack of `tstate`, and what therefore will be returned
+   into, where a file begins of which those functions know nothing. */
 static int
 stack_announce(PyThreadState *tstate, struct _PyPerfError *error)
 {
@@ -298,6 +299,24 @@ stack_announce(PyThreadState *tstate, struct _PyPerfError *error)
     }
     return 0;
 }
+
+static int
+all_stacks_announce(struct _PyPerfError *error)
+{
+    for (PyInterpreterState *interp = PyInterpreterState_Head();
+            interp != NULL; interp = PyInterpreterState_Next(interp)) {
+        for (PyThreadState *tstate = PyInterpreterState_ThreadHead(interp);
+                tstate != NULL; tstate = PyThreadState_Next(tstate)) {
+            if (stack_announce(tstate, error) < 0) {
+                return -1;
+            }
+        }
+    }
+    return 0;
+}
+
+
+// --- fork ------------------------------------------------------------------
 
 struct inherited {
     _PyPerfEdition edition;         // that the parent wrote
@@ -498,7 +517,7 @@ desk_open(int mode, struct _PyPerfError *error)
     desk_set_edition(edition);
     desk.mode = mode;
     desk.pid = _PyPerfFile_GetPid();
-    return 0;
+    return all_stacks_announce(error);
 }
 
 /* Start profiling where nothing stands in the way of it. */
