@@ -154,9 +154,10 @@ def wrapped(path):
             if name.startswith(PREFIX)}
 
 
-def compile_faults(build, directory):
-    result = os.path.join(directory, 'perf_faults.o')
-    run([*build.compile, '-fno-lto', '-c', os.path.join(HERE, 'perf_faults.c'),
+def compile_here(build, source, directory):
+    """Compile one of the files next to this one and return the object."""
+    result = os.path.join(directory, source.removesuffix('.c') + '.o')
+    run([*build.compile, '-fno-lto', '-c', os.path.join(HERE, source),
          '-o', result])
     return result
 
@@ -164,7 +165,7 @@ def compile_faults(build, directory):
 def build(directory):
     """Link it in this directory and return its path."""
     build = Build()
-    faults = compile_faults(build, directory)
+    faults = compile_here(build, 'perf_faults.c', directory)
     names = wrapped(faults)
     link = list(build.link)
     for path in build.our_objects:
@@ -177,4 +178,15 @@ def build(directory):
     executable = os.path.join(directory, 'python')
     position = link.index('Programs/python.o')
     run([*link[:position], '-o', executable, faults, *link[position:]])
+    return executable
+
+
+def build_embedding(directory):
+    """Link perf_embed.c with the interpreter's objects; return its path."""
+    build = Build()
+    program = compile_here(build, 'perf_embed.c', directory)
+    executable = os.path.join(directory, 'perf_embed')
+    position = build.link.index('Programs/python.o')
+    run([*build.link[:position], '-o', executable, program,
+         *build.link[position + 1:]])
     return executable
