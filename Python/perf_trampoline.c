@@ -621,11 +621,27 @@ _PyPerfTrampoline_ExtensionIsLoaded(void)
     _PyPerfArena_Register(&_PyPerf_Pool);
 }
 
+/* Take a slot from its code object (a visitor of slots). */
+static int
+slot_take_back(struct _PyPerfSlot *slot, void *Py_UNUSED(data))
+{
+    if (slot->code != NULL) {
+        // Which releases it.
+        _PyCode_SetExtra((PyObject *)slot->code, desk.extra_index, NULL);
+    }
+    return 0;
+}
+
 void
 _PyPerfTrampoline_FiniInterpreter(PyThreadState *tstate)
 {
     _PyPerfTrampoline_Deactivate(tstate);
     if (_Py_IsMainInterpreter(tstate->interp)) {
+        // The code objects of frozen modules do not die: the next interpreter
+        // of this process gets them without what they had here.
+        if (tstate->interp->perf_has_extra) {
+            _PyPerfArena_Visit(&_PyPerf_Pool, slot_take_back, NULL);
+        }
         desk.extra_index = -1;
         PyUnstable_PerfMapState_Fini();
     }

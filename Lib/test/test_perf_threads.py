@@ -292,6 +292,16 @@ print(sys.is_stack_trampoline_active(), len(os.listdir('/proc/self/fd')),
                     self.assertEqual(
                         names.count(f'py::round{i}:<string>'), 1)
 
+    def test_all_rounds_use_the_same_memory(self):
+        # A jitdump has times, so that places are used again.
+        run = self.embed(2, 40, """\
+with open('/proc/self/maps') as file:
+    lines = [line.split() for line in file]
+print(sum(line[1] == 'r-xp' and line[4] == '0' for line in lines), flush=True)
+""")
+        counts = run.out.split()
+        self.assertEqual(counts[3:], [counts[3]] * 37)
+
     def test_off_it_is_off(self):
         run = self.embed(0, 3)
         self.assertEqual([line.split()[0] for line in run.out.splitlines()],
