@@ -112,14 +112,15 @@ def without_64(name):
 class Build:
     """The commands of the build that made the interpreter."""
 
-    def __init__(self):
+    def __init__(self, sanitizers=()):
         if not sysconfig.is_python_build():
             raise unittest.SkipTest('needs the objects of the interpreter')
         link, compile_ = run(['make', '-s', '--no-print-directory',
                               '-f', 'Makefile', '-f', '-',
                               'perf-faults-question'],
                              input=QUESTION).splitlines()
-        self.link = shlex.split(link)
+        self.sanitizers = list(sanitizers)
+        self.link = [*shlex.split(link), *self.sanitizers]
         self.compile = shlex.split(compile_)
 
     @property
@@ -130,11 +131,12 @@ class Build:
     def machine_code(self, path, directory):
         """Return an object with machine code in it, this one or another:
         those for link-time optimization have none."""
-        if not any(word.startswith('-flto') for word in self.compile):
+        if not (self.sanitizers or
+                any(word.startswith('-flto') for word in self.compile)):
             return path
         source = path.removesuffix('.o') + '.c'
-        result = os.path.join(directory, 'no-lto-' + os.path.basename(path))
-        run([*self.compile, '-fno-lto', '-c', os.path.join(
+        result = os.path.join(directory, 'again-' + os.path.basename(path))
+        run([*self.compile, '-fno-lto', *self.sanitizers, '-c', os.path.join(
             sysconfig.get_config_var('abs_srcdir'), source), '-o', result])
         return result
 
@@ -162,9 +164,17 @@ def compile_here(build, source, directory):
     return result
 
 
-def build(directory):
-    """Link it in this directory and return its path."""
-    build = Build()
+SANITIZERS = ['-g', '-fsanitize=address,undefined',
+              '-fno-sanitize-recover=undefined']
+
+
+def build(directory, sanitized=False):
+    """Link it in this directory and return its path.
+
+    sanitized: our own objects are compiled anew, with AddressSanitizer and
+    UndefinedBehaviorSanitizer
+    """
+    build = Build(SANITIZERS if sanitized else [])
     faults = compile_here(build, 'perf_faults.c', directory)
     names = wrapped(faults)
     link = list(build.link)

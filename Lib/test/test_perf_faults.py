@@ -33,7 +33,8 @@ CANNOT_FAIL = set("""
     PyBool_FromLong PyErr_Clear PyErr_ExceptionMatches PyErr_Format
     PyErr_SetString PyExc_RuntimeError PyExc_TypeError
     PyExc_UnicodeEncodeError PyExc_ValueError PyInterpreterState_Head
-    PyInterpreterState_Next PyOS_snprintf PySys_GetObject
+    PyInterpreterState_Next PyInterpreterState_ThreadHead PyOS_snprintf
+    PySys_GetObject PyThreadState_Next
     PyThread_get_thread_ident PyUnicode_AsUTF8AndSize
     PyUnstable_PerfMapState_Fini Py_hexdigits
     _GLOBAL_OFFSET_TABLE_ __errno_location __stack_chk_fail clock_gettime
@@ -114,13 +115,17 @@ def describe(case):
 
 class WalkTestCase(perf_support.PerfTestCase):
 
+    executable = property(lambda self: executable)
+
     def walk(self, mode, phase):
         """Return the cases, the first of them without a fault."""
         directory = self.path(mode)
         os.mkdir(directory)
         run = subprocess.run(
             [sys.executable, WALK, mode, phase, directory],
-            executable=executable, env=perf_support.clean_environment(),
+            executable=self.executable,
+            env=perf_support.clean_environment(
+                ASAN_OPTIONS='detect_leaks=0:exitcode=99'),
             stdin=subprocess.DEVNULL, capture_output=True, text=True,
             timeout=perf_support.TIMEOUT)
         self.assertEqual((run.returncode, run.stderr), (0, ''))
@@ -241,6 +246,28 @@ class WalkTests(WalkTestCase):
 
     def test_the_end(self):
         self.check_phase('at_exit', 'fstat', 'close')
+
+
+class SanitizedTests(WalkTestCase):
+    """The same, with each access to memory watched by sanitizers."""
+
+    executable = None
+
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        place = os.path.join(directory, 'sanitized')
+        os.mkdir(place)
+        cls.executable = perf_faults.build(place, sanitized=True)
+
+    def test_activation(self):
+        self.check_phase('at_activation', 'memory', 'encode', 'mmap')
+
+    def test_a_file_that_is_gone(self):
+        self.check_phase('when_the_file_is_gone', 'open', 'fstat')
+
+    def test_fork_with_persist(self):
+        self.check_phase('at_fork_with_persist', 'open', 'write')
 
 
 # There are as many of these as functions: they fail for ever in other tests.
