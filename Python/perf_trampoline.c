@@ -28,8 +28,7 @@
    is switched off and on again, when another kind of file is chosen, and in a
    forked child.  What changes then is the edition: a function whose slot was
    announced in another edition of the file than the one being written is
-   announced again when it is called, or at once if it is on a stack when
-   profiling is switched on.
+   announced again when it is called, or at once if it is on a stack.
 
    The slot's number stands in the code object itself (_co_perf_slot) for as long
    as its name stands in the file that is being written; with that number calls
@@ -400,11 +399,13 @@ _PyPerfTrampoline_Prepare(PyThreadState *tstate, PyCodeObject *code)
         desk_start_child(tstate);       // forked without our hooks
     }
     if (desk.mode != _PyPerf_OFF) {
+        const _PyPerfEdition edition = desk.edition;
         struct _PyPerfSlot *slot = code_slot(code);
         if (slot == NULL) {
             slot = code_new_slot(code, &error);
         }
-        if (slot == NULL || slot_announce(slot, &error) < 0) {
+        if (slot == NULL || slot_announce(slot, &error) < 0
+                || (desk.edition != edition && all_stacks_announce(&error) < 0)) {
             desk_fail(&error);
         }
     }

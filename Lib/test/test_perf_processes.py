@@ -22,6 +22,8 @@ from test.support import import_helper
 
 MODES = ('perf', 'perf_jit')
 
+FILES = {'perf': 'perf-%d.map', 'perf_jit': 'jit-%d.dump'}
+
 VARIABLES = dict(zip(MODES, perf_support.SWITCHES))
 
 
@@ -344,6 +346,56 @@ class ForkTests(ForkTestCase):
                 see()
                 return child
             """)
+
+
+class FileTests(ForkTestCase):
+    """What is on a stack has its names in a file that begins anew, too."""
+
+    def test_the_file_is_gone(self):
+        self.check_fork("""\
+            def nested(n):
+                if n:
+                    nested(n - 1)
+                else:
+                    for path in (f'/tmp/perf-{os.getpid()}.map',
+                                 f'/tmp/jit-{os.getpid()}.dump'):
+                        if os.path.exists(path):
+                            os.unlink(path)
+                    os.closerange(3, 70_000)
+                    late()
+                see()
+            nested(40)
+            tell()
+            """, processes=1, least=40, persist=(0,))
+
+    def test_the_mode_changes(self):
+        # Another thread is in the middle of something meanwhile.
+        for mode, other in zip(MODES, MODES[::-1]):
+            self.check_fork(f"""\
+                def thread(n):
+                    if n:
+                        thread(n - 1)
+                    else:
+                        ready.set()
+                        changed.wait()
+                    see()
+                def change(n):
+                    if n:
+                        change(n - 1)
+                    else:
+                        sys.activate_stack_trampoline('{other}')
+                        os.unlink(path)
+                    see()
+                path = '/tmp/{FILES[mode]}' % os.getpid()
+                ready, changed = threading.Event(), threading.Event()
+                other = threading.Thread(target=thread, args=(40,))
+                other.start()
+                ready.wait()
+                change(40)
+                changed.set()
+                other.join()
+                tell()
+                """, processes=1, least=80, persist=(0,), only=mode)
 
 
 class ThreadForkTests(ForkTestCase):
