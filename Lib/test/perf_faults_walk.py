@@ -131,7 +131,7 @@ class Process:
         self.mode = mode
         self.report = report        # the path
         self.arm = arm
-        self.seen = {'exception': ''}
+        self.seen = {'exception': '', 'descriptors': descriptors()}
         self.names = []             # that must stand in the file
         self.inner = False
 

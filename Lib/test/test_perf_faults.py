@@ -107,6 +107,27 @@ class CompletenessTests(perf_support.PerfTestCase):
         self.assert_one_warning(run, '/tmp/jit-', os.strerror(errno.ENFILE))
 
 
+    def test_nothing_is_kept_for_a_name(self):
+        for mode in ('perf', 'perf_jit'):
+            run = self.run_command(
+                [sys.executable, '-X', mode, '-c', """if True:
+                    import types, _perf_faults
+                    def call(name):
+                        types.FunctionType(call.__code__.replace(
+                            co_qualname=name, co_consts=(None,),
+                            co_code=return_none), {})(1)
+                    def nothing(name): pass
+                    return_none = nothing.__code__.co_code
+                    call('warm')
+                    before = _perf_faults.balance()
+                    for i in range(50):
+                        call('long' * 1000 + str(i))
+                        call('\\xfc\\ud800' * 1000 + str(i))
+                    print(_perf_faults.balance() == before)
+                    """], executable=executable)
+            self.assertEqual((run.out, run.err), ('True\n', ''))
+
+
 def describe(case):
     faults = ', '.join(f'{kind} {turn} {number}{" for ever" * forever}'
                        for kind, turn, number, forever in case['faults'])
@@ -158,9 +179,16 @@ class WalkTestCase(perf_support.PerfTestCase):
             check('again_exception' not in seen,
                   f'{who}raised {seen.get("again_exception")}')
             if seen['active']:
+                # None at all that is ours.
+                check(case is not reference or seen['balance'][2:]
+                      == [0, seen['descriptors']],
+                      f'{who}descriptors: {seen["balance"]}, not 0')
                 check(not seen['file'], f'{who}file: {seen["file"][:300]}')
             else:
                 off += 1
+                check(not any(number == errno.EINTR
+                              for _, _, number, _ in case['faults']),
+                      f'{who}an interrupted call was not repeated')
                 # Whole entries, but not all; the last may be torn as long as
                 # it can neither be written to its end nor taken back.
                 check(not seen['file'] or 'missing' in seen['file']
