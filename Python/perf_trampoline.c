@@ -56,6 +56,7 @@
 #include "pycore_perf_trampoline.h"
 #include "pycore_pyerrors.h"        // _PyErr_Fetch()
 #include "pycore_pystate.h"         // _PyThreadState_GET()
+#include "pycore_runtime.h"         // _PyRuntime
 #include "pycore_unicodeobject.h"   // _PyUnicode_AsUTF8String()
 
 /* Bytes from trampoline to trampoline.  jitdump images of neighbours must not
@@ -302,16 +303,19 @@ stack_announce(PyThreadState *tstate, struct _PyPerfError *error)
 static int
 all_stacks_announce(struct _PyPerfError *error)
 {
+    int result = 0;
+    // Threads come without the GIL, but not without this lock.
+    PyThread_type_lock lock = _PyRuntime.interpreters.mutex;
+    PyThread_acquire_lock(lock, WAIT_LOCK);
     for (PyInterpreterState *interp = PyInterpreterState_Head();
             interp != NULL; interp = PyInterpreterState_Next(interp)) {
         for (PyThreadState *tstate = PyInterpreterState_ThreadHead(interp);
-                tstate != NULL; tstate = PyThreadState_Next(tstate)) {
-            if (stack_announce(tstate, error) < 0) {
-                return -1;
-            }
+                tstate != NULL && result == 0; tstate = PyThreadState_Next(tstate)) {
+            result = stack_announce(tstate, error);
         }
     }
-    return 0;
+    PyThread_release_lock(lock);
+    return result;
 }
 
 

@@ -34,7 +34,8 @@ CANNOT_FAIL = set("""
     PyErr_SetString PyExc_RuntimeError PyExc_TypeError
     PyExc_UnicodeEncodeError PyExc_ValueError PyInterpreterState_Head
     PyInterpreterState_Next PyInterpreterState_ThreadHead PyOS_snprintf
-    PySys_GetObject PyThreadState_Next
+    PySys_GetObject PyThreadState_Next PyThread_acquire_lock
+    PyThread_release_lock
     PyThread_get_thread_ident PyUnicode_AsUTF8AndSize
     PyUnstable_PerfMapState_Fini Py_hexdigits
     _GLOBAL_OFFSET_TABLE_ __errno_location __stack_chk_fail clock_gettime

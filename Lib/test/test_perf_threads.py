@@ -115,6 +115,48 @@ class ThreadTests(perf_support.PerfTestCase):
         for mode in MODES:
             names_of(mode, run.pid)
 
+    def test_threads_of_c_code_come_while_others_switch(self):
+        # They come without the GIL, while all stacks are looked at.
+        import_helper.import_module('ctypes')
+        run = self.run_python("""\
+            import ctypes, sys, threading
+
+            libc = ctypes.CDLL(None)
+
+            @ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p)
+            def body(argument):
+                counts.append(nested(10))
+
+            def nested(n):
+                return nested(n - 1) + 1 if n else 0
+
+            def start():
+                for i in range(60):
+                    threads = [ctypes.c_ulong() for i in range(20)]
+                    for thread in threads:
+                        assert not libc.pthread_create(
+                            ctypes.byref(thread), None, body, None)
+                    for thread in threads:
+                        libc.pthread_join(thread, None)
+
+            def switch():
+                while starting.is_alive():
+                    for mode in 'perf', 'perf_jit':
+                        sys.activate_stack_trampoline(mode)
+
+            counts = []
+            starting = threading.Thread(target=start)
+            starting.start()
+            switching = threading.Thread(target=switch)
+            switching.start()
+            starting.join()
+            switching.join()
+            print(len(counts), sum(counts))
+            """, prepare='rm -f /tmp/jit-$$.dump')
+        self.assertEqual((run.out, run.err), ('1200 12000\n', ''))
+        for mode in MODES:
+            names_of(mode, run.pid)
+
     def test_daemon_threads_at_the_end(self):
         for mode in MODES:
             for _ in range(10):
