@@ -501,7 +501,10 @@ _PyPerfFile_AppendFile(struct _PyPerfFile *file, const char *path,
 {
     int result = -1;
     off_t written = 0;
-    int source = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+    int source;
+    do {
+        source = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+    } while (source < 0 && errno == EINTR);
     struct stat status;
     if (source < 0 || fstat(source, &status) < 0) {
         _PyPerfError_Set(error, "open", path, NULL, errno);

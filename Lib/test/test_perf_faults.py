@@ -180,10 +180,11 @@ class WalkTestCase(perf_support.PerfTestCase):
             check('again_exception' not in seen,
                   f'{who}raised {seen.get("again_exception")}')
             if seen['active']:
-                # None at all that is ours.
-                check(case is not reference or seen['balance'][2:]
-                      == [0, seen['descriptors']],
-                      f'{who}descriptors: {seen["balance"]}, not 0')
+                # Some phases close more than are ours.
+                check(case is not reference
+                      or seen['balance'][3] <= seen['descriptors'],
+                      f'{who}has {seen["balance"][3]} descriptors, '
+                      f'not {seen["descriptors"]}')
                 check(not seen['file'], f'{who}file: {seen["file"][:300]}')
             else:
                 off += 1
