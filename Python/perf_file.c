@@ -20,8 +20,9 @@
      our number.
    - Write with one call, to the end (O_APPEND).  Nothing waits in a buffer, so
      neither SIGKILL nor fork() can lose or double anything.  If the disk takes
-     only a part, the part is taken back.  The limit on file sizes is ours to
-     respect: where SIGXFSZ is not ignored, running into it kills.
+     only a part, the part is taken back, at the latest before the next write.
+     The limit on file sizes is ours to respect: where SIGXFSZ is not ignored,
+     running into it kills.
    - While the interpreter starts up, before it runs anything of the program, what
      is to be written is gathered and written in few pieces: two hundred calls
      would make it start noticeably later.  */
@@ -135,7 +136,9 @@ _PyPerfFile_IsHeld(struct _PyPerfFile *file)
             || !file_is_same(file, &status)) {
         return false;
     }
-    file->size = status.st_size;
+    if (!file->is_torn) {
+        file->size = status.st_size;
+    }
     return true;
 }
 
@@ -226,7 +229,9 @@ _PyPerfFile_Open(struct _PyPerfFile *file, const char *path,
     }
     if (file->pid == _PyPerfFile_GetPid() && file_is_same(file, &status)
             && status.st_size >= file->size) {
-        file->size = status.st_size;
+        if (!file->is_torn) {
+            file->size = status.st_size;
+        }
     }
     else {
         // Not if it is empty: ext4 syncs files that were emptied on close().
@@ -236,6 +241,7 @@ _PyPerfFile_Open(struct _PyPerfFile *file, const char *path,
             goto fail;
         }
         file->size = 0;
+        file->is_torn = false;
         file->edition = _PyPerfEdition_Next();
     }
     file->fd = fd;
@@ -297,10 +303,23 @@ file_take_back(struct _PyPerfFile *file, off_t written)
     struct stat status;
     if (written > 0 && (fstat(file->fd, &status) < 0
                         || ftruncate(file->fd, status.st_size - written) < 0)) {
-        // End the torn line at least, so that it does not spoil the next one.
+        // Until then a reader finds a line, at least, that has an end.
         ssize_t n = write(file->fd, "\n", 1);
         (void)n;
+        file->is_torn = true;
     }
+}
+
+/* Take back what could not be taken back at the time. */
+static int
+file_mend(struct _PyPerfFile *file, struct _PyPerfError *error)
+{
+    if (file->is_torn && ftruncate(file->fd, file->size) < 0) {
+        return _PyPerfError_Set(error, "take a torn entry out of", file->path,
+                                NULL, errno);
+    }
+    file->is_torn = false;
+    return 0;
 }
 
 static off_t
@@ -322,20 +341,20 @@ file_hold(struct _PyPerfFile *file, struct _PyPerfError *error)
     if (file->fd >= 0 && now - file->looked_at < LOOK_INTERVAL
             && file->changes_seen == _PyPerf_DescriptorChanges
             && file->limit == PY_SSIZE_T_MAX) {
-        return 0;
+        return file_mend(file, error);
     }
     file->looked_at = now;
     file->changes_seen = _PyPerf_DescriptorChanges;
     file->limit = size_limit();
     if (_PyPerfFile_IsHeld(file)) {
-        return 0;
+        return file_mend(file, error);
     }
     _PyPerfEdition edition = file->edition;
     file->fd = -1;      // the number is the program's now
     if (_PyPerfFile_Open(file, file->path, error) < 0) {
         return -1;
     }
-    return file->edition == edition ? _PyPerfFile_APPENDED
+    return file->edition == edition ? file_mend(file, error)
                                     : _PyPerfFile_STARTED_AFRESH;
 }
 
@@ -482,7 +501,10 @@ _PyPerfFile_AppendFile(struct _PyPerfFile *file, const char *path,
 {
     int result = -1;
     off_t written = 0;
-    int source = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+    int source;
+    do {
+        source = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+    } while (source < 0 && errno == EINTR);
     struct stat status;
     if (source < 0 || fstat(source, &status) < 0) {
         _PyPerfError_Set(error, "open", path, NULL, errno);

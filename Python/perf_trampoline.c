@@ -28,7 +28,7 @@
    is switched off and on again, when another kind of file is chosen, and in a
    forked child.  What changes then is the edition: a function whose slot was
    announced in another edition of the file than the one being written is
-   announced again when it is called.
+   announced again when it is called, or at once if it is on a stack.
 
    The slot's number stands in the code object itself (_co_perf_slot) for as long
    as its name stands in the file that is being written; with that number calls
@@ -56,6 +56,7 @@
 #include "pycore_perf_trampoline.h"
 #include "pycore_pyerrors.h"        // _PyErr_Fetch()
 #include "pycore_pystate.h"         // _PyThreadState_GET()
+#include "pycore_runtime.h"         // _PyRuntime
 #include "pycore_unicodeobject.h"   // _PyUnicode_AsUTF8String()
 
 /* Bytes from trampoline to trampoline.  jitdump images of neighbours must not
@@ -281,10 +282,10 @@ desk_gather(bool gather)
 }
 
 
-// --- fork ------------------------------------------------------------------
+// --- Stacks ----------------------------------------------------------------
 
-/* Announce what is on the stack of `tstate`: the child of a fork returns into
-   it. */
+/* Announce what is on the stack of `tstate`, and what therefore will be returned
+   into, where a file begins of which those functions know nothing. */
 static int
 stack_announce(PyThreadState *tstate, struct _PyPerfError *error)
 {
@@ -298,6 +299,27 @@ stack_announce(PyThreadState *tstate, struct _PyPerfError *error)
     }
     return 0;
 }
+
+static int
+all_stacks_announce(struct _PyPerfError *error)
+{
+    int result = 0;
+    // Threads come without the GIL, but not without this lock.
+    PyThread_type_lock lock = _PyRuntime.interpreters.mutex;
+    PyThread_acquire_lock(lock, WAIT_LOCK);
+    for (PyInterpreterState *interp = PyInterpreterState_Head();
+            interp != NULL; interp = PyInterpreterState_Next(interp)) {
+        for (PyThreadState *tstate = PyInterpreterState_ThreadHead(interp);
+                tstate != NULL && result == 0; tstate = PyThreadState_Next(tstate)) {
+            result = stack_announce(tstate, error);
+        }
+    }
+    PyThread_release_lock(lock);
+    return result;
+}
+
+
+// --- fork ------------------------------------------------------------------
 
 struct inherited {
     _PyPerfEdition edition;         // that the parent wrote
@@ -381,11 +403,13 @@ _PyPerfTrampoline_Prepare(PyThreadState *tstate, PyCodeObject *code)
         desk_start_child(tstate);       // forked without our hooks
     }
     if (desk.mode != _PyPerf_OFF) {
+        const _PyPerfEdition edition = desk.edition;
         struct _PyPerfSlot *slot = code_slot(code);
         if (slot == NULL) {
             slot = code_new_slot(code, &error);
         }
-        if (slot == NULL || slot_announce(slot, &error) < 0) {
+        if (slot == NULL || slot_announce(slot, &error) < 0
+                || (desk.edition != edition && all_stacks_announce(&error) < 0)) {
             desk_fail(&error);
         }
     }
@@ -498,7 +522,7 @@ desk_open(int mode, struct _PyPerfError *error)
     desk_set_edition(edition);
     desk.mode = mode;
     desk.pid = _PyPerfFile_GetPid();
-    return 0;
+    return all_stacks_announce(error);
 }
 
 /* Start profiling where nothing stands in the way of it. */
@@ -602,11 +626,27 @@ _PyPerfTrampoline_ExtensionIsLoaded(void)
     _PyPerfArena_Register(&_PyPerf_Pool);
 }
 
+/* Take a slot from its code object (a visitor of slots). */
+static int
+slot_take_back(struct _PyPerfSlot *slot, void *Py_UNUSED(data))
+{
+    if (slot->code != NULL) {
+        // Which releases it.
+        _PyCode_SetExtra((PyObject *)slot->code, desk.extra_index, NULL);
+    }
+    return 0;
+}
+
 void
 _PyPerfTrampoline_FiniInterpreter(PyThreadState *tstate)
 {
     _PyPerfTrampoline_Deactivate(tstate);
     if (_Py_IsMainInterpreter(tstate->interp)) {
+        // The code objects of frozen modules do not die: the next interpreter
+        // of this process gets them without what they had here.
+        if (tstate->interp->perf_has_extra) {
+            _PyPerfArena_Visit(&_PyPerf_Pool, slot_take_back, NULL);
+        }
         desk.extra_index = -1;
         PyUnstable_PerfMapState_Fini();
     }

@@ -22,6 +22,8 @@ struct _PyPerfFile {
     dev_t device;               /* what it opened then: descriptors get closed */
     ino_t inode;                /*   and files replaced behind our back */
     off_t size;                 /* bytes, when it was looked at last */
+    bool is_torn;               /* behind these stands what could not be taken
+                                   back, and has to go before anything is added */
     _PyPerfEdition edition;     /* grows when the file starts afresh */
     char path[1024];
     struct _PyPerfGathered *gathered;   /* what waits; NULL: nothing shall */

@@ -832,6 +832,28 @@ class MountTests(perf_support.PerfTestCase):
         self.run_refused('mount -t tmpfs -o ro none /tmp', 'cannot open',
                          os.strerror(errno.EROFS))
 
+    # What is left of the child is written there.
+    KEEP_DIRECTORY = 'mount --bind . .; cd "$(pwd)"'
+
+    def test_a_read_only_root(self):
+        self.run_refused(f'{self.KEEP_DIRECTORY}; mount --bind /tmp /tmp; '
+                         'mount -o remount,bind,ro /tmp; '
+                         'mount -o remount,bind,ro /', 'cannot open',
+                         os.strerror(errno.EROFS))
+
+    def test_a_read_only_root_with_a_tmp(self):
+        run = self.run_mounted(f'{self.KEEP_DIRECTORY}; '
+                               'mount -t tmpfs none /tmp; '
+                               'mount -o remount,bind,ro /', textwrap.dedent(
+            """\
+            import os
+            def function(): pass
+            function()
+            with open(f'/tmp/perf-{os.getpid()}.map') as file:
+                print('py::function:<string>' in file.read())
+            """), returncode=0)
+        self.assertEqual((run.out, run.err), ('True\n', ''))
+
     def test_no_room_for_another_file(self):
         self.run_refused('mount -t tmpfs -o nr_inodes=1 none /tmp',
                          'cannot open', os.strerror(errno.ENOSPC))

@@ -17,7 +17,13 @@ build)
     fi
     ;;
 lint) wanted="gcc clang shellcheck" ;;
-test) wanted="g++ gdb clang llvm" ;;
+test)
+    wanted="g++ gdb clang llvm"
+    # The fuzzer's runtime is in a package that is named by clang's version.
+    echo 'int LLVMFuzzerTestOneInput(const char *p, long n) { return p && n; }' |
+        clang -fsanitize=fuzzer,address,undefined -x c - -o /dev/null 2>/dev/null ||
+        wanted="$wanted libclang-rt-14-dev"
+    ;;
 kernel) wanted="qemu-system-arm cpio" ;;
 aarch64 | riscv64) wanted="gcc-$1-linux-gnu g++-$1-linux-gnu qemu-user" ;;
 *) die "unknown purpose: $1" ;;

@@ -1,0 +1,546 @@
+/* Faults on demand, for the tests.
+
+   perf_faults.py links the interpreter a second time, from the objects that it
+   was built from.  In the objects of native profiling, and only there, each call
+   of a function that can fail is led to the one of the same name in here:
+
+       perf_map.o   pthread_mutex_lock  ->  perf_fault_pthread_mutex_lock
+       perf_file.o  write               ->  perf_fault_write
+
+   It counts, and calls the real one, unless it is this call's turn to fail.  So
+   the code under test has no hook for it, and the rest of the interpreter meets
+   no fault.
+
+   Which call fails is said by the module _perf_faults or, for what happens while
+   the interpreter starts, by the environment:
+
+       PERF_FAULTS=write:3:28              the third write() fails with ENOSPC
+       PERF_FAULTS=write:3:28:forever      and so do all that follow
+       PERF_FAULTS=write:1:28,ftruncate:1:5
+
+   A write that fails with SHORT_WRITE takes half of the bytes, and the next one
+   fails with ENOSPC.
+
+   What is given back is counted too: memory, mappings, descriptors.  The balance
+   must be the same with a fault and without.  */
+
+#include "Python.h"
+#include "pycore_code.h"            // _PyCode_SetExtra()
+#include "pycore_ceval.h"           // _PyEval_RequestCodeExtraIndex()
+#include "pycore_unicodeobject.h"   // _PyUnicode_AsUTF8String()
+#include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <link.h>
+#include <pthread.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+
+#define SHORT_WRITE 1000            // no error number of any system
+
+/* What can fail, by the names that tests know. */
+#define KINDS(KIND) \
+    KIND(memory) \
+    KIND(encode) \
+    KIND(set_extra) \
+    KIND(extra_index) \
+    KIND(mmap) \
+    KIND(mprotect) \
+    KIND(madvise) \
+    KIND(open) \
+    KIND(close) \
+    KIND(fstat) \
+    KIND(lstat) \
+    KIND(ftruncate) \
+    KIND(fchmod) \
+    KIND(read) \
+    KIND(write) \
+    KIND(fcntl) \
+    KIND(getrlimit) \
+    KIND(setrlimit) \
+    KIND(unlink) \
+    KIND(lock) \
+    KIND(atfork) \
+    KIND(getattr_np) \
+    KIND(dlopen) \
+    KIND(dlsym) \
+    KIND(dl_iterate)
+
+enum kind {
+#define KIND(NAME) NAME ## _KIND,
+    KINDS(KIND)
+#undef KIND
+    KIND_COUNT
+};
+
+static struct {
+    const char *name;
+    atomic_uint calls;
+    unsigned int turn;              // the call that fails, from 1; 0: none
+    bool forever;
+    int number;                     // errno
+} kinds[KIND_COUNT] = {
+#define KIND(NAME) {.name = #NAME},
+    KINDS(KIND)
+#undef KIND
+};
+
+static atomic_long blocks;
+static atomic_long mappings;
+static atomic_long descriptors;
+
+/* How many calls failed, by kind, in this process and those forked from it. */
+static atomic_uint *hits;
+
+static bool
+fails(enum kind kind)
+{
+    const unsigned int call = atomic_fetch_add(&kinds[kind].calls, 1) + 1;
+    const unsigned int turn = kinds[kind].turn;
+    if (turn == 0 || call < turn || (call > turn && !kinds[kind].forever)) {
+        return false;
+    }
+    atomic_fetch_add(&hits[kind], 1);
+    errno = kinds[kind].number;
+    return true;
+}
+
+
+// --- Instead of the base's -------------------------------------------------
+
+extern void *perf_fault_PyMem_RawMalloc(size_t);
+extern void *perf_fault_PyMem_RawCalloc(size_t, size_t);
+extern void *perf_fault_PyMem_RawRealloc(void *, size_t);
+extern void perf_fault_PyMem_RawFree(void *);
+extern PyObject *perf_fault__PyUnicode_AsUTF8String(PyObject *, const char *);
+extern int perf_fault__PyCode_SetExtra(PyObject *, Py_ssize_t, void *);
+extern Py_ssize_t perf_fault__PyEval_RequestCodeExtraIndex(freefunc);
+
+void *
+perf_fault_PyMem_RawMalloc(size_t size)
+{
+    void *block = fails(memory_KIND) ? NULL : PyMem_RawMalloc(size);
+    blocks += block != NULL;
+    return block;
+}
+
+void *
+perf_fault_PyMem_RawCalloc(size_t count, size_t size)
+{
+    void *block = fails(memory_KIND) ? NULL : PyMem_RawCalloc(count, size);
+    blocks += block != NULL;
+    return block;
+}
+
+void *
+perf_fault_PyMem_RawRealloc(void *old, size_t size)
+{
+    void *block = fails(memory_KIND) ? NULL : PyMem_RawRealloc(old, size);
+    blocks += block != NULL && old == NULL;
+    return block;
+}
+
+void
+perf_fault_PyMem_RawFree(void *block)
+{
+    blocks -= block != NULL;
+    PyMem_RawFree(block);
+}
+
+PyObject *
+perf_fault__PyUnicode_AsUTF8String(PyObject *string, const char *errors)
+{
+    return fails(encode_KIND) ? PyErr_NoMemory()
+                              : _PyUnicode_AsUTF8String(string, errors);
+}
+
+int
+perf_fault__PyCode_SetExtra(PyObject *code, Py_ssize_t index, void *extra)
+{
+    if (fails(set_extra_KIND)) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    return _PyCode_SetExtra(code, index, extra);
+}
+
+Py_ssize_t
+perf_fault__PyEval_RequestCodeExtraIndex(freefunc release)
+{
+    return fails(extra_index_KIND) ? -1 : _PyEval_RequestCodeExtraIndex(release);
+}
+
+
+// --- Instead of the C library's --------------------------------------------
+
+extern void *perf_fault_mmap(void *, size_t, int, int, int, off_t);
+extern int perf_fault_munmap(void *, size_t);
+extern int perf_fault_mprotect(void *, size_t, int);
+extern int perf_fault_madvise(void *, size_t, int);
+extern int perf_fault_open(const char *, int, ...);
+extern int perf_fault_close(int);
+extern int perf_fault_fstat(int, struct stat *);
+extern int perf_fault_lstat(const char *, struct stat *);
+extern int perf_fault_ftruncate(int, off_t);
+extern int perf_fault_fchmod(int, mode_t);
+extern ssize_t perf_fault_read(int, void *, size_t);
+extern ssize_t perf_fault_write(int, const void *, size_t);
+extern int perf_fault_fcntl(int, int, ...);
+extern int perf_fault_getrlimit(int, struct rlimit *);
+extern int perf_fault_setrlimit(int, const struct rlimit *);
+extern int perf_fault_unlink(const char *);
+extern int perf_fault_pthread_mutex_lock(pthread_mutex_t *);
+extern int perf_fault_pthread_atfork(void (*)(void), void (*)(void),
+                                     void (*)(void));
+extern int perf_fault_pthread_getattr_np(pthread_t, pthread_attr_t *);
+extern void *perf_fault_dlopen(const char *, int);
+extern void *perf_fault_dlsym(void *, const char *);
+extern int perf_fault_dl_iterate_phdr(
+    int (*)(struct dl_phdr_info *, size_t, void *), void *);
+
+void *
+perf_fault_mmap(void *place, size_t size, int protection, int flags, int fd,
+                off_t offset)
+{
+    void *memory = fails(mmap_KIND)
+                   ? MAP_FAILED
+                   : mmap(place, size, protection, flags, fd, offset);
+    mappings += memory != MAP_FAILED;
+    return memory;
+}
+
+int
+perf_fault_munmap(void *memory, size_t size)
+{
+    mappings--;
+    return munmap(memory, size);
+}
+
+int
+perf_fault_mprotect(void *memory, size_t size, int protection)
+{
+    return fails(mprotect_KIND) ? -1 : mprotect(memory, size, protection);
+}
+
+int
+perf_fault_madvise(void *memory, size_t size, int advice)
+{
+    return fails(madvise_KIND) ? -1 : madvise(memory, size, advice);
+}
+
+int
+perf_fault_open(const char *path, int flags, ...)
+{
+    mode_t mode = 0;
+    if (flags & O_CREAT) {
+        va_list arguments;
+        va_start(arguments, flags);
+        mode = va_arg(arguments, mode_t);
+        va_end(arguments);
+    }
+    int fd = fails(open_KIND) ? -1 : open(path, flags, mode);
+    descriptors += fd >= 0;
+    return fd;
+}
+
+/* As on Linux: the descriptor is closed even if an error is reported. */
+int
+perf_fault_close(int fd)
+{
+    int result = close(fd);
+    descriptors -= result == 0;
+    return fails(close_KIND) ? -1 : result;
+}
+
+int
+perf_fault_fstat(int fd, struct stat *status)
+{
+    return fails(fstat_KIND) ? -1 : fstat(fd, status);
+}
+
+int
+perf_fault_lstat(const char *path, struct stat *status)
+{
+    return fails(lstat_KIND) ? -1 : lstat(path, status);
+}
+
+int
+perf_fault_ftruncate(int fd, off_t size)
+{
+    return fails(ftruncate_KIND) ? -1 : ftruncate(fd, size);
+}
+
+int
+perf_fault_fchmod(int fd, mode_t mode)
+{
+    return fails(fchmod_KIND) ? -1 : fchmod(fd, mode);
+}
+
+ssize_t
+perf_fault_read(int fd, void *bytes, size_t size)
+{
+    return fails(read_KIND) ? -1 : read(fd, bytes, size);
+}
+
+ssize_t
+perf_fault_write(int fd, const void *bytes, size_t size)
+{
+    static atomic_bool was_short;
+    if (fd == STDERR_FILENO) {
+        return write(fd, bytes, size);      // the warning
+    }
+    if (was_short) {
+        was_short = false;
+        errno = ENOSPC;
+        return -1;
+    }
+    if (!fails(write_KIND)) {
+        return write(fd, bytes, size);
+    }
+    if (errno != SHORT_WRITE) {
+        return -1;
+    }
+    was_short = true;
+    return write(fd, bytes, (size + 1) / 2);
+}
+
+int
+perf_fault_fcntl(int fd, int command, ...)
+{
+    va_list arguments;
+    va_start(arguments, command);
+    int argument = va_arg(arguments, int);
+    va_end(arguments);
+    int result = fails(fcntl_KIND) ? -1 : fcntl(fd, command, argument);
+    descriptors += (command == F_DUPFD || command == F_DUPFD_CLOEXEC)
+                   && result >= 0;
+    return result;
+}
+
+int
+perf_fault_getrlimit(int resource, struct rlimit *limit)
+{
+    return fails(getrlimit_KIND) ? -1 : getrlimit(resource, limit);
+}
+
+/* To put back the limit that was there before cannot fail. */
+int
+perf_fault_setrlimit(int resource, const struct rlimit *limit)
+{
+    struct rlimit now;
+    if (getrlimit(resource, &now) == 0 && limit->rlim_cur <= now.rlim_cur
+            && limit->rlim_max <= now.rlim_max) {
+        return setrlimit(resource, limit);
+    }
+    return fails(setrlimit_KIND) ? -1 : setrlimit(resource, limit);
+}
+
+int
+perf_fault_unlink(const char *path)
+{
+    return fails(unlink_KIND) ? -1 : unlink(path);
+}
+
+int
+perf_fault_pthread_mutex_lock(pthread_mutex_t *lock)
+{
+    return fails(lock_KIND) ? errno : pthread_mutex_lock(lock);
+}
+
+int
+perf_fault_pthread_atfork(void (*prepare)(void), void (*parent)(void),
+                          void (*child)(void))
+{
+    return fails(atfork_KIND) ? errno : pthread_atfork(prepare, parent, child);
+}
+
+int
+perf_fault_pthread_getattr_np(pthread_t thread, pthread_attr_t *attributes)
+{
+    return fails(getattr_np_KIND) ? errno
+                                  : pthread_getattr_np(thread, attributes);
+}
+
+void *
+perf_fault_dlopen(const char *path, int flags)
+{
+    return fails(dlopen_KIND) ? NULL : dlopen(path, flags);
+}
+
+void *
+perf_fault_dlsym(void *library, const char *name)
+{
+    return fails(dlsym_KIND) ? NULL : dlsym(library, name);
+}
+
+/* It finds nothing. */
+int
+perf_fault_dl_iterate_phdr(int (*visit)(struct dl_phdr_info *, size_t, void *),
+                           void *data)
+{
+    return fails(dl_iterate_KIND) ? 0 : dl_iterate_phdr(visit, data);
+}
+
+
+// --- The module ------------------------------------------------------------
+
+static int
+kind_from_name(const char *name, size_t length)
+{
+    for (int kind = 0; kind < KIND_COUNT; kind++) {
+        if (strlen(kinds[kind].name) == length
+                && memcmp(kinds[kind].name, name, length) == 0) {
+            return kind;
+        }
+    }
+    return -1;
+}
+
+static void
+kind_arm(int kind, unsigned int turn, int number, bool forever)
+{
+    kinds[kind].calls = 0;
+    kinds[kind].turn = turn;
+    kinds[kind].number = number;
+    kinds[kind].forever = forever;
+}
+
+PyDoc_STRVAR(arm_doc,
+"arm(kind, turn, errno, forever)\n--\n\n"
+"Let the call of that turn, counted from now and from 1, fail.");
+
+static PyObject *
+faults_arm(PyObject *Py_UNUSED(module), PyObject *arguments)
+{
+    const char *name;
+    int turn, number, forever;
+    if (!PyArg_ParseTuple(arguments, "siip", &name, &turn, &number, &forever)) {
+        return NULL;
+    }
+    int kind = kind_from_name(name, strlen(name));
+    if (kind < 0) {
+        PyErr_SetString(PyExc_ValueError, name);
+        return NULL;
+    }
+    kind_arm(kind, (unsigned int)turn, number, forever);
+    Py_RETURN_NONE;
+}
+
+/* Numbers by the names of the kinds. */
+static PyObject *
+dict_from_numbers(const unsigned int *numbers)
+{
+    PyObject *result = PyDict_New();
+    for (int kind = 0; kind < KIND_COUNT && result != NULL; kind++) {
+        PyObject *value = PyLong_FromUnsignedLong(numbers[kind]);
+        if (value == NULL
+                || PyDict_SetItemString(result, kinds[kind].name, value) < 0) {
+            Py_CLEAR(result);
+        }
+        Py_XDECREF(value);
+    }
+    return result;
+}
+
+PyDoc_STRVAR(reset_doc,
+"reset()\n--\n\n"
+"From now on nothing fails.  Return the numbers of calls by kind.");
+
+static PyObject *
+faults_reset(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
+{
+    unsigned int calls[KIND_COUNT];
+    for (int kind = 0; kind < KIND_COUNT; kind++) {
+        calls[kind] = kinds[kind].calls;
+        kind_arm(kind, 0, 0, false);
+    }
+    return dict_from_numbers(calls);
+}
+
+PyDoc_STRVAR(hits_doc,
+"hits()\n--\n\n"
+"Return how many calls have failed, by kind, in this process and those forked\n"
+"from it since this was called last.");
+
+static PyObject *
+faults_hits(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
+{
+    unsigned int numbers[KIND_COUNT];
+    for (int kind = 0; kind < KIND_COUNT; kind++) {
+        numbers[kind] = atomic_exchange(&hits[kind], 0);
+    }
+    return dict_from_numbers(numbers);
+}
+
+PyDoc_STRVAR(balance_doc,
+"balance()\n--\n\n"
+"Return how many blocks of memory, mappings and descriptors are in use.");
+
+static PyObject *
+faults_balance(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
+{
+    return Py_BuildValue("lll", (long)blocks, (long)mappings, (long)descriptors);
+}
+
+static PyMethodDef methods[] = {
+    {"arm", faults_arm, METH_VARARGS, arm_doc},
+    {"reset", faults_reset, METH_NOARGS, reset_doc},
+    {"hits", faults_hits, METH_NOARGS, hits_doc},
+    {"balance", faults_balance, METH_NOARGS, balance_doc},
+    {NULL, NULL, 0, NULL},
+};
+
+static struct PyModuleDef module = {
+    PyModuleDef_HEAD_INIT,
+    .m_name = "_perf_faults",
+    .m_size = -1,
+    .m_methods = methods,
+};
+
+static PyObject *
+module_init(void)
+{
+    PyObject *m = PyModule_Create(&module);
+    if (m != NULL
+            && PyModule_AddIntConstant(m, "SHORT_WRITE", SHORT_WRITE) < 0) {
+        Py_CLEAR(m);
+    }
+    return m;
+}
+
+static void
+arm_from_environment(const char *wanted)
+{
+    while (wanted != NULL && *wanted != '\0') {
+        const char *end = strchr(wanted, ':');
+        unsigned int turn;
+        int number, used = 0;
+        int kind = end == NULL ? -1
+                   : kind_from_name(wanted, (size_t)(end - wanted));
+        if (kind < 0 || sscanf(end, ":%u:%d%n", &turn, &number, &used) != 2) {
+            fprintf(stderr, "PERF_FAULTS: %s?\n", wanted);
+            abort();
+        }
+        wanted = end + used;
+        const bool forever = strncmp(wanted, ":forever", 8) == 0;
+        wanted += forever ? 8 : 0;
+        wanted += *wanted == ',';
+        kind_arm(kind, turn, number, forever);
+    }
+}
+
+/* Before main(), where the module can be announced. */
+__attribute__((constructor)) static void
+start(void)
+{
+    hits = mmap(NULL, KIND_COUNT * sizeof(*hits), PROT_READ | PROT_WRITE,
+                MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (hits == MAP_FAILED
+            || PyImport_AppendInittab("_perf_faults", module_init) < 0) {
+        abort();
+    }
+    arm_from_environment(getenv("PERF_FAULTS"));
+}

@@ -1,0 +1,202 @@
+"""An interpreter in which what native profiling calls can be made to fail.
+
+    executable = perf_faults.build(directory)
+    subprocess.run([sys.executable, ...], executable=executable)
+
+It is linked from the objects of the interpreter that runs this, with the calls
+of our own objects led to perf_faults.c.  Started under the name of the original
+it finds the same standard library.  There are no tests in here.
+"""
+
+import errno
+import os
+import shlex
+import shutil
+import subprocess
+import sysconfig
+import unittest
+
+from test import perf_support
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+
+PREFIX = 'perf_fault_'
+
+# A write that takes half, before one that fails: as perf_faults.c has it.
+SHORT_WRITE = 1000
+
+# What can fail, and how: the kind, as perf_faults.c names it, and the errno.
+FAULTS = [
+    ('memory', errno.ENOMEM),
+    ('encode', errno.ENOMEM),
+    ('set_extra', errno.ENOMEM),
+    ('extra_index', errno.ENOMEM),
+    ('mmap', errno.ENOMEM),
+    ('mmap', errno.EPERM),
+    ('mprotect', errno.EACCES),
+    ('madvise', errno.EINVAL),
+    ('open', errno.EMFILE),
+    ('close', errno.EIO),
+    ('fstat', errno.EIO),
+    ('lstat', errno.ENOENT),
+    ('ftruncate', errno.EIO),
+    ('fchmod', errno.EPERM),
+    ('read', errno.EIO),
+    ('write', errno.ENOSPC),
+    ('write', errno.EBADF),
+    ('write', SHORT_WRITE),
+    ('fcntl', errno.EMFILE),
+    ('getrlimit', errno.EINVAL),
+    ('setrlimit', errno.EPERM),
+    ('unlink', errno.EACCES),
+    ('lock', errno.EINVAL),
+    ('atfork', errno.ENOMEM),
+    ('getattr_np', errno.ENOMEM),
+    ('dlopen', 0),
+    ('dlsym', 0),
+    ('dl_iterate', 0),
+]
+
+# Those that pass by themselves: a second try does it.
+ONCE = [
+    ('open', errno.EINTR),
+    ('write', errno.EINTR),
+    ('read', errno.EINTR),
+]
+
+# The first fails at its turn, the others always.
+TOGETHER = [
+    # Half a piece that cannot be taken back.
+    [('write', SHORT_WRITE), ('ftruncate', errno.EIO)],
+    # What stands in the way when the page for the process's id is missing.
+    [('mmap', errno.ENOMEM), ('atfork', errno.ENOMEM)],
+    # Neither a high number for the descriptor nor a higher limit.
+    [('open', errno.EMFILE), ('lstat', errno.ENOENT)],
+    [('fcntl', errno.EMFILE), ('setrlimit', errno.EPERM)],
+]
+
+# Asks the Makefile of the build for a command line.
+QUESTION = """\
+perf-faults-question:
+\t@echo '$(LINKCC) $(PY_CORE_LDFLAGS) $(LINKFORSHARED)' \\
+\t    'Programs/python.o $(LIBRARY_OBJS) $(LIBS) $(MODLIBS) $(SYSLIBS)'
+\t@echo '$(CC) $(PY_CORE_CFLAGS)'
+"""
+
+
+def run(command, **options):
+    """Run a command of the build in its directory and return its output."""
+    if not shutil.which(command[0]):
+        perf_support.tool_missing(f'no {command[0]}')
+    done = subprocess.run(command, capture_output=True, text=True,
+                          cwd=sysconfig.get_config_var('abs_builddir'),
+                          env={k: v for k, v in os.environ.items()
+                               if k not in ('MAKEFLAGS', 'MAKELEVEL')},
+                          **options)
+    if done.returncode:
+        raise AssertionError(f'{shlex.join(command)}: {done.stderr[-2000:]}')
+    return done.stdout
+
+
+def symbols(path, *options):
+    """Return the names that nm prints."""
+    return {line.split()[-1]
+            for line in run(['nm', *options, path]).splitlines()}
+
+
+def without_64(name):
+    """mmap64() is mmap() with an offset of 64 bits, which all of ours have."""
+    return name.removesuffix('64')
+
+
+class Build:
+    """The commands of the build that made the interpreter."""
+
+    def __init__(self, sanitizers=()):
+        if not sysconfig.is_python_build():
+            raise unittest.SkipTest('needs the objects of the interpreter')
+        link, compile_ = run(['make', '-s', '--no-print-directory',
+                              '-f', 'Makefile', '-f', '-',
+                              'perf-faults-question'],
+                             input=QUESTION).splitlines()
+        self.sanitizers = list(sanitizers)
+        self.link = [*shlex.split(link), *self.sanitizers]
+        self.compile = shlex.split(compile_)
+
+    @property
+    def our_objects(self):
+        return [word for word in self.link
+                if word.startswith('Python/perf_') and word.endswith('.o')]
+
+    def machine_code(self, path, directory):
+        """Return an object with machine code in it, this one or another:
+        those for link-time optimization have none."""
+        if not (self.sanitizers or
+                any(word.startswith('-flto') for word in self.compile)):
+            return path
+        source = path.removesuffix('.o') + '.c'
+        result = os.path.join(directory, 'again-' + os.path.basename(path))
+        run([*self.compile, '-fno-lto', *self.sanitizers, '-c', os.path.join(
+            sysconfig.get_config_var('abs_srcdir'), source), '-o', result])
+        return result
+
+
+def our_calls(build, directory):
+    """Return the names of all functions that our objects call."""
+    names = set()
+    for path in build.our_objects:
+        names |= symbols(build.machine_code(path, directory), '-u')
+    return {without_64(name) for name in names}
+
+
+def wrapped(path):
+    """Return the names of the functions that perf_faults.o stands in for."""
+    return {name.removeprefix(PREFIX)
+            for name in symbols(path, '--defined-only')
+            if name.startswith(PREFIX)}
+
+
+def compile_here(build, source, directory):
+    """Compile one of the files next to this one and return the object."""
+    result = os.path.join(directory, source.removesuffix('.c') + '.o')
+    run([*build.compile, '-fno-lto', '-c', os.path.join(HERE, source),
+         '-o', result])
+    return result
+
+
+SANITIZERS = ['-g', '-fsanitize=address,undefined',
+              '-fno-sanitize-recover=undefined']
+
+
+def build(directory, sanitized=False):
+    """Link it in this directory and return its path.
+
+    sanitized: our own objects are compiled anew, with AddressSanitizer and
+    UndefinedBehaviorSanitizer
+    """
+    build = Build(SANITIZERS if sanitized else [])
+    faults = compile_here(build, 'perf_faults.c', directory)
+    names = wrapped(faults)
+    link = list(build.link)
+    for path in build.our_objects:
+        original = build.machine_code(path, directory)
+        copy = os.path.join(directory, os.path.basename(path))
+        run(['objcopy', *(f'--redefine-sym={name}={PREFIX}{without_64(name)}'
+                          for name in symbols(original, '-u')
+                          if without_64(name) in names), original, copy])
+        link[link.index(path)] = copy
+    executable = os.path.join(directory, 'python')
+    position = link.index('Programs/python.o')
+    run([*link[:position], '-o', executable, faults, *link[position:]])
+    return executable
+
+
+def build_embedding(directory):
+    """Link perf_embed.c with the interpreter's objects; return its path."""
+    build = Build()
+    program = compile_here(build, 'perf_embed.c', directory)
+    executable = os.path.join(directory, 'perf_embed')
+    position = build.link.index('Programs/python.o')
+    run([*build.link[:position], '-o', executable, program,
+         *build.link[position + 1:]])
+    return executable

@@ -1,0 +1,348 @@
+"""Lets each call of each kind fail in turn, and tells what came of it.
+
+    PYTHON perf_faults_walk.py MODE PHASE DIRECTORY
+
+PYTHON is the interpreter that perf_faults.build() links; it is started with
+profiling off.  For each case a child is forked in which the phase is played
+through: what comes before, the fault, a program whose result is known, then
+without any fault a new activation and the program again.  What the child has
+seen is printed as a line of JSON; test_perf_faults.py judges.
+"""
+
+import json
+import os
+import sys
+import types
+
+import _perf_faults
+import _testinternalcapi
+
+from test import perf_faults
+from test import perf_jitdump
+from test import perf_support
+
+# What another process has left.
+OLD = b'old'
+
+STATUS = 7
+INNER_STATUS = 5
+
+
+def path_of(mode):
+    return {'perf': '/tmp/perf-{}.map',
+            'perf_jit': '/tmp/jit-{}.dump'}[mode].format(os.getpid())
+
+
+# ---------------------------------------------------------------------------
+# The program
+
+def plain(value):
+    return value + 1
+
+
+def nested(depth):
+    return nested(depth - 1) + 1 if depth else 0
+
+
+def generator(count):
+    for i in range(count):
+        yield i
+
+
+def caller(function, *args):
+    return function(*args)
+
+
+class Program:
+    """Calls functions that are new each time and have these names."""
+
+    RESULT = [2, 3, 4, [3, 2, 1], [0, 1, 2], 50, 'caught']
+
+    def __init__(self, prefix):
+        self.prefix = prefix
+        self.names = []
+        self.functions = []
+
+    def new(self, function, name):
+        self.names.append(self.prefix + name)
+        self.functions.append(types.FunctionType(
+            function.__code__.replace(co_qualname=self.names[-1]),
+            function.__globals__))
+        return self.functions[-1]
+
+    def run(self):
+        def failing():
+            raise KeyError(1)
+
+        result = [self.new(plain, 'plain')(1),
+                  self.new(plain, 'ümlaut')(2),
+                  self.new(plain, 'long' * 300)(3),
+                  sorted([1, 2, 3], key=self.new(lambda n: -n, 'callback')),
+                  list(self.new(generator, 'generator')(3)),
+                  self.new(caller, 'caller')(nested, 50)]
+        try:
+            self.new(failing, 'failing')()
+        except KeyError:
+            result.append('caught')
+        return result
+
+
+# ---------------------------------------------------------------------------
+# What a process sees
+
+def descriptors():
+    return len(os.listdir('/proc/self/fd'))
+
+
+def read(path):
+    try:
+        with open(path, 'rb') as file:
+            return file.read()
+    except FileNotFoundError:
+        return b''
+
+
+def faults_of_file(mode, data, names):
+    """Return what is wrong with a file in which these should stand."""
+    if data == OLD:
+        return 'old, all missing'
+    try:
+        if mode == 'perf':
+            entries = perf_support.parse_map(data)
+            found = [entry.name for entry in entries]
+            if perf_support.overlapping(entries):
+                return 'entries overlap'
+        else:
+            dump = perf_jitdump.parse(data)
+            found = [f.load.name for f in dump.functions()]
+            if dump.torn:
+                return f'{dump.torn} bytes are torn'
+    except ValueError as error:
+        return str(error)
+    found = [name.split(':')[2] for name in found]
+    missing = set(names) - set(found)
+    return f'{sorted(missing)} missing' if missing else ''
+
+
+class Process:
+    """Plays a phase and reports."""
+
+    def __init__(self, mode, report, arm):
+        self.mode = mode
+        self.report = report        # the path
+        self.arm = arm
+        self.seen = {'exception': '', 'descriptors': descriptors()}
+        self.names = []             # that must stand in the file
+        self.inner = False
+
+    def activate(self, mode=None):
+        sys.activate_stack_trampoline(mode or self.mode)
+
+    def activate_with_fault(self):
+        self.arm()
+        try:
+            sys.activate_stack_trampoline(self.mode)
+        except RuntimeError as error:
+            self.seen['exception'] = str(error)
+
+    def program(self, prefix='first '):
+        program = Program(prefix)
+        result = program.run()
+        self.names += program.names
+        return result
+
+    def finish(self):
+        """The program, the end of the faults, the program again."""
+        seen = self.seen
+        seen['result'] = self.program() == Program.RESULT
+        seen['active'] = sys.is_stack_trampoline_active()
+        seen['calls'] = _perf_faults.reset()
+        first = read(path_of(self.mode)), list(self.names)
+        try:
+            self.activate()
+        except RuntimeError as error:
+            seen['again_exception'] = str(error)
+        self.names.clear()
+        seen['again_result'] = self.program('again ') == Program.RESULT
+        seen['again_active'] = sys.is_stack_trampoline_active()
+        sys.deactivate_stack_trampoline()
+        again = read(path_of(self.mode)), self.names
+        seen['file'] = faults_of_file(self.mode, *first)
+        seen['again_file'] = faults_of_file(self.mode, *again)
+        seen['balance'] = [*_perf_faults.balance(), descriptors()]
+        with open(self.report, 'w') as file:
+            json.dump(seen, file)
+
+    # -- The phases; the name is that of the method
+
+    def at_activation(self):
+        self.activate_with_fault()
+        self.finish()
+
+    def at_first_calls(self):
+        self.activate()
+        self.arm()
+        self.finish()
+
+    def in_a_full_arena(self):
+        self.activate()
+        functions = [types.FunctionType(plain.__code__.replace(), {})
+                     for i in range(500)]
+        for function in functions:
+            function(1)
+        self.arm()
+        self.program('zeroth ')
+        self.finish()
+
+    def when_descriptors_are_closed(self):
+        self.activate()
+        self.program('zeroth ')
+        self.arm()
+        os.closerange(3, 70_000)
+        self.finish()
+
+    def when_the_file_is_gone(self):
+        self.activate()
+        self.program('zeroth ')
+        self.names.clear()
+        path = path_of(self.mode)
+        self.arm()
+        os.unlink(path)
+        os.closerange(3, 70_000)
+        self.finish()
+
+    def when_an_old_file_is_there(self):
+        with open(path_of(self.mode), 'wb') as file:
+            file.write(OLD)
+        self.activate_with_fault()
+        self.finish()
+
+    def at_another_activation(self):
+        self.activate()
+        self.program('zeroth ')
+        sys.deactivate_stack_trampoline()
+        self.activate_with_fault()
+        self.finish()
+
+    def when_the_mode_changes(self):
+        self.activate('perf' if self.mode == 'perf_jit' else 'perf_jit')
+        self.program('zeroth ')
+        self.names.clear()
+        self.activate_with_fault()
+        self.finish()
+
+    def when_switched_off(self):
+        self.activate()
+        self.program('zeroth ')
+        self.arm()
+        sys.deactivate_stack_trampoline()
+        self.activate()
+        self.finish()
+
+    def at_fork(self, persist=False):
+        _testinternalcapi.perf_trampoline_set_persist_after_fork(persist)
+        self.activate()
+        before = Program('zeroth ')
+        before.run()
+        outer = Program('outer ')
+        self.names += before.names
+        outer.new(caller, 'fork')(self.fork, persist)
+
+    def fork(self, persist):
+        self.arm()
+        child = os.fork()
+        if not child:
+            self.inner = True
+            self.report += '.inner'
+            if not persist:
+                self.names.clear()
+            self.names.append('outer fork')
+            self.finish()
+            os._exit(INNER_STATUS)
+        self.seen['inner_status'] = os.waitstatus_to_exitcode(
+            os.waitpid(child, 0)[1])
+        self.seen['inner_pid'] = child
+        self.finish()
+
+    def at_fork_with_persist(self):
+        self.at_fork(persist=True)
+
+    def at_exit(self):
+        self.activate()
+        self.finish()
+        self.activate()
+        self.program('last ')
+        self.arm()
+        sys.exit(STATUS)
+
+
+PHASES = [name for name in vars(Process)
+          if name.startswith(('at_', 'in_', 'when_'))]
+
+
+# ---------------------------------------------------------------------------
+
+def play(phase, mode, faults, directory):
+    """Play the phase in a child with these faults; return what it saw."""
+    report = os.path.join(directory, 'report')
+    errors = os.path.join(directory, 'errors')
+    for path in (report, report + '.inner', errors):
+        if os.path.exists(path):
+            os.unlink(path)
+
+    def arm():
+        for kind, turn, number, forever in faults:
+            _perf_faults.arm(kind, turn, number, forever)
+
+    _perf_faults.hits()
+    child = os.fork()
+    if not child:
+        os.dup2(os.open(errors, os.O_WRONLY | os.O_CREAT | os.O_APPEND), 2)
+        for mode_of_file in ('perf', 'perf_jit'):
+            if os.path.exists(path_of(mode_of_file)):
+                os.unlink(path_of(mode_of_file))
+        getattr(Process(mode, report, arm), phase)()
+        os._exit(STATUS)
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    seen = {'phase': phase, 'mode': mode, 'faults': faults,
+            'hits': _perf_faults.hits(), 'status': status,
+            'errors': read(errors).decode(errors='replace'),
+            'processes': []}
+    for path in (report, report + '.inner'):
+        if data := read(path):
+            seen['processes'].append(json.loads(data))
+    pids = [child, *(p['inner_pid'] for p in seen['processes']
+                     if 'inner_pid' in p)]
+    for pid in pids:
+        for path in (f'/tmp/perf-{pid}.map', f'/tmp/jit-{pid}.dump'):
+            if os.path.exists(path):
+                os.unlink(path)
+    return seen
+
+
+def walk(phase, mode, faults, directory):
+    """Let the first of these fail at each turn that it has."""
+    (kind, number, forever), *others = faults
+    turn = 0
+    hits = True
+    while hits:
+        turn += 1
+        seen = play(phase, mode, [
+            (kind, turn, number, forever),
+            *((kind, 1, number, True) for kind, number in others)], directory)
+        hits = seen['hits'][kind]
+        print(json.dumps(seen), flush=True)
+
+
+def main(mode, phase, directory):
+    print(json.dumps(play(phase, mode, [], directory)), flush=True)
+    for fault in perf_faults.FAULTS + perf_faults.ONCE:
+        walk(phase, mode, [(*fault, False)], directory)
+    for fault in perf_faults.FAULTS:
+        walk(phase, mode, [(*fault, True)], directory)
+    for first, *others in perf_faults.TOGETHER:
+        walk(phase, mode, [(*first, False), *others], directory)
+
+
+if __name__ == '__main__':
+    main(*sys.argv[1:])

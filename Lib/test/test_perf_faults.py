@@ -1,0 +1,397 @@
+"""Every call that native profiling makes fails once, at its turn and alone, and
+then from its turn on for ever.
+
+The program must not notice: its results, its exit status and its output are
+those of its own.  There is one warning that names the cause.  Nothing leaks, no
+file is torn, and when the fault has passed profiling can be switched on again.
+
+The interpreter is linked anew for this, see perf_faults.py; the cases are
+played by perf_faults_walk.py.
+"""
+
+import concurrent.futures
+import errno
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import unittest
+
+from test import perf_faults
+from test import perf_jitdump
+from test import perf_support
+from test.support import os_helper
+
+WALK = os.path.join(os.path.dirname(os.path.abspath(__file__)),
+                    'perf_faults_walk.py')
+
+# What our objects call and what cannot fail, or has no failure to be told of:
+# functions that compute, the process's own numbers, the state of its signals,
+# the end of a lock.
+CANNOT_FAIL = set("""
+    PyBool_FromLong PyErr_Clear PyErr_ExceptionMatches PyErr_Format
+    PyErr_SetString PyExc_RuntimeError PyExc_TypeError
+    PyExc_UnicodeEncodeError PyExc_ValueError PyInterpreterState_Head
+    PyInterpreterState_Next PyInterpreterState_ThreadHead PyOS_snprintf
+    PySys_GetObject PyThreadState_Next PyThread_acquire_lock
+    PyThread_release_lock
+    PyThread_get_thread_ident PyUnicode_AsUTF8AndSize
+    PyUnstable_PerfMapState_Fini Py_hexdigits
+    _GLOBAL_OFFSET_TABLE_ __errno_location __stack_chk_fail clock_gettime
+    getenv geteuid getpid memcpy memset pthread_attr_destroy
+    pthread_attr_getstack pthread_mutex_unlock pthread_self pthread_sigmask
+    sigaddset sigemptyset sigismember sigpending sigwait sprintf strcmp
+    strerror strlen strnlen strspn syscall sysconf wcscmp wcslen wcsncmp
+    _PyCode_GetExtra _PyErr_Fetch _PyErr_Restore _PyEval_EvalFrameDefault
+    _PyInterpreterState_SetEvalFrameFunc _PyRuntime _Py_Dealloc _Py_GetEnv
+    _Py_NoneStruct
+    """.split())
+
+# Our own functions are under test, not replaced.
+OURS = ('_PyPerf',)
+
+# The words of a warning, where they are not those of the errno.
+REASONS = {
+    ('mmap', errno.EPERM): [os.strerror(errno.EPERM), 'mounted noexec'],
+    ('write', 1000): [os.strerror(errno.ENOSPC)],
+    ('extra_index', errno.ENOMEM): ['other extensions use its place'],
+    ('dl_iterate', 0): ["trampoline's unwind information"],
+}
+
+# A descriptor that the system does not tell us is ours, or that another thread
+# may be writing to, is left open.
+LEAVES_OPEN = {'fstat', 'lock'}
+
+executable = directory = None
+
+
+def setUpModule():
+    global executable, directory
+    perf_support.require_trampoline()
+    directory = os.path.realpath(tempfile.mkdtemp(prefix='test_perf_'))
+    unittest.addModuleCleanup(os_helper.rmtree, directory)
+    executable = perf_faults.build(directory)
+
+
+def reasons(kind, number):
+    """Return the words, any of which name this cause in a warning."""
+    return REASONS.get((kind, number), [os.strerror(number)])
+
+
+class CompletenessTests(perf_support.PerfTestCase):
+
+    def test_everything_that_can_fail_is_made_to_fail(self):
+        build = perf_faults.Build()
+        self.assertGreater(len(build.our_objects), 10)
+        calls = {name for name in perf_faults.our_calls(build, directory)
+                 if not name.startswith(OURS)}
+        faults = perf_faults.wrapped(os.path.join(directory, 'perf_faults.o'))
+        self.assertEqual(calls - faults - CANNOT_FAIL, set())
+        # None is there for nothing: that would be a spelling mistake.
+        self.assertEqual(faults - calls, set())
+
+    def test_the_turn_is_kept(self):
+        run = self.run_command(
+            [sys.executable, '-c', """if True:
+                import _perf_faults, errno, sys
+                _perf_faults.arm('open', 2, errno.ENFILE, False)
+                for i in range(3):
+                    sys.activate_stack_trampoline('perf')
+                    print(sys.is_stack_trampoline_active(), end=' ')
+                    sys.deactivate_stack_trampoline()
+                    sys.activate_stack_trampoline('perf_jit')
+                    sys.deactivate_stack_trampoline()
+                print(_perf_faults.hits()['open'])
+                """], executable=executable)
+        self.assertEqual(run.out, 'True True True 1\n')
+        self.assert_one_warning(run, '/tmp/jit-', os.strerror(errno.ENFILE))
+
+
+    def test_nothing_is_kept_for_a_name(self):
+        for mode in ('perf', 'perf_jit'):
+            run = self.run_command(
+                [sys.executable, '-X', mode, '-c', """if True:
+                    import types, _perf_faults
+                    def call(name):
+                        types.FunctionType(call.__code__.replace(
+                            co_qualname=name, co_consts=(None,),
+                            co_code=return_none), {})(1)
+                    def nothing(name): pass
+                    return_none = nothing.__code__.co_code
+                    call('warm')
+                    before = _perf_faults.balance()
+                    for i in range(50):
+                        call('long' * 1000 + str(i))
+                        call('\\xfc\\ud800' * 1000 + str(i))
+                    print(_perf_faults.balance() == before)
+                    """], executable=executable)
+            self.assertEqual((run.out, run.err), ('True\n', ''))
+
+
+def describe(case):
+    faults = ', '.join(f'{kind} {turn} {number}{" for ever" * forever}'
+                       for kind, turn, number, forever in case['faults'])
+    return f'{case["mode"]} {case["phase"]}: {faults or "no fault"}'
+
+
+class WalkTestCase(perf_support.PerfTestCase):
+
+    executable = property(lambda self: executable)
+
+    def walk(self, mode, phase):
+        """Return the cases, the first of them without a fault."""
+        directory = self.path(mode)
+        os.mkdir(directory)
+        run = subprocess.run(
+            [sys.executable, WALK, mode, phase, directory],
+            executable=self.executable,
+            env=perf_support.clean_environment(
+                ASAN_OPTIONS='detect_leaks=0:exitcode=99'),
+            stdin=subprocess.DEVNULL, capture_output=True, text=True,
+            timeout=perf_support.TIMEOUT)
+        self.assertEqual((run.returncode, run.stderr), (0, ''))
+        cases = [json.loads(line) for line in run.stdout.splitlines()]
+        self.assertFalse(any(cases[0]['hits'].values()))
+        return cases
+
+    def judge(self, case, reference):
+        """Return what is wrong with a case, as a list of strings."""
+        wrong = []
+
+        def check(condition, text):
+            if not condition:
+                wrong.append(text)
+
+        check(case['status'] == 7, f'exit status {case["status"]}')
+        check(len(case['processes']) == len(reference['processes']),
+              f'{len(case["processes"])} processes have reported')
+        causes = [reason for kind, _, number, _ in case['faults']
+                  for reason in reasons(kind, number)]
+        off = told = 0
+        for seen, usual in zip(case['processes'], reference['processes']):
+            who = 'the child ' if usual is not reference['processes'][0] \
+                else ''
+            check(seen.get('inner_status', 5) == 5,
+                  f'the child ended with {seen.get("inner_status")}')
+            check(seen['result'], f'{who}has another result')
+            check(seen['again_result'], f'{who}has another result again')
+            check(seen['again_active'], f'{who}cannot be switched on again')
+            check('again_exception' not in seen,
+                  f'{who}raised {seen.get("again_exception")}')
+            if seen['active']:
+                # Some phases close more than are ours.
+                check(case is not reference
+                      or seen['balance'][3] <= seen['descriptors'],
+                      f'{who}has {seen["balance"][3]} descriptors, '
+                      f'not {seen["descriptors"]}')
+                check(not seen['file'], f'{who}file: {seen["file"][:300]}')
+            else:
+                off += 1
+                check(not any(number == errno.EINTR
+                              for _, _, number, _ in case['faults']),
+                      f'{who}an interrupted call was not repeated')
+                # Whole entries, but not all; the last may be torn as long as
+                # it can neither be written to its end nor taken back.
+                check(not seen['file'] or 'missing' in seen['file']
+                      or case['hits']['ftruncate'] > 0,
+                      f'{who}file: {seen["file"][:300]}')
+            if seen['exception']:
+                told += 1
+                check(any(r in seen['exception'] for r in causes),
+                      f'{who}exception: {seen["exception"]}')
+            check(not seen['again_file'],
+                  f'{who}file again: {seen["again_file"][:300]}')
+            leak = [a - b for a, b in zip(seen['balance'], usual['balance'])]
+            left_open = sum(case['hits'][kind] for kind in LEAVES_OPEN)
+            check(leak[0] <= 0 and leak[1] <= 0
+                  and max(leak[2:]) <= left_open,
+                  f'{who}balance {seen["balance"]}, not {usual["balance"]}')
+        lines = case['errors'].splitlines()
+        if case['phase'] == 'at_exit':      # after the report
+            off = min(len(lines), 1)
+        check(len(lines) + told == off, f'{off} off, told: {lines}')
+        for line in lines:
+            check(line.startswith(perf_support.WARNING)
+                  and any(reason in line for reason in causes),
+                  f'stderr: {line}')
+        return wrong
+
+    def check_phase(self, phase, *kinds):
+        """Walk through it in both modes.  These kinds, at least, failed."""
+        modes = ('perf', 'perf_jit')
+        with concurrent.futures.ThreadPoolExecutor(len(modes)) as pool:
+            walks = list(pool.map(self.walk, modes, [phase] * len(modes)))
+        for cases in walks:
+            reference = cases[0]
+            self.assertEqual(self.judge(reference, reference), [])
+            for process in reference['processes']:
+                self.assertTrue(process['active'])
+            hit = {kind for case in cases
+                   for kind, number in case['hits'].items() if number}
+            self.assertLessEqual(set(kinds), hit)
+            for case in cases:
+                with self.subTest(describe(case)):
+                    self.assertEqual(self.judge(case, reference), [])
+
+
+class WalkTests(WalkTestCase):
+
+    def test_activation(self):
+        self.check_phase('at_activation', 'memory', 'encode', 'set_extra',
+                         'extra_index', 'mmap', 'mprotect',
+                         'open', 'close', 'fstat', 'fchmod', 'write',
+                         'fcntl', 'getrlimit', 'setrlimit', 'dl_iterate')
+
+    def test_another_activation(self):
+        self.check_phase('at_another_activation', 'open', 'fstat', 'write')
+
+    def test_an_old_file_in_the_way(self):
+        self.check_phase('when_an_old_file_is_there', 'ftruncate')
+
+    def test_a_change_of_the_mode(self):
+        self.check_phase('when_the_mode_changes', 'open', 'write')
+
+    def test_the_first_calls_of_functions(self):
+        self.check_phase('at_first_calls', 'memory', 'encode', 'set_extra',
+                         'write')
+
+    def test_a_full_arena(self):
+        self.check_phase('in_a_full_arena', 'memory', 'mmap', 'mprotect')
+
+    def test_closed_descriptors(self):
+        self.check_phase('when_descriptors_are_closed', 'open', 'fstat')
+
+    def test_a_file_that_is_gone(self):
+        self.check_phase('when_the_file_is_gone', 'open', 'fstat')
+
+    def test_switching_off(self):
+        self.check_phase('when_switched_off', 'fstat', 'close')
+
+    def test_fork(self):
+        self.check_phase('at_fork', 'open', 'mmap', 'mprotect', 'write')
+
+    def test_fork_with_persist(self):
+        self.check_phase('at_fork_with_persist', 'open', 'write')
+
+    def test_the_end(self):
+        self.check_phase('at_exit', 'fstat', 'close')
+
+
+class SanitizedTests(WalkTestCase):
+    """The same, with each access to memory watched by sanitizers."""
+
+    executable = None
+
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        place = os.path.join(directory, 'sanitized')
+        os.mkdir(place)
+        cls.executable = perf_faults.build(place, sanitized=True)
+
+    def test_activation(self):
+        self.check_phase('at_activation', 'memory', 'encode', 'mmap')
+
+    def test_a_file_that_is_gone(self):
+        self.check_phase('when_the_file_is_gone', 'open', 'fstat')
+
+    def test_fork_with_persist(self):
+        self.check_phase('at_fork_with_persist', 'open', 'write')
+
+
+# There are as many of these as functions: they fail for ever in other tests.
+MANY_AT_START = {'set_extra', 'lock'}
+
+# Ends with a status of its own; its last activation is without faults.
+STARTED = """\
+import sys, _perf_faults
+
+def first(): return 'first'
+def again(): return 'again'
+
+print(first(), sys.is_stack_trampoline_active())
+_perf_faults.reset()
+try:
+    sys.activate_stack_trampoline(sys.argv[1])
+except RuntimeError as error:
+    print(error)
+print(again(), sys.is_stack_trampoline_active())
+sys.deactivate_stack_trampoline()
+print(sum(_perf_faults.hits().values()), *_perf_faults.balance())
+sys.exit(7)
+"""
+
+
+class StartTests(WalkTestCase):
+    """Faults while the interpreter starts: each is a process of its own."""
+
+    def start(self, mode, fault=''):
+        run = self.run_command(
+            [sys.executable, '-X', mode, '-c', STARTED, mode],
+            env=perf_support.clean_environment(PERF_FAULTS=fault),
+            executable=executable, returncode=7)
+        if mode == 'perf':
+            run.names_of_file = run.names
+        else:
+            dump = perf_jitdump.read(f'/tmp/jit-{run.pid}.dump')
+            run.names_of_file = [f.load.name for f in dump.functions()]
+        run.hits, *run.balance = map(int, run.out.splitlines()[-1].split())
+        return run
+
+    def walk_kind(self, mode, fault):
+        """Return a list of (what failed, the run); the last met no fault."""
+        kind, number, forever = fault
+        runs = []
+        while not runs or runs[-1][1].hits:
+            what = f'{kind}:{len(runs) + 1}:{number}{":forever" * forever}'
+            runs.append((what, self.start(mode, what)))
+        return runs
+
+    def check_start(self, mode, *kinds):
+        usual = self.start(mode)
+        faults = [(*fault, False)
+                  for fault in perf_faults.FAULTS + perf_faults.ONCE]
+        faults += [(*fault, True) for fault in perf_faults.FAULTS
+                   if fault[0] not in MANY_AT_START]
+        with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+            walks = list(pool.map(self.walk_kind, [mode] * len(faults),
+                                  faults))
+        self.assertLessEqual(set(kinds), {fault[0] for fault, walk
+                                          in zip(faults, walks) if walk[1:]})
+        for (kind, number, _), walk in zip(faults, walks):
+            for what, run in walk:
+                with self.subTest(mode=mode, fault=what):
+                    self.check(run, usual, kind, number)
+
+    def check(self, run, usual, kind, number):
+        first, again, _ = run.out.splitlines()
+        self.assertIn(first, ('first True', 'first False'))
+        self.assertEqual(again, 'again True')
+        self.assertIn('py::again:<string>', run.names_of_file)
+        self.assertEqual(run.err_without_warnings, '')
+        if first == 'first True':
+            self.assertIn('py::first:<string>', run.names_of_file)
+            self.assertEqual(run.warnings, [])
+        else:
+            [warning] = run.warnings
+            self.assertTrue(any(reason in warning
+                                for reason in reasons(kind, number)), warning)
+        leak = [a - b for a, b in zip(run.balance, usual.balance)]
+        self.assertLessEqual(leak[0], 0, 'memory')
+        self.assertLessEqual(leak[1], 0, 'mappings')
+        self.assertLessEqual(leak[2], run.hits if kind in LEAVES_OPEN else 0)
+
+    KINDS = ('memory', 'set_extra', 'extra_index', 'mmap', 'mprotect',
+             'madvise', 'open', 'close', 'fstat', 'fchmod', 'write', 'fcntl',
+             'getrlimit', 'setrlimit', 'dlopen', 'dl_iterate')
+
+    def test_with_a_map(self):
+        self.check_start('perf', 'lock', *self.KINDS)
+
+    def test_with_a_jitdump(self):
+        self.check_start('perf_jit', *self.KINDS)
+
+
+if __name__ == '__main__':
+    unittest.main()

@@ -1,0 +1,381 @@
+"""Threads, interpreters and what they do to each other.
+
+Threads that call new functions while others switch profiling on and off, threads
+that outlive the interpreter, interpreters within the interpreter, and a program
+that starts and ends its interpreter again and again.
+"""
+
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import unittest
+
+from test import perf_faults
+from test import perf_jitdump
+from test import perf_support
+from test.support import import_helper, os_helper
+
+MODES = ('perf', 'perf_jit')
+
+
+def setUpModule():
+    perf_support.require_trampoline()
+
+
+def names_of(mode, pid):
+    """Return the names in a file that must be whole."""
+    if mode == 'perf':
+        entries = perf_support.read_map(pid)
+        if perf_support.overlapping(entries):
+            raise ValueError('entries overlap')
+        return [entry.name for entry in entries]
+    dump = perf_jitdump.read(f'/tmp/jit-{pid}.dump')
+    if dump.torn:
+        raise ValueError(f'{dump.torn} bytes are torn')
+    return [function.load.name for function in dump.functions()]
+
+
+class ThreadTests(perf_support.PerfTestCase):
+
+    def test_thousands_of_switches_while_threads_call_new_functions(self):
+        # Between two modes and off; each thread's results are its own.
+        run = self.run_python("""\
+            import random, sys, threading
+
+            def deep(n):
+                return deep(n - 1) + 1 if n else 0
+
+            def generator(n):
+                for i in range(n):
+                    yield deep(i)
+
+            def work(name):
+                try:
+                    for i in range(800):
+                        space = {}
+                        exec(f'def {name}{i}(n): return n + {i}', space)
+                        function = space[f'{name}{i}']
+                        assert function(1) == i + 1
+                        assert sum(map(function, [1, 2])) == 2 * i + 3
+                        assert deep(45) == 45
+                        assert list(generator(5)) == [0, 1, 2, 3, 4]
+                    done.append(name)
+                except BaseException as error:
+                    print(error, flush=True)
+
+            def switch(seed):
+                choice = random.Random(seed)
+                count = 0
+                while len(done) < 6 or count < 10_000:
+                    match choice.randrange(3):
+                        case 0: sys.activate_stack_trampoline('perf')
+                        case 1: sys.activate_stack_trampoline('perf_jit')
+                        case 2: sys.deactivate_stack_trampoline()
+                    count += 1
+                    deep(choice.randrange(40))
+                switches.append(count)
+
+            sys.setswitchinterval(1e-5)
+            done, switches = [], []
+            threads = [threading.Thread(target=work, args=(name,))
+                       for name in 'abcdef']
+            threads.append(threading.Thread(target=switch, args=(1,)))
+            for thread in threads: thread.start()
+            for thread in threads: thread.join()
+            print(sorted(done), switches[0] >= 10_000)
+            """, prepare='rm -f /tmp/jit-$$.dump')
+        self.assertEqual(run.out,
+                         "['a', 'b', 'c', 'd', 'e', 'f'] True\n")
+        self.assertEqual(run.err, '')
+        for mode in MODES:
+            names_of(mode, run.pid)
+
+    def test_two_threads_switch(self):
+        run = self.run_python("""\
+            import sys, threading
+
+            def work(name, mode):
+                for i in range(1500):
+                    sys.activate_stack_trampoline(mode)
+                    exec(f'def {name}{i}(): pass\\n{name}{i}()', {})
+                    sys.deactivate_stack_trampoline()
+                done.append(name)
+
+            sys.setswitchinterval(1e-5)
+            done = []
+            threads = [threading.Thread(target=work, args=arguments)
+                       for arguments in [('a', 'perf'), ('b', 'perf_jit')]]
+            for thread in threads: thread.start()
+            for thread in threads: thread.join()
+            print(*sorted(done))
+            """, prepare='rm -f /tmp/jit-$$.dump')
+        self.assertEqual((run.out, run.err), ('a b\n', ''))
+        for mode in MODES:
+            names_of(mode, run.pid)
+
+    def test_threads_of_c_code_come_while_others_switch(self):
+        # They come without the GIL, while all stacks are looked at.
+        import_helper.import_module('ctypes')
+        run = self.run_python("""\
+            import ctypes, sys, threading
+
+            libc = ctypes.CDLL(None)
+
+            @ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p)
+            def body(argument):
+                counts.append(nested(10))
+
+            def nested(n):
+                return nested(n - 1) + 1 if n else 0
+
+            def start():
+                for i in range(60):
+                    threads = [ctypes.c_ulong() for i in range(20)]
+                    for thread in threads:
+                        assert not libc.pthread_create(
+                            ctypes.byref(thread), None, body, None)
+                    for thread in threads:
+                        libc.pthread_join(thread, None)
+
+            def switch():
+                while starting.is_alive():
+                    for mode in 'perf', 'perf_jit':
+                        sys.activate_stack_trampoline(mode)
+
+            counts = []
+            starting = threading.Thread(target=start)
+            starting.start()
+            switching = threading.Thread(target=switch)
+            switching.start()
+            starting.join()
+            switching.join()
+            print(len(counts), sum(counts))
+            """, prepare='rm -f /tmp/jit-$$.dump')
+        self.assertEqual((run.out, run.err), ('1200 12000\n', ''))
+        for mode in MODES:
+            names_of(mode, run.pid)
+
+    def test_daemon_threads_at_the_end(self):
+        for mode in MODES:
+            for _ in range(10):
+                run = self.run_python("""\
+                    import sys, threading
+
+                    def busy(name):
+                        i = 0
+                        while True:
+                            exec(f'def {name}{i}(): pass\\n{name}{i}()', {})
+                            i += 1
+                            if i == 20:
+                                started.release()
+
+                    def switches(mode):
+                        while True:
+                            sys.deactivate_stack_trampoline()
+                            sys.activate_stack_trampoline(mode)
+
+                    sys.setswitchinterval(1e-5)
+                    started = threading.Semaphore(0)
+                    for name in 'abcd':
+                        threading.Thread(target=busy, args=(name,),
+                                         daemon=True).start()
+                    threading.Thread(target=switches, args=sys.argv[1:],
+                                     daemon=True).start()
+                    for name in 'abcd':
+                        started.acquire()
+                    """, mode, prepare='rm -f /tmp/jit-$$.dump', args=[mode])
+                self.assertEqual(run.err, '')
+                names = names_of(mode, run.pid)
+                self.assertIn(self.script_name('busy'), names)
+
+
+class SubinterpreterTests(perf_support.PerfTestCase):
+
+    def setUp(self):
+        super().setUp()
+        import_helper.import_module('_xxsubinterpreters')
+
+    def test_each_is_profiled(self):
+        for mode in MODES:
+            with self.subTest(mode=mode):
+                run = self.run_python("""\
+                    import _xxsubinterpreters as interpreters, textwrap
+
+                    new = [interpreters.create() for _ in range(10)]
+                    for number, interpreter in enumerate(new):
+                        interpreters.run_string(interpreter, textwrap.dedent(
+                            f'''
+                            import sys
+                            def within{number}(n):
+                                return within{number}(n - 1) + 1 if n else 0
+                            assert within{number}(100) == 100
+                            assert sys.is_stack_trampoline_active()
+                            '''))
+                    for interpreter in new[::-1]:
+                        interpreters.destroy(interpreter)
+                    """, mode, prepare='rm -f /tmp/jit-$$.dump')
+                self.assertEqual(run.err, '')
+                self.assertEqual(
+                    {name for name in names_of(mode, run.pid)
+                     if name.startswith('py::within')},
+                    {f'py::within{n}:<string>' for n in range(10)})
+
+    def test_none_outlives_its_code(self):
+        # What dies with an interpreter leaves its place to others, and nobody
+        # looks at it any longer.  A jitdump's place is used again.
+        run = self.run_python("""\
+            import _xxsubinterpreters as interpreters, os, sys
+
+            def size():
+                with open('/proc/self/maps') as file:
+                    return sum(' r-xp 00000000 00:00 0' in line
+                               for line in file)
+
+            source = '''if True:
+                import sys
+                for i in range(200):
+                    exec(f'def f{i}(n): return [*map(f{i}, [n - 1])] '
+                         f'if n else []')
+                    locals()[f'f{i}'](3)
+                '''
+            sizes = []
+            for number in range(40):
+                new = interpreters.create()
+                interpreters.run_string(new, source)
+                interpreters.destroy(new)
+                # Every slot is looked at.
+                sys.deactivate_stack_trampoline()
+                sys.activate_stack_trampoline('perf_jit')
+                sizes.append(size())
+            print(sizes[10] == sizes[-1] or sizes)
+            """, 'perf_jit', prepare='rm -f /tmp/jit-$$.dump')
+        self.assertEqual((run.out, run.err), ('True\n', ''))
+        names_of('perf_jit', run.pid)
+
+    def test_they_are_switched_in_threads(self):
+        run = self.run_python("""\
+            import _xxsubinterpreters as interpreters, threading
+
+            def run(number):
+                new = interpreters.create()
+                for i in range(20):
+                    interpreters.run_string(new, f'''if True:
+                        import sys
+                        sys.activate_stack_trampoline(
+                            ['perf', 'perf_jit'][{i} % 2])
+                        def f{number}_{i}(n):
+                            return f{number}_{i}(n - 1) + 1 if n else 0
+                        assert f{number}_{i}(70) == 70
+                        sys.deactivate_stack_trampoline()
+                        assert f{number}_{i}(70) == 70
+                        ''')
+                interpreters.destroy(new)
+                done.append(number)
+
+            # In 3.11 a thread that is busy does not let go of the GIL for those
+            # of other interpreters: so this one only waits.
+            done = []
+            threads = [threading.Thread(target=run, args=(n,))
+                       for n in range(6)]
+            for thread in threads: thread.start()
+            for thread in threads: thread.join()
+            print(sorted(done))
+            """, prepare='rm -f /tmp/jit-$$.dump')
+        self.assertEqual((run.out, run.err), ('[0, 1, 2, 3, 4, 5]\n', ''))
+        for mode in MODES:
+            names_of(mode, run.pid)
+
+
+class EmbeddingTests(perf_support.PerfTestCase):
+    """An interpreter is started and ended again and again in one process."""
+
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        directory = tempfile.mkdtemp(prefix='test_perf_')
+        cls.addClassCleanup(os_helper.rmtree, directory)
+        cls.program = perf_faults.build_embedding(directory)
+
+    SOURCE = """\
+import itertools, os, sys
+def count():
+    number = int(os.environ.get('ROUND', 0))
+    os.environ['ROUND'] = str(number + 1)
+    return number
+def resident():
+    with open('/proc/self/statm') as file:
+        return int(file.read().split()[1]) * os.sysconf('SC_PAGESIZE')
+exec(f'def round{count()}(n): return sorted(range(n), key=lambda k: -k)\\n'
+     f'assert round{int(os.environ["ROUND"]) - 1}(3) == [2, 1, 0]')
+print(sys.is_stack_trampoline_active(), len(os.listdir('/proc/self/fd')),
+      resident(), flush=True)
+"""
+
+    def embed(self, mode, rounds, source=None):
+        run = self.run_command(
+            [self.program, str(mode), str(rounds), sys.executable,
+             source or self.SOURCE])
+        self.assertEqual(run.err, '')
+        return run
+
+    def test_each_round_is_profiled(self):
+        for number, mode in enumerate(MODES, 1):
+            with self.subTest(mode=mode):
+                run = self.embed(number, 12)
+                lines = [line.split() for line in run.out.splitlines()]
+                self.assertEqual([active for active, *_ in lines],
+                                 ['True'] * 12)
+                # No descriptor is left behind by any.
+                self.assertEqual(len({fds for _, fds, _ in lines}), 1, lines)
+                names = names_of(mode, run.pid)
+                for i in range(12):
+                    self.assertEqual(
+                        names.count(f'py::round{i}:<string>'), 1)
+
+    def test_all_rounds_use_the_same_memory(self):
+        # A jitdump has times, so that places are used again.
+        run = self.embed(2, 40, """\
+with open('/proc/self/maps') as file:
+    lines = [line.split() for line in file]
+print(sum(line[1] == 'r-xp' and line[4] == '0' for line in lines), flush=True)
+""")
+        counts = run.out.split()
+        self.assertEqual(counts[3:], [counts[3]] * 37)
+
+    def test_off_it_is_off(self):
+        run = self.embed(0, 3)
+        self.assertEqual([line.split()[0] for line in run.out.splitlines()],
+                         ['False'] * 3)
+
+    def test_switched_on_by_the_program_each_time(self):
+        run = self.embed(0, 6, """\
+import sys
+for mode in 'perf', 'perf_jit':
+    sys.activate_stack_trampoline(mode)
+    def function(n): return n and function(n - 1)
+    function(100)
+""")
+        for mode in MODES:
+            self.assertIn('py::function:<string>', names_of(mode, run.pid))
+
+    def test_rounds_with_threads_and_subinterpreters(self):
+        import_helper.import_module('_xxsubinterpreters')
+        for number, mode in enumerate(MODES, 1):
+            with self.subTest(mode=mode):
+                run = self.embed(number, 6, """\
+import threading, _xxsubinterpreters as interpreters
+def thread():
+    new = interpreters.create()
+    interpreters.run_string(new, 'def within(): pass\\nwithin()')
+    interpreters.destroy(new)
+threads = [threading.Thread(target=thread) for _ in range(3)]
+for each in threads: each.start()
+for each in threads: each.join()
+""")
+                self.assertIn('py::within:<string>', names_of(mode, run.pid))
+
+
+if __name__ == '__main__':
+    unittest.main()
