@@ -163,6 +163,13 @@ struct walk {
     uintptr_t last;                 // the frame pointer that was not followed
 };
 
+/* Where the record is that a frame pointer leads to. */
+static uintptr_t
+record_at(uintptr_t frame_pointer)
+{
+    return frame_pointer - _PyPerfArch_RECORDS_BELOW * sizeof(struct record);
+}
+
 /* Follow the records, from that at the frame pointer on, by the rules of the most
    demanding kernel, that of arm64.  Async-signal-safe. */
 static void
@@ -170,8 +177,7 @@ walk_from(struct walk *walk, const struct range *stack, uintptr_t frame_pointer)
 {
     uintptr_t previous = 0;
     for (walk->count = 0; ; walk->count++) {
-        uintptr_t at = frame_pointer
-                       - _PyPerfArch_RECORDS_BELOW * sizeof(struct record);
+        uintptr_t at = record_at(frame_pointer);
         walk->last = frame_pointer;
         if (frame_pointer == 0) {
             walk->end = WALK_NULL;
@@ -313,7 +319,7 @@ perf_walk_stack(PyObject *Py_UNUSED(module), PyObject *args)
         PyErr_SetString(PyExc_RuntimeError, "this is not the thread's own stack");
         return NULL;
     }
-    stack.low = here;
+    stack.low = record_at(here);
     walk_from(&walk, &stack, here);
     if (!walk_is_whole(&walk)) {
         return PyErr_Format(

@@ -474,7 +474,8 @@ class Image:
             elif opcode == 0x0c:                            # def_cfa
                 cfa = reader.unsigned(), reader.unsigned()
             elif opcode == 0x0d:                            # def_cfa_register
-                cfa = reader.unsigned(), cfa[1]
+                # The assembler for riscv64 sets no offset before.
+                cfa = reader.unsigned(), cfa[1] if cfa else 0
             elif opcode == 0x0e:                            # def_cfa_offset
                 cfa = cfa[0], reader.unsigned()
             elif opcode == 0x2d:                            # negate_ra_state
