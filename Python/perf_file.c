@@ -240,6 +240,10 @@ _PyPerfFile_Open(struct _PyPerfFile *file, const char *path,
             _PyPerfError_Set(error, "empty", path, NULL, errno);
             goto fail;
         }
+        if (file->gathered != NULL) {
+            _PyPerfFile_StartGathering(file);   // without what waits: it is of
+                                                //   the edition before
+        }
         file->size = 0;
         file->is_torn = false;
         file->edition = _PyPerfEdition_Next();

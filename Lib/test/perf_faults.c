@@ -63,7 +63,6 @@
     KIND(setrlimit) \
     KIND(unlink) \
     KIND(lock) \
-    KIND(atfork) \
     KIND(getattr_np) \
     KIND(dlopen) \
     KIND(dlsym) \
@@ -193,8 +192,6 @@ extern int perf_fault_getrlimit(int, struct rlimit *);
 extern int perf_fault_setrlimit(int, const struct rlimit *);
 extern int perf_fault_unlink(const char *);
 extern int perf_fault_pthread_mutex_lock(pthread_mutex_t *);
-extern int perf_fault_pthread_atfork(void (*)(void), void (*)(void),
-                                     void (*)(void));
 extern int perf_fault_pthread_getattr_np(pthread_t, pthread_attr_t *);
 extern void *perf_fault_dlopen(const char *, int);
 extern void *perf_fault_dlsym(void *, const char *);
@@ -348,13 +345,6 @@ int
 perf_fault_pthread_mutex_lock(pthread_mutex_t *lock)
 {
     return fails(lock_KIND) ? errno : pthread_mutex_lock(lock);
-}
-
-int
-perf_fault_pthread_atfork(void (*prepare)(void), void (*parent)(void),
-                          void (*child)(void))
-{
-    return fails(atfork_KIND) ? errno : pthread_atfork(prepare, parent, child);
 }
 
 int

@@ -50,7 +50,6 @@ FAULTS = [
     ('setrlimit', errno.EPERM),
     ('unlink', errno.EACCES),
     ('lock', errno.EINVAL),
-    ('atfork', errno.ENOMEM),
     ('getattr_np', errno.ENOMEM),
     ('dlopen', 0),
     ('dlsym', 0),
@@ -68,8 +67,6 @@ ONCE = [
 TOGETHER = [
     # Half a piece that cannot be taken back.
     [('write', SHORT_WRITE), ('ftruncate', errno.EIO)],
-    # What stands in the way when the page for the process's id is missing.
-    [('mmap', errno.ENOMEM), ('atfork', errno.ENOMEM)],
     # Neither a high number for the descriptor nor a higher limit.
     [('open', errno.EMFILE), ('lstat', errno.ENOENT)],
     [('fcntl', errno.EMFILE), ('setrlimit', errno.EPERM)],

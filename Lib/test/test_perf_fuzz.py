@@ -6,6 +6,7 @@ from, and runs for as many seconds as PYTHON_PERF_FUZZ_SECONDS says, or 20.
 What it found is kept in PYTHON_PERF_FUZZ_CORPUS, if that is a directory.
 """
 
+import base64
 import os
 import platform
 import re
@@ -19,6 +20,9 @@ from test import perf_support
 SOURCES = ['Lib/test/perf_fuzz.c', 'Python/perf_text.c', 'Python/perf_file.c',
            'Python/perf_map.c', 'Python/perf_jitdump.c',
            'Python/perf_unwind.c']
+
+# What broke them once.
+FOUND = ['FA8AAAAAAAAA7u7u7nws']
 
 SECONDS = os.environ.get('PYTHON_PERF_FUZZ_SECONDS', '20')
 CORPUS = os.environ.get('PYTHON_PERF_FUZZ_CORPUS')
@@ -61,6 +65,9 @@ class FuzzTests(perf_support.PerfTestCase):
         program = self.compile()
         corpus = CORPUS or self.path('corpus')
         os.makedirs(corpus, exist_ok=True)
+        for number, data in enumerate(FOUND):
+            with open(os.path.join(corpus, f'found{number}'), 'wb') as file:
+                file.write(base64.b64decode(data))
         run = self.run_command(
             [program, f'-max_total_time={SECONDS}', '-max_len=4096',
              '-timeout=60', '-print_final_stats=1',
