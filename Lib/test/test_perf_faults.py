@@ -39,7 +39,7 @@ CANNOT_FAIL = set("""
     PyThread_get_thread_ident PyUnicode_AsUTF8AndSize
     PyUnstable_PerfMapState_Fini Py_hexdigits
     _GLOBAL_OFFSET_TABLE_ __errno_location __stack_chk_fail clock_gettime
-    getenv geteuid getpid memcpy memset pthread_attr_destroy
+    getenv geteuid getpid memcmp memcpy memset pthread_attr_destroy
     pthread_attr_getstack pthread_mutex_unlock pthread_self pthread_sigmask
     sigaddset sigemptyset sigismember sigpending sigwait sprintf strcmp
     strerror strlen strnlen strspn syscall sysconf wcscmp wcslen wcsncmp
