@@ -49,13 +49,6 @@ struct _PyPerfRecord {
     const void *return_address;
 };
 
-/* The record that a frame pointer leads to. */
-static inline struct _PyPerfRecord *
-_PyPerfRecord_At(struct _PyPerfRecord *frame_pointer)
-{
-    return frame_pointer - _PyPerfArch_RECORDS_BELOW;
-}
-
 /* Whether `head` is the record of an eval loop that was called by the base. */
 static inline bool
 _PyPerfRecord_HasBase(const struct _PyPerfRecord *head)
@@ -68,7 +61,7 @@ static inline bool
 _PyPerfRecord_HasRoom(const struct _PyPerfRecord *head, const void *limit)
 {
     return _PyPerfRecord_HasBase(head)
-           && (const void *)_PyPerfRecord_At(head->caller - 1) >= limit;
+           && (const void *)(head->caller - 1 - _PyPerfArch_RECORDS_BELOW) >= limit;
 }
 
 /* Hang in a record for `frame`, whose function has a name.  There must be room. */
@@ -78,7 +71,8 @@ _PyPerfRecord_Hang(_PyInterpreterFrame *frame, struct _PyPerfRecord *head)
     // volatile: in this order, for a signal handler may walk the list at any
     // instruction, and one by one, not two in a vector.
     struct _PyPerfRecord *frame_pointer = head->caller - 1;
-    volatile struct _PyPerfRecord *record = _PyPerfRecord_At(frame_pointer);
+    volatile struct _PyPerfRecord *record =
+        frame_pointer - _PyPerfArch_RECORDS_BELOW;  // to which it leads
     // Four neighbours in one store, as _PyFrame_IsInlined() reads them.
     frame->is_entry = false;
     frame->owner = FRAME_OWNED_BY_THREAD;
@@ -136,7 +130,7 @@ _PyPerfRecord_Unlink(const _PyInterpreterFrame *frame, struct _PyPerfRecord *hea
 /* The calling function's own frame record.  It has one, whatever the flags:
    the builtin makes compilers keep a frame pointer. */
 #define _PyPerfRecord_OWN() \
-    _PyPerfRecord_At(__builtin_frame_address(0))
+    ((struct _PyPerfRecord *)__builtin_frame_address(0) - _PyPerfArch_RECORDS_BELOW)
 
 #define LINK_RECORD(TSTATE, FRAME) \
     _PyPerfRecord_Link((TSTATE), (FRAME), _PyPerfRecord_OWN(), \
