@@ -424,9 +424,19 @@ file_write_gathered(struct _PyPerfFile *file, struct _PyPerfError *error)
         }
         piece += gathered->lengths[i];
     }
+    if (result < 0) {
+        file->edition = _PyPerfEdition_Next();      // some of it is lost
+    }
     gathered->length = 0;
     gathered->count = 0;
     return result;
+}
+
+bool
+_PyPerfFile_IsEmpty(const struct _PyPerfFile *file)
+{
+    return file->size == 0
+           && (file->gathered == NULL || file->gathered->length == 0);
 }
 
 int

@@ -119,7 +119,6 @@ static_assert(sizeof(struct record_unwinding_info) == 40,
 
 static struct {
     struct _PyPerfFile file;
-    _PyPerfEdition headed;          // the edition that has header and marker
     void *marker;                   // NULL: none
     uint64_t next_index;
     struct _PyPerfUnwind unwind;    // machine 0: not looked for yet
@@ -176,13 +175,11 @@ marker_map(struct _PyPerfError *error)
     return 0;
 }
 
-/* See to it that the edition of the file that is open has its header and its
-   marker. */
+/* See to it that the file that is open has its header and its marker. */
 static int
 dump_head(struct _PyPerfError *error)
 {
-    while (dump.headed != dump.file.edition) {
-        _PyPerfEdition edition = dump.file.edition;
+    while (_PyPerfFile_IsEmpty(&dump.file)) {
         struct jitdump_header header = {
             .magic = JITDUMP_MAGIC,
             .version = 1,
@@ -194,13 +191,8 @@ dump_head(struct _PyPerfError *error)
         if (marker_map(error) < 0) {
             return -1;
         }
-        int result = _PyPerfFile_Append(&dump.file, &header, sizeof(header),
-                                        error);
-        if (result < 0) {
+        if (_PyPerfFile_Append(&dump.file, &header, sizeof(header), error) < 0) {
             return -1;
-        }
-        if (result == _PyPerfFile_APPENDED) {
-            dump.headed = edition;
         }
     }
     return 0;

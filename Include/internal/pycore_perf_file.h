@@ -24,7 +24,8 @@ struct _PyPerfFile {
     off_t size;                 /* bytes, when it was looked at last */
     bool is_torn;               /* behind these stands what could not be taken
                                    back, and has to go before anything is added */
-    _PyPerfEdition edition;     /* grows when the file starts afresh */
+    _PyPerfEdition edition;     /* grows when the file starts afresh, or what has
+                                   been gathered is lost */
     char path[1024];
     struct _PyPerfGathered *gathered;   /* what waits; NULL: nothing shall */
 };
@@ -54,6 +55,9 @@ extern int _PyPerfFile_Append(struct _PyPerfFile *file, const void *bytes,
 /* Gather what is appended from now on, and write it in larger pieces.  What has
    been gathered is lost if the process gets killed. */
 extern void _PyPerfFile_StartGathering(struct _PyPerfFile *file);
+
+/* Whether nothing has been appended to it, and nothing waits. */
+extern bool _PyPerfFile_IsEmpty(const struct _PyPerfFile *file);
 
 /* Write what has been gathered, and the rest at once again.  Returns as
    _PyPerfFile_Append() does. */

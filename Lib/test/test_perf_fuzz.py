@@ -22,7 +22,7 @@ SOURCES = ['Lib/test/perf_fuzz.c', 'Python/perf_text.c', 'Python/perf_file.c',
            'Python/perf_unwind.c']
 
 # What broke them once.
-FOUND = ['FA8AAAAAAAAA7u7u7nws']
+FOUND = ['FA8AAAAAAAAA7u7u7nws', 'FI8AAA8AAAAAAAAALBSPAAAPAAAAAAAA']
 
 SECONDS = os.environ.get('PYTHON_PERF_FUZZ_SECONDS', '20')
 CORPUS = os.environ.get('PYTHON_PERF_FUZZ_CORPUS')
