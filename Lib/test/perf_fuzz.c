@@ -19,6 +19,7 @@
 #include "pycore_perf_jitdump.h"
 #include "pycore_perf_map.h"
 #include "pycore_perf_trampoline.h"
+#include <dirent.h>
 #include <fcntl.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -275,6 +276,21 @@ require_jitdump(const char *path)
 }
 
 
+/* How many descriptors are open. */
+static size_t
+count_descriptors(void)
+{
+    size_t count = 0;
+    DIR *directory = opendir("/proc/self/fd");
+    REQUIRE(directory != NULL);
+    while (readdir(directory) != NULL) {
+        count++;
+    }
+    closedir(directory);
+    return count;
+}
+
+
 // --- The steps -------------------------------------------------------------
 
 static char map_path[64];
@@ -284,13 +300,15 @@ static char other_path[512];
 static struct {
     size_t in_map;                      // entries that must be in the files
     size_t in_dump;
+    bool map_is_open;
+    bool dump_is_open;
     bool gathers;
     bool exact;                         // nothing has failed or disappeared
 } now;
 
 static void
 step_announce(struct input *input, const struct _PyPerfOutput *output,
-              size_t *count)
+              bool *is_open, size_t *count)
 {
     struct _PyPerfError error;
     _PyPerfEdition edition;
@@ -305,11 +323,14 @@ step_announce(struct input *input, const struct _PyPerfOutput *output,
         .filename = filename,
         .first_line = (int)length - 1000,
     };
-    if (output->open(&edition, &error) == 0
+    if ((*is_open || output->open(&edition, &error) == 0)
             && output->announce(&region, &edition, &error) == 0) {
+        *is_open = true;
         ++*count;
     }
     else {
+        output->close();
+        *is_open = false;
         now.exact = false;
     }
     free((char *)qualname.bytes);
@@ -341,6 +362,7 @@ step_copy(struct input *input)
 {
     const unsigned int lines = input_byte(input);
     FILE *file = fopen(other_path, "w");
+    REQUIRE(file != NULL);
     for (unsigned int i = 0; i < lines; i++) {
         fprintf(file, "%x %x other%*u%s", i + 1, 16, (int)input_byte(input), i,
                 i + 1 < lines || (lines & 1) ? "\n" : "");
@@ -373,10 +395,12 @@ step(struct input *input)
 {
     switch (input_byte(input) % 12) {
     case 0: case 1: case 2:
-        step_announce(input, &_PyPerfMap_Output, &now.in_map);
+        step_announce(input, &_PyPerfMap_Output, &now.map_is_open,
+                      &now.in_map);
         break;
     case 3: case 4: case 5:
-        step_announce(input, &_PyPerfJitdump_Output, &now.in_dump);
+        step_announce(input, &_PyPerfJitdump_Output, &now.dump_is_open,
+                      &now.in_dump);
         break;
     case 6:
         step_entry(input);
@@ -390,6 +414,7 @@ step(struct input *input)
     case 9:
         _PyPerfMap_Output.close();
         _PyPerfJitdump_Output.close();
+        now.map_is_open = now.dump_is_open = false;
         break;
     case 10:
         unlink(input_byte(input) & 1 ? map_path : dump_path);
@@ -423,6 +448,7 @@ int
 LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t length)
 {
     struct input input = {.bytes = bytes, .length = length};
+    const size_t descriptors = count_descriptors();
     memset(&now, 0, sizeof(now));
     now.exact = true;
     unlink(map_path);
@@ -435,6 +461,7 @@ LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t length)
     gather(false);
     _PyPerfMap_Output.close();
     _PyPerfJitdump_Output.close();
+    REQUIRE(count_descriptors() == descriptors);
     const size_t in_map = require_map(map_path);
     const size_t in_dump = require_jitdump(dump_path);
     if (now.exact) {
