@@ -119,8 +119,9 @@ closure)
     apt apt-get install --print-uris -qq -y --no-install-recommends "${packages[@]/%//$suite}" \
         >"$state/uris" 2>"$log" || failed "apt-get install ${packages[*]} from $suite"
     # Other programs and data of the closure are not needed to run these.
-    names=$(awk '{ print $2 }' "$state/uris" | sed 's/_.*//' |
-        grep -E "^(lib.*|zlib1g|linux-image-[0-9].*$(printf '|%s' "${packages[@]}"))\$" | grep -Ev -- '-(common|minimal|stdlib|data|bin)$')
+    asked="^($(printf '%s|' "${packages[@]}")linux-image-[0-9].*)\$"
+    names=$(awk '{ sub(/_.*/, "", $2); print $2 }' "$state/uris" | awk -v asked="$asked" '
+        $0 ~ asked || /^(lib|zlib1g$)/ && !/-(common|minimal|stdlib|data|bin)$/')
     # shellcheck disable=SC2046 # a list of names
     logged "$log" apt apt-get download $(
         for name in $names; do

@@ -1,8 +1,8 @@
 #!/bin/bash
 # Configures and builds the tree build/VERSION/src in the directory BUILD.
 #
-#     build.sh          the patched interpreter
-#     build.sh plain    the unpatched one, in build/VERSION-base
+#     build.sh                the patched interpreter
+#     build.sh plain [DIR]    the unpatched one, in build/VERSION-base or DIR
 #
 # PYTHON starts the interpreter, if that is not done by its name (cross.sh).
 #
@@ -15,7 +15,8 @@ cd "$(dirname "$0")/../.."
 . Misc/build/treelib.sh
 
 if [ "${1:-}" = plain ]; then
-    SRC=build/$VERSION-base/src BUILD=build/$VERSION-base
+    SRC=build/$VERSION-base/src
+    BUILD=${2:-build/$VERSION-base}
 fi
 args=$BUILD/configure.args
 python=$BUILD/python

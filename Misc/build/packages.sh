@@ -1,8 +1,9 @@
 #!/bin/bash
-# Installs the Debian packages that are missing. Argument: for what, `build`,
-# `lint`, `test`, `kernel` or the name of an architecture. As root it says what it installs; otherwise it prints the one
-# command to run as root and fails. PACKAGES=skip goes on without; so does a
-# machine without apt-get, where configure tells what is missing.
+# Installs the Debian packages that are missing. Argument: for what, `build`, `lint`,
+# `test`, `bench`, `kernel` or the name of an architecture. As root it says what it
+# installs; otherwise it prints the one command to run as root and fails.
+# PACKAGES=skip goes on without; so does a machine without apt-get, where configure
+# tells what is missing.
 set -eu
 cd "$(dirname "$0")/../.."
 . Misc/build/lib.sh
@@ -24,6 +25,7 @@ test)
         clang -fsanitize=fuzzer,address,undefined -x c - -o /dev/null 2>/dev/null ||
         wanted="$wanted libclang-rt-14-dev"
     ;;
+bench) wanted="valgrind gnuplot-nox" ;;
 kernel) wanted="qemu-system-arm cpio" ;;
 aarch64 | riscv64) wanted="gcc-$1-linux-gnu g++-$1-linux-gnu qemu-user" ;;
 *) die "unknown purpose: $1" ;;

@@ -11,7 +11,11 @@ jit)
     PYTHON_SWITCH=(-X perf_jit)
     RECORD_SWITCHES=(-k 1 --call-graph dwarf)
     ;;
-*) die "MODE=$MODE: unknown; map or jit" ;;
+off)
+    PYTHON_SWITCH=()
+    RECORD_SWITCHES=(-g)
+    ;;
+*) die "MODE=$MODE: unknown; map, jit or off" ;;
 esac
 
 # The result is to depend on no configuration, debug server or cache of the user.
@@ -41,6 +45,14 @@ perf_graph() {
     shift
     perf_run report -i "$data" --stdio --quiet --no-children -g caller,1 --percent-limit 1 "$@" \
         2>/dev/null | sed '/^#/d; s/ *$//' | cat -s
+}
+
+# perf_flamegraph DATA TITLE: an SVG of all stacks. In these colors what has a "::"
+# in its name, and so all Python functions, is yellow and the rest is red.
+perf_flamegraph() {
+    perf_run report -i "$1" --stdio --quiet --no-children -s comm -g folded,0,caller,function,count \
+        --max-stack 1024 2>/dev/null | sed -nE 's/^([0-9]+) (.*)$/\2 \1/p' |
+        "$TOP/build/tools/bin/flamegraph.pl" --colors java --hash --minwidth 0.5 --title "$2" --countname samples
 }
 
 # perf_nested DATA: of all samples in py::baz, how many have py::bar, py::foo and

@@ -4,10 +4,11 @@
 #     profile.sh demo       the example of the how-to, into build/demo; prints
 #                           its call graph and checks it
 #     profile.sh profile    ARGS, into OUT
+#     profile.sh flamegraph    the same, and draws flamegraph.svg
 #
 # Leaves perf.data and perf-report.txt. MODE is map (frame pointers and
-# /tmp/perf-PID.map) or jit (DWARF and jitdump; the data is perf.jit.data
-# then). The exit status is that of the program.
+# /tmp/perf-PID.map), jit (DWARF and jitdump; the data is perf.jit.data then) or
+# off (what is seen without Python names). The exit status is that of the program.
 set -eu
 cd "$(dirname "$0")/../.."
 . Misc/build/lib.sh
@@ -19,16 +20,19 @@ demo)
     out=build/demo
     set -- Doc/includes/perf_example.py
     ;;
-profile)
+profile | flamegraph)
     out=$OUT
-    [ -n "${ARGS:-}" ] || die 'nothing to profile; make profile ARGS="script.py ..." or ARGS="-m module ..."'
+    [ -n "${ARGS:-}" ] || die "nothing to profile; make $what ARGS=\"script.py ...\" or ARGS=\"-m module ...\""
     eval "set -- $ARGS"
     ;;
 *) die "unknown request: $what" ;;
 esac
+if [ "$what" = flamegraph ]; then
+    Misc/build/tools.sh flamegraph.pl
+fi
 mkdir -p "$out"
 data=$out/perf.data
-rm -f "$data" "$out/perf-report.txt"
+rm -f "$data" "$out/perf-report.txt" "$out/flamegraph.svg"
 
 say profile "perf record ${RECORD_SWITCHES[*]} python ${PYTHON_SWITCH[*]} $*"
 status=0
@@ -47,7 +51,7 @@ perf_functions "$data" >"$out/functions"
     printf '\nCall graph, callers first, branches of 1 %% and more\n\n'
     perf_graph "$data"
 } >"$out/perf-report.txt"
-if [ ! -s "$out/functions" ]; then
+if [ ! -s "$out/functions" ] && [ "$MODE" != off ]; then
     say profile "note: no sample shows a Python function; the program may have been too short"
 fi
 rm "$out/functions"
@@ -59,6 +63,10 @@ if [ "$what" = demo ]; then
     if [ "$all" = 0 ] || [ $((nested * 10)) -lt $((all * 9)) ]; then
         die "demo: the Python functions do not come out nested; see $out/perf-report.txt"
     fi
+fi
+if [ "$what" = flamegraph ]; then
+    perf_flamegraph "$data" "python $*" >"$out/flamegraph.svg"
+    say profile "$out/flamegraph.svg: open it in a browser, click to zoom, Ctrl-F to search"
 fi
 say profile "$data, $out/perf-report.txt"
 if [ "$status" != 0 ]; then
