@@ -3,7 +3,7 @@
    Profiling is a guest in somebody's program.  Whatever it lacks, the program
    runs on, with the feature off and one line on stderr:
 
-       python: perf profiling is off: cannot open /tmp/perf-42.map: it is a symbolic link
+   python: perf profiling is off: cannot open /tmp/perf-42.map: it is a symbolic link
 
    The line goes to descriptor 2 in one write, past sys.stderr: that is Python
    code, which may be half initialized, replaced, or the function just being

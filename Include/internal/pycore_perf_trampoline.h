@@ -108,8 +108,9 @@ _PyPerf_DescriptorsChanged(void)
     _PyPerf_DescriptorChanges++;
 }
 
-/* Set config->perf_profiling, if it is negative, to what the command line and
-   the environment say, Python/perf_config.c.  No GIL needed: there is no interpreter yet. */
+/* Set config->perf_profiling, if it is negative, to what the command line and the
+   environment say, Python/perf_config.c.  No GIL needed: there is no interpreter
+   yet. */
 extern PyStatus _PyPerf_ReadConfig(PyConfig *config);
 
 /* The functions of the sys module, Python/perf_sys.c. */

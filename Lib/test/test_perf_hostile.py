@@ -414,7 +414,7 @@ class StandardErrorTests(perf_support.PerfTestCase):
             """
         written = []
         for mode in ('perf', None):
-            run = self.run_python(
+            self.run_python(
                 script, mode, returncode=3, args=[self.path('out')],
                 prepare='mkdir "$MAP"; exec <&- >&- 2>&-')
             with open(self.path('out')) as file:

@@ -1797,8 +1797,7 @@ class MountTests(JitdumpTestCase):
 
     @perf_support.requires_the_kernel
     def test_a_file_system_without_execution(self):
-        run = self.run_refused('-o noexec', 'cannot map', 'noexec',
-                               'JITDUMPDIR')
+        self.run_refused('-o noexec', 'cannot map', 'noexec', 'JITDUMPDIR')
         self.assertEqual(self.left(), [])
 
     def run_in_tmp_without_execution(self, *options):
@@ -1860,9 +1859,9 @@ class MountTests(JitdumpTestCase):
                          os.strerror(errno.ENOSPC))
 
     def test_a_full_file_system(self):
-        run = self.run_refused('-o size=16k', 'cannot write',
-                               os.strerror(errno.ENOSPC),
-                               prepare='head -c 16384 /dev/zero >full')
+        self.run_refused('-o size=16k', 'cannot write',
+                         os.strerror(errno.ENOSPC),
+                         prepare='head -c 16384 /dev/zero >full')
         self.assertEqual(self.left(), [])
 
     def test_a_file_system_that_becomes_full(self):

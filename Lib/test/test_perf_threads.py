@@ -5,9 +5,6 @@ that outlive the interpreter, interpreters within the interpreter, and a program
 that starts and ends its interpreter again and again.
 """
 
-import os
-import re
-import subprocess
 import sys
 import tempfile
 import unittest

@@ -1,7 +1,8 @@
 #!/bin/bash
 # Checks without running anything: our C files and assembly under gcc and clang
-# with every warning an error, the shell scripts, the form of the patches, and
-# that no file names a host to download from.
+# with every warning an error, Python files and shell scripts, the style of the base
+# where a program can tell (tabs, blanks, length of lines), the series and the form
+# of the patches, and that no file names a host to download from.
 set -eu
 cd "$(dirname "$0")/../.."
 . Misc/build/lib.sh
@@ -35,10 +36,31 @@ for compiler in gcc clang; do
 done
 say lint "$count compilations of C and assembly files"
 
-if command -v shellcheck >/dev/null; then
-    shellcheck -x Misc/build/*.sh .ci/run || complain "shellcheck is not content"
-else
-    say lint "shellcheck: not found, left out"
+for tool in shellcheck pyflakes3; do
+    command -v $tool >/dev/null || die "$tool: not found in PATH; install it"
+done
+shellcheck -x Misc/build/*.sh .ci/run || complain "shellcheck is not content"
+
+mapfile -t python_files < <(find . -path ./build -prune -o -name '*.py' -print)
+pyflakes3 "${python_files[@]}" || complain "pyflakes is not content"
+
+while IFS= read -r file; do
+    case $file in *.svg | *.png) continue ;; esac
+    awk -v file="$file" '
+        /[ \t]$/ { print file ":" FNR ": blanks at the end"; bad = 1 }
+        file !~ /Makefile|\.S$/ && /\t/ { print file ":" FNR ": a tab"; bad = 1 }
+        file ~ /\.[chS]$/ && length > 88 { print file ":" FNR ": more than 88 columns"; bad = 1 }
+        END { exit bad }' "$file" >&2 || bad=1
+done < <(our_files; find Misc/build Misc/bench Makefile.pre.in configure.ac -type f ! -name '*.py[co]')
+
+# quilt would not notice a patch that the series forgets, or one edited since.
+for name in "$PATCHES"/*.patch; do
+    patch_names "$PATCHES/series" | grep -qx "${name##*/}" || complain "$name: not in $PATCHES/series"
+done
+diff -r "$PATCHES" "$SRC.patches" >&2 || complain "$PATCHES: is not what is applied in $SRC"
+quilt_in "$SRC" "../../../$PATCHES" applied >/dev/null || complain "quilt: no patch is applied in $SRC"
+if [ -n "$(quilt_in "$SRC" "../../../$PATCHES" unapplied 2>/dev/null)" ]; then
+    complain "quilt: not all patches are applied in $SRC"
 fi
 
 # In a hunk at most one line of context stands before and after each change.

@@ -17,7 +17,7 @@ build)
         wanted="gcc libc6-dev $wanted"
     fi
     ;;
-lint) wanted="gcc clang shellcheck" ;;
+lint) wanted="gcc clang shellcheck pyflakes3" ;;
 test)
     wanted="g++ gdb clang llvm"
     # The fuzzer's runtime is in a package that is named by clang's version.
