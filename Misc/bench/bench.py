@@ -32,6 +32,7 @@ there was no profiling.
 """
 
 import argparse
+import concurrent.futures
 import importlib.util
 import json
 import os
@@ -165,19 +166,20 @@ def measure_times(commands, ways, names, rounds, library):
 
 def count_instructions(commands, ways, names, library):
     """For each workload the instructions of each way, in a list of one."""
-    counts = {}
-    empty = {}
-    for number, name in enumerate(["nothing", *names]):
-        progress(f"bench      instructions, {number} of {len(names)}, {name}")
-        counts[name] = {}
-        for way in ways:
-            interpreter, option = way
-            count = instructions(commands[interpreter], option, name, library)
-            if name == "nothing":
-                empty[way] = count
-            counts[name][way] = [
-                count if name == START_UP else count - empty[way]]
-    del counts["nothing"]
+    names = ["nothing", *names]
+    counts = {name: {} for name in names}
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        jobs = {pool.submit(instructions, commands[way[0]], way[1], name, library):
+                (name, way) for name in names for way in ways}
+        for number, job in enumerate(concurrent.futures.as_completed(jobs), 1):
+            name, way = jobs[job]
+            counts[name][way] = [job.result()]
+            progress(f"bench      instructions, {number} of {len(jobs)}, {name}")
+    empty = counts.pop("nothing")
+    for name, of_way in counts.items():
+        if name != START_UP:
+            for way in ways:
+                of_way[way] = [of_way[way][0] - empty[way][0]]
     return counts
 
 
