@@ -159,6 +159,20 @@ byte_is_plain(unsigned char byte)
     return byte >= 0x20 && byte < 0x7f && byte != '\\';
 }
 
+/* Whether all eight bytes are plain: none has its highest bit set, and none of
+   three subtractions that tell them borrows into it. */
+static inline bool
+word_is_plain(const unsigned char *p)
+{
+    const uint64_t every = 0x0101010101010101u;
+    uint64_t word;
+    memcpy(&word, p, sizeof(word));
+    const uint64_t not_backslash = word ^ every * '\\';
+    const uint64_t not_delete = word ^ every * 0x7f;
+    return ((word | (word - every * 0x20) | (not_backslash - every)
+             | (not_delete - every)) & every * 0x80) == 0;
+}
+
 void
 _PyPerfBuffer_AppendEscaped(struct _PyPerfBuffer *buffer, struct _PyPerfText text)
 {
@@ -166,6 +180,10 @@ _PyPerfBuffer_AppendEscaped(struct _PyPerfBuffer *buffer, struct _PyPerfText tex
     const unsigned char *end = p + text.length;
     const unsigned char *plain = p;     // what has yet to be copied as it is
     while (p < end) {
+        if (end - p >= 8 && word_is_plain(p)) {
+            p += 8;
+            continue;
+        }
         if (byte_is_plain(*p)) {
             p++;
             continue;

@@ -30,6 +30,9 @@ esac
 if [ "$what" = flamegraph ]; then
     Misc/build/tools.sh flamegraph.pl
 fi
+if [ "$MODE" = map ] && ! grep -qs '^BASECFLAGS=.*-fno-omit-frame-pointer' "$BUILD/Makefile"; then
+    say profile "note: $BUILD has no frame pointers, stacks will lack their outer functions; MODE=jit shows them"
+fi
 mkdir -p "$out"
 data=$out/perf.data
 rm -f "$data" "$out/perf-report.txt" "$out/flamegraph.svg"
