@@ -120,10 +120,29 @@ def last_calls_are_jumps():
             and not check_sanitizer(address=True, ub=True))
 
 
+def is_emulated():
+    """Does this run under qemu-user?"""
+    try:
+        return os.path.realpath(sys.executable) != interpreter_image()
+    except OSError:         # no /proc
+        return False
+
+
 def not_emulated(reason):
     """A decorator: skip under qemu-user, which cannot do this."""
-    return unittest.skipIf(
-        os.path.realpath(sys.executable) != interpreter_image(), reason)
+    return unittest.skipIf(is_emulated(), reason)
+
+
+def require_no_emulation(reason):
+    """The same for setUpModule() and setUpClass()."""
+    if is_emulated():
+        raise unittest.SkipTest(reason)
+
+
+def repetitions(count):
+    """Return how often to do what is to be done so many times: a tenth of it
+    under qemu-user, where each takes ten times as long."""
+    return count // 10 if is_emulated() else count
 
 
 # RLIMIT_AS, seccomp, and that memory is to be executable.
@@ -255,6 +274,9 @@ class PerfTestCase(unittest.TestCase):
         """Run it to its end.  returncode None accepts any exit status."""
         if env is None:
             env = clean_environment()
+        if 'executable' in options and is_emulated():
+            # The script that is the command takes it from there.
+            env = {**env, 'PYTHON_QEMU_PROGRAM': options.pop('executable')}
         with subprocess.Popen(command, env=env, stdin=stdin, stdout=stdout,
                               stderr=stderr, **options) as child:
             self.track(child.pid)
@@ -377,6 +399,7 @@ class ProfilerTestCase(PerfTestCase):
     @classmethod
     def setUpClass(cls):
         super().setUpClass()
+        require_no_emulation('a profiler sees qemu-user, not what that runs')
         if cls.needs_frame_pointers:
             require_frame_pointers()
 

@@ -13,7 +13,6 @@ import concurrent.futures
 import errno
 import json
 import os
-import subprocess
 import sys
 import tempfile
 import unittest
@@ -143,15 +142,13 @@ class WalkTestCase(perf_support.PerfTestCase):
         """Return the cases, the first of them without a fault."""
         directory = self.path(mode)
         os.mkdir(directory)
-        run = subprocess.run(
+        run = self.run_command(
             [sys.executable, WALK, mode, phase, directory],
             executable=self.executable,
             env=perf_support.clean_environment(
-                ASAN_OPTIONS='detect_leaks=0:exitcode=99'),
-            stdin=subprocess.DEVNULL, capture_output=True, text=True,
-            timeout=perf_support.TIMEOUT)
-        self.assertEqual((run.returncode, run.stderr), (0, ''))
-        cases = [json.loads(line) for line in run.stdout.splitlines()]
+                ASAN_OPTIONS='detect_leaks=0:exitcode=99'))
+        self.assertEqual(run.err, '')
+        cases = [json.loads(line) for line in run.out.splitlines()]
         self.assertFalse(any(cases[0]['hits'].values()))
         return cases
 
@@ -278,6 +275,7 @@ class WalkTests(WalkTestCase):
         self.check_phase('at_exit', 'fstat', 'close')
 
 
+@perf_support.not_emulated('AddressSanitizer does not run in qemu-user')
 class SanitizedTests(WalkTestCase):
     """The same, with each access to memory watched by sanitizers."""
 

@@ -30,6 +30,8 @@ CORPUS = os.environ.get('PYTHON_PERF_FUZZ_CORPUS')
 
 def setUpModule():
     perf_support.require_trampoline()
+    perf_support.require_no_emulation(
+        'the fuzzer is compiled by the clang of another processor')
     if not sysconfig.is_python_build():
         raise unittest.SkipTest('needs the sources of the interpreter')
 

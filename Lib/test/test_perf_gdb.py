@@ -119,6 +119,8 @@ class GdbTestCase(perf_support.PerfTestCase):
     @classmethod
     def setUpClass(cls):
         super().setUpClass()
+        perf_support.require_no_emulation(
+            'gdb sees qemu-user, not what that runs')
         cls.gdb = perf_support.find_tool('GDB', 'gdb')
         trial = subprocess.run(
             cls.gdb_command(['run'], ['true']),

@@ -357,11 +357,11 @@ catch()
     def test_many_in_random_order(self):
         """Each goes up and down at random; its sum shows whether any
         frame got lost."""
-        runs = self.check("""
+        runs = self.check(f"""
 import random
 choose = random.Random(42).random
 
-steps = 20_000
+steps = {perf_support.repetitions(20_000)}
 
 def wander(n):
     global steps

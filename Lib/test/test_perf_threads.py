@@ -312,8 +312,8 @@ print(sys.is_stack_trampoline_active(), len(os.listdir('/proc/self/fd')),
 
     def embed(self, mode, rounds, source=None):
         run = self.run_command(
-            [self.program, str(mode), str(rounds), sys.executable,
-             source or self.SOURCE])
+            [sys.executable, str(mode), str(rounds), sys.executable,
+             source or self.SOURCE], executable=self.program)
         self.assertEqual(run.err, '')
         return run
 
