@@ -6,6 +6,8 @@
 #     cross.sh ARCH           aarch64 or riscv64
 #     cross.sh ARCH test      runs our tests there (TESTS)
 #
+# CROSS_CFLAGS are given to that compiler; what is built with such flags lies in
+# build/VERSION-ARCH-cflags.
 # Headers and libraries of that architecture that the C compiler's packages do not
 # have are unpacked in build/sysroot-ARCH.
 set -eu
@@ -15,44 +17,46 @@ cd "$(dirname "$0")/../.."
 arch=$1
 host=$arch-linux-gnu
 native=$TOP/$BUILD
-BUILD=build/$VERSION-$arch
+BUILD=build/$VERSION-$arch${CROSS_CFLAGS:+-cflags}
+CFLAGS=${CROSS_CFLAGS:-}
 sysroot=$TOP/build/sysroot-$arch
 codename=$(sed -n 's/^VERSION_CODENAME=//p' /etc/os-release | tr -d '"')
-export BUILD
+export BUILD CFLAGS
 
-# The distribution's release has packages for some architectures only; without these,
-# the interpreter has no ctypes and no zlib.
+# Of libffi and zlib: without them, the interpreter has no ctypes and no zlib. Where
+# the distribution's release has no packages for an architecture, a later one has; it
+# brings its C library, which runs what was linked with an older one.
 provide_sysroot() {
-    local debs=build/downloads/sysroot-$arch deb debian
+    local debs=build/downloads/sysroot-$arch deb debian suite=$codename
     case $arch in
     aarch64) debian=arm64 ;;
-    riscv64) mkdir -p "$sysroot" && return ;;
+    riscv64) debian=riscv64; [ "$codename" != bookworm ] || suite=trixie ;;
     *) die "$arch: unknown; aarch64 or riscv64" ;;
     esac
     [ ! -e "$sysroot/complete" ] || return 0
-    say cross "fetching headers and libraries for $debian"
+    say cross "fetching headers and libraries for $debian, from $suite"
     rm -rf "$debs" "$sysroot"
-    ARCH=$debian Misc/build/apt.sh closure "$debs" "$codename" libffi-dev zlib1g-dev 2>build/log/sysroot.err ||
+    ARCH=$debian Misc/build/apt.sh closure "$debs" "$suite" libffi-dev zlib1g-dev 2>build/log/sysroot.err ||
         die "libraries for $debian cannot be fetched: $(tail -n 1 build/log/sysroot.err)"
     rm -f "$debs"/libc6-dev_*.deb       # the C compiler has its own
     for deb in "$debs"/*.deb; do
         dpkg-deb -x "$deb" "$sysroot" || die "$deb: cannot be unpacked; remove $debs and try again"
     done
+    [ -e "$sysroot/lib" ] || ln -s usr/lib "$sysroot/lib"
     cp "$sysroot/usr/include/$host"/ffi*.h "$sysroot/usr/include/"     # where setup.py looks
+    rm -f "$BUILD/Makefile"             # for configure, which looks for them
     touch "$sysroot/complete"
-}
-
-# libraries: where the program loader of that architecture and its libraries are
-prefix() {
-    if [ -e "$sysroot/complete" ]; then echo "$sysroot"; else echo "/usr/$host"; fi
 }
 
 wrapper() {
     mkdir -p "$BUILD"
     cat >"$BUILD/python-qemu.new" <<EOF
 #!/bin/sh
-# Runs the interpreter of this directory under qemu-user. Made by Misc/build/cross.sh.
-exec qemu-$arch -L "$(prefix)" -0 "\$0" "\$(dirname "\$0")/python" "\$@"
+# Runs the interpreter of this directory under qemu-user, or the program that
+# PYTHON_QEMU_PROGRAM names. Made by Misc/build/cross.sh.
+program=\${PYTHON_QEMU_PROGRAM:-\$(dirname "\$0")/python}
+unset PYTHON_QEMU_PROGRAM
+exec qemu-$arch -L "$sysroot" -0 "\$0" "\$program" "\$@"
 EOF
     chmod +x "$BUILD/python-qemu.new"
     mv "$BUILD/python-qemu.new" "$BUILD/python-qemu"

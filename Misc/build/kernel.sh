@@ -1,6 +1,6 @@
 #!/bin/bash
 # Boots the distribution's arm64 kernel in qemu-system-aarch64, with an initramfs
-# that holds the interpreter of build/VERSION-aarch64, perf and what these need, and
+# that holds the interpreter that cross.sh has built, perf and what these need, and
 # runs the tests of profiling with perf there: the stacks are walked by that kernel.
 #
 #     kernel.sh [TEST...]       test files or tests, as run_tests.py takes them
@@ -10,7 +10,7 @@ set -eu
 cd "$(dirname "$0")/../.."
 . Misc/build/lib.sh
 
-BUILD=build/$VERSION-aarch64
+BUILD=build/$VERSION-aarch64${CROSS_CFLAGS:+-cflags}
 dir=build/kernel-aarch64
 root=$dir/root
 debs=build/downloads/kernel-aarch64
