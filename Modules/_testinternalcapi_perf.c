@@ -104,23 +104,28 @@ perf_trampoline_set_persist_after_fork(PyObject *Py_UNUSED(module),
 /* What differs from processor to processor: where a signal handler finds the
    program counter, the stack pointer and the frame pointer, and which bits of a
    return address are address.  STEP_FLAG makes a thread trap after each
-   instruction. */
+   instruction.  CONTEXT_RA is the return address of a function that calls nothing,
+   where such functions may not save it but the frame pointer in its place: on
+   riscv64, with gcc before version 14. */
 #if defined(__x86_64__)
 #  define CONTEXT_PC(CONTEXT) ((CONTEXT)->uc_mcontext.gregs[REG_RIP])
 #  define CONTEXT_SP(CONTEXT) ((CONTEXT)->uc_mcontext.gregs[REG_RSP])
 #  define CONTEXT_FP(CONTEXT) ((CONTEXT)->uc_mcontext.gregs[REG_RBP])
 #  define CONTEXT_FLAGS(CONTEXT) ((CONTEXT)->uc_mcontext.gregs[REG_EFL])
 #  define STEP_FLAG 0x100
+#  define CONTEXT_RA(CONTEXT) 0
 #  define ADDRESS_MASK UINTPTR_MAX
 #elif defined(__aarch64__)
 #  define CONTEXT_PC(CONTEXT) ((CONTEXT)->uc_mcontext.pc)
 #  define CONTEXT_SP(CONTEXT) ((CONTEXT)->uc_mcontext.sp)
 #  define CONTEXT_FP(CONTEXT) ((CONTEXT)->uc_mcontext.regs[29])
+#  define CONTEXT_RA(CONTEXT) 0
 #  define ADDRESS_MASK (((uintptr_t)1 << 48) - 1)   // no authentication code
 #elif defined(__riscv)
 #  define CONTEXT_PC(CONTEXT) ((CONTEXT)->uc_mcontext.__gregs[REG_PC])
 #  define CONTEXT_SP(CONTEXT) ((CONTEXT)->uc_mcontext.__gregs[REG_SP])
 #  define CONTEXT_FP(CONTEXT) ((CONTEXT)->uc_mcontext.__gregs[REG_S0])
+#  define CONTEXT_RA(CONTEXT) ((CONTEXT)->uc_mcontext.__gregs[REG_RA])
 #  define ADDRESS_MASK UINTPTR_MAX
 #else
 #  error "add the registers of this processor"
@@ -396,6 +401,29 @@ store_sample(const struct walk *walk, uintptr_t pc)
     sampled_thread.last = sample;
 }
 
+/* Walk from where the signal came. */
+static void
+walk_from_context(struct walk *walk, const struct range *stack, ucontext_t *context)
+{
+    uintptr_t frame_pointer = (uintptr_t)CONTEXT_FP(context);
+    uintptr_t return_address = (uintptr_t)CONTEXT_RA(context);
+    uintptr_t at = record_at(frame_pointer);
+    if (return_address != 0 && at % 8 == 0 && at >= stack->low
+        && at <= stack->high - sizeof(struct record)) {
+        uintptr_t saved = ((const struct record *)at)->return_address;
+        if (range_has(stack, saved)) {
+            struct walk rest = {.addresses = walk->addresses + 1, .max = walk->max - 1};
+            walk_from(&rest, stack, saved);
+            walk->addresses[0] = return_address;
+            walk->count = rest.count + 1;
+            walk->end = rest.end;
+            walk->last = rest.last;
+            return;
+        }
+    }
+    walk_from(walk, stack, frame_pointer);
+}
+
 /* The handler.  Everything it touches is there already. */
 static void
 take_sample(int Py_UNUSED(signal), siginfo_t *Py_UNUSED(info), void *data)
@@ -410,7 +438,7 @@ take_sample(int Py_UNUSED(signal), siginfo_t *Py_UNUSED(info), void *data)
         struct walk walk = {.addresses = addresses, .max = SAMPLE_MAX};
         uintptr_t pc = (uintptr_t)CONTEXT_PC(context);
         stack.low = sp;             // what lies below is dead
-        walk_from(&walk, &stack, (uintptr_t)CONTEXT_FP(context));
+        walk_from_context(&walk, &stack, context);
         if (sampler.interval != 0 || !walk_is_old(&walk, pc)) {
             store_sample(&walk, pc);
         }
