@@ -23,20 +23,23 @@ sysroot=$TOP/build/sysroot-$arch
 codename=$(sed -n 's/^VERSION_CODENAME=//p' /etc/os-release | tr -d '"')
 export BUILD CFLAGS
 
-# Of libffi and zlib: without them, the interpreter has no ctypes and no zlib. Where
-# the distribution's release has no packages for an architecture, a later one has; it
-# brings its C library, which runs what was linked with an older one.
+# Of libffi and zlib, without which the interpreter has no ctypes and no zlib, and what
+# C++ extensions of the tests need. Where the distribution's release has no packages for
+# an architecture, a later one has; it brings its C library, which runs what was linked
+# with an older one.
 provide_sysroot() {
-    local debs=build/downloads/sysroot-$arch deb debian suite=$codename
+    local debs=build/downloads/sysroot-$arch deb debian suite=$codename wanted
+    local packages=(libffi-dev zlib1g-dev libstdc++6)
     case $arch in
     aarch64) debian=arm64 ;;
     riscv64) debian=riscv64; [ "$codename" != bookworm ] || suite=trixie ;;
     *) die "$arch: unknown; aarch64 or riscv64" ;;
     esac
-    [ ! -e "$sysroot/complete" ] || return 0
+    wanted="$suite ${packages[*]}"
+    [ "$(cat "$sysroot/complete" 2>/dev/null)" != "$wanted" ] || return 0
     say cross "fetching headers and libraries for $debian, from $suite"
     rm -rf "$debs" "$sysroot"
-    ARCH=$debian Misc/build/apt.sh closure "$debs" "$suite" libffi-dev zlib1g-dev 2>build/log/sysroot.err ||
+    ARCH=$debian Misc/build/apt.sh closure "$debs" "$suite" "${packages[@]}" 2>build/log/sysroot.err ||
         die "libraries for $debian cannot be fetched: $(tail -n 1 build/log/sysroot.err)"
     rm -f "$debs"/libc6-dev_*.deb       # the C compiler has its own
     for deb in "$debs"/*.deb; do
@@ -45,10 +48,13 @@ provide_sysroot() {
     [ -e "$sysroot/lib" ] || ln -s usr/lib "$sysroot/lib"
     cp "$sysroot/usr/include/$host"/ffi*.h "$sysroot/usr/include/"     # where setup.py looks
     rm -f "$BUILD/Makefile"             # for configure, which looks for them
-    touch "$sysroot/complete"
+    echo "$wanted" >"$sysroot/complete"
 }
 
 wrapper() {
+    local cpu=
+    # Signed return addresses, with a signature that is not slow to make.
+    [ "$arch" != aarch64 ] || cpu="-cpu max,pauth-impdef=on"
     mkdir -p "$BUILD"
     cat >"$BUILD/python-qemu.new" <<EOF
 #!/bin/sh
@@ -56,7 +62,7 @@ wrapper() {
 # PYTHON_QEMU_PROGRAM names. Made by Misc/build/cross.sh.
 program=\${PYTHON_QEMU_PROGRAM:-\$(dirname "\$0")/python}
 unset PYTHON_QEMU_PROGRAM
-exec qemu-$arch -L "$sysroot" -0 "\$0" "\$program" "\$@"
+exec qemu-$arch $cpu -L "$sysroot" -0 "\$0" "\$program" "\$@"
 EOF
     chmod +x "$BUILD/python-qemu.new"
     mv "$BUILD/python-qemu.new" "$BUILD/python-qemu"
