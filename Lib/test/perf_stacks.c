@@ -402,6 +402,14 @@ thread_stack_end(void)
     return (const char *)low + size;
 }
 
+/* A frame pointer points at its record, {caller's frame pointer, return address}, or
+   on riscv64 behind it. */
+#ifdef __riscv
+#  define RECORD_OF(FRAME) ((FRAME) - 2)
+#else
+#  define RECORD_OF(FRAME) (FRAME)
+#endif
+
 /* As profilers walk: from frame record to frame record, upwards, up to the end
    of the thread's stack or the outermost frame of the running coroutine. */
 static __attribute__((noinline)) PyObject *
@@ -410,14 +418,14 @@ walk(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(args))
     static void *addresses[MOST_FRAMES];
     int count = 0;
     const char *end = running != NULL ? running->outermost : thread_stack_end();
-    void **record = __builtin_frame_address(0);
-    while ((const char *)record < end && count < MOST_FRAMES) {
-        void **caller = record[0];
-        addresses[count++] = record[1];
-        if (caller <= record || (uintptr_t)caller % sizeof(*caller) != 0) {
+    void **frame = __builtin_frame_address(0);
+    while ((const char *)frame < end && count < MOST_FRAMES) {
+        void **caller = RECORD_OF(frame)[0];
+        addresses[count++] = RECORD_OF(frame)[1];
+        if (caller <= frame || (uintptr_t)caller % sizeof(*caller) != 0) {
             break;
         }
-        record = caller;
+        frame = caller;
     }
     return list_of_addresses(addresses, count);
 }

@@ -54,8 +54,9 @@ def compile_extension(variable, source, directory):
     here = os.path.dirname(os.path.abspath(__file__))
     name = os.path.splitext(source)[0]
     command = [*compiler(variable), '-O2', '-g', '-fPIC', '-shared',
-               '-fno-omit-frame-pointer', '-pthread', '-Wall', '-Wextra',
-               '-Werror', f'-DSTACK_FACTOR={STACK_FACTOR}',
+               '-fno-omit-frame-pointer', '-fasynchronous-unwind-tables',
+               '-pthread', '-Wall', '-Wextra', '-Werror',
+               f'-DSTACK_FACTOR={STACK_FACTOR}',
                *(f'-I{sysconfig.get_path(path)}'
                  for path in ('include', 'platinclude')),
                os.path.join(here, source),
