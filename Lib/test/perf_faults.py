@@ -95,16 +95,10 @@ def run(command, **options):
     return done.stdout
 
 
-def binutil(name):
-    """Return the name of nm or objcopy for the interpreter's processor."""
-    readelf = sysconfig.get_config_var('READELF') or 'readelf'
-    return readelf.removesuffix('readelf') + name
-
-
 def symbols(path, *options):
     """Return the names that nm prints."""
     return {line.split()[-1]
-            for line in run([binutil('nm'), *options, path]).splitlines()}
+            for line in run(['nm', *options, path]).splitlines()}
 
 
 def without_64(name):
@@ -184,10 +178,9 @@ def build(directory, sanitized=False):
     for path in build.our_objects:
         original = build.machine_code(path, directory)
         copy = os.path.join(directory, os.path.basename(path))
-        run([binutil('objcopy'),
-             *(f'--redefine-sym={name}={PREFIX}{without_64(name)}'
-               for name in symbols(original, '-u')
-               if without_64(name) in names), original, copy])
+        run(['objcopy', *(f'--redefine-sym={name}={PREFIX}{without_64(name)}'
+                          for name in symbols(original, '-u')
+                          if without_64(name) in names), original, copy])
         link[link.index(path)] = copy
     executable = os.path.join(directory, 'python')
     position = link.index('Programs/python.o')

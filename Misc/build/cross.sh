@@ -49,7 +49,8 @@ provide_sysroot() {
     done
     [ -e "$sysroot/lib" ] || ln -s usr/lib "$sysroot/lib"
     cp "$sysroot/usr/include/$host"/ffi*.h "$sysroot/usr/include/"     # where setup.py looks
-    rm -f "$BUILD/Makefile"             # for configure, which looks for them
+    # configure looks for them: it is to run again.
+    [ ! -f "$BUILD/configure.args" ] || echo >>"$BUILD/configure.args"
     echo "$wanted" >"$sysroot/complete"
 }
 
