@@ -19,7 +19,7 @@ host=$arch-linux-gnu
 native=$TOP/$BUILD
 BUILD=build/$VERSION-$arch${CROSS_CFLAGS:+-cflags}
 CFLAGS=${CROSS_CFLAGS:-}
-# Without, gcc 12 makes unwind information for all others, not for this one.
+# For other architectures gcc 12 makes unwind information without being asked.
 [ "$arch" != riscv64 ] || CFLAGS="-fasynchronous-unwind-tables${CFLAGS:+ $CFLAGS}"
 sysroot=$TOP/build/sysroot-$arch
 codename=$(sed -n 's/^VERSION_CODENAME=//p' /etc/os-release | tr -d '"')
