@@ -477,7 +477,7 @@ static struct target {
     char path[512];
     bool is_open;
     bool gathers;
-    bool disappeared;
+    unsigned int disappeared;           // so many times
     size_t gathered;                    // entries that may wait to be written
     size_t written;                     // entries that must be in the file
     size_t announced;                   // in all
@@ -611,15 +611,22 @@ step_gather(void)
     target_gather(&dump, gathers);
 }
 
+#define GONE_SIZE (sizeof(map.path) + 20)
+
+/* Write the name that a file that disappears gets. */
+static void
+target_gone(const struct target *target, unsigned int number, char *path)
+{
+    snprintf(path, GONE_SIZE, "%s.%u", target->path, number);
+}
+
 static void
 step_disappear(struct target *target)
 {
-    static unsigned int count;
-    char gone[sizeof(target->path) + 20];
-    // It stays for a while under another name, so that its number is not used.
-    snprintf(gone, sizeof(gone), "%s.%u", target->path, count++ % 8);
+    // It stays under another name, so that its number is not used.
+    char gone[GONE_SIZE];
+    target_gone(target, target->disappeared++, gone);
     rename(target->path, gone);
-    target->disappeared = true;
     _PyPerf_DescriptorsChanged();       // so that it is looked for
 }
 
@@ -682,8 +689,9 @@ static void
 target_start(struct target *target)
 {
     unlink(target->path);
-    target->is_open = target->gathers = target->disappeared = false;
+    target->is_open = target->gathers = false;
     target->gathered = target->written = target->announced = 0;
+    target->disappeared = 0;
 }
 
 /* Everything has been closed, and no call fails any longer. */
@@ -694,7 +702,7 @@ target_check(struct target *target)
     const bool may_be_torn = hits[WRITE] + hits[READ] > 0
                              && hits[FTRUNCATE] + hits[FSTAT] > 0;
     const size_t before = count_entries(&target->kind, target->path, may_be_torn);
-    if (!target->disappeared) {
+    if (target->disappeared == 0) {
         REQUIRE(before >= target->written);
         REQUIRE(before <= target->announced || may_be_torn);
     }
@@ -710,9 +718,14 @@ target_check(struct target *target)
     target_close(target);
     const size_t after = count_entries(&target->kind, target->path, false);
     REQUIRE(after <= before + 1);
-    if (!target->disappeared) {
+    if (target->disappeared == 0) {
         REQUIRE(after >= target->written);
         REQUIRE(after <= target->announced);
+    }
+    for (unsigned int i = 0; i < target->disappeared; i++) {
+        char gone[GONE_SIZE];
+        target_gone(target, i, gone);
+        unlink(gone);
     }
 }
 
@@ -727,7 +740,8 @@ LLVMFuzzerInitialize(int *Py_UNUSED(argc), char ***Py_UNUSED(argv))
     snprintf(map.path, sizeof(map.path), "/tmp/perf-%ld.map", (long)getpid());
     snprintf(dump.path, sizeof(dump.path), "%s/jit-%ld.dump", directory,
              (long)getpid());
-    snprintf(other_path, sizeof(other_path), "%s/other.map", directory);
+    snprintf(other_path, sizeof(other_path), "%s/other-%ld.map", directory,
+             (long)getpid());
     return 0;
 }
 

@@ -3,7 +3,8 @@ then from its turn on for ever.
 
 The program must not notice: its results, its exit status and its output are
 those of its own.  There is one warning that names the cause.  Nothing leaks, no
-file is torn, and when the fault has passed profiling can be switched on again.
+file is torn, and when the fault has passed profiling can be switched on again
+and names what is called, also what was called before.
 
 The interpreter is linked anew for this, see perf_faults.py; the cases are
 played by perf_faults_walk.py.
@@ -317,6 +318,8 @@ try:
 except RuntimeError as error:
     print(error)
 print(again(), sys.is_stack_trampoline_active())
+first()
+import colorsys     # calls what was called while the interpreter started
 sys.deactivate_stack_trampoline()
 print(sum(_perf_faults.hits().values()), *_perf_faults.balance())
 sys.exit(7)
@@ -368,10 +371,11 @@ class StartTests(WalkTestCase):
         first, again, _ = run.out.splitlines()
         self.assertIn(first, ('first True', 'first False'))
         self.assertEqual(again, 'again True')
-        self.assertIn('py::again:<string>', run.names_of_file)
+        for name in ('again:<string>', 'first:<string>',
+                     '_find_and_load:<frozen importlib._bootstrap>'):
+            self.assertIn(f'py::{name}', run.names_of_file)
         self.assertEqual(run.err_without_warnings, '')
         if first == 'first True':
-            self.assertIn('py::first:<string>', run.names_of_file)
             self.assertEqual(run.warnings, [])
         else:
             [warning] = run.warnings
