@@ -195,6 +195,7 @@ class Process:
         seen['file'] = faults_of_file(self.mode, *first)
         seen['again_file'] = faults_of_file(self.mode, *again)
         seen['balance'] = [*_perf_faults.balance(), descriptors()]
+        seen['leaks'] = _perf_faults.leaks()
         with open(self.report, 'w') as file:
             json.dump(seen, file)
 

@@ -139,6 +139,7 @@ def describe(case):
 class WalkTestCase(perf_support.PerfTestCase):
 
     executable = property(lambda self: executable)
+    leaks_of_none = None
 
     def walk(self, mode, phase):
         """Return the cases, the first of them without a fault."""
@@ -148,7 +149,7 @@ class WalkTestCase(perf_support.PerfTestCase):
             [sys.executable, WALK, mode, phase, directory],
             executable=self.executable,
             env=perf_support.clean_environment(
-                ASAN_OPTIONS='detect_leaks=0:exitcode=99'),
+                ASAN_OPTIONS='detect_leaks=1:exitcode=99'),
             stdin=subprocess.DEVNULL, capture_output=True, text=True,
             timeout=perf_support.TIMEOUT)
         self.assertEqual((run.returncode, run.stderr), (0, ''))
@@ -204,6 +205,7 @@ class WalkTestCase(perf_support.PerfTestCase):
             check(not seen['again_file'],
                   f'{who}file again: {seen["again_file"][:300]}')
             leak = [a - b for a, b in zip(seen['balance'], usual['balance'])]
+            check(seen['leaks'] == usual['leaks'], f'{who}leaks')
             left_open = sum(case['hits'][kind] for kind in LEAVES_OPEN)
             check(leak[0] <= 0 and leak[1] <= 0
                   and max(leak[2:]) <= left_open,
@@ -228,6 +230,7 @@ class WalkTestCase(perf_support.PerfTestCase):
             self.assertEqual(self.judge(reference, reference), [])
             for process in reference['processes']:
                 self.assertTrue(process['active'])
+                self.assertIs(process['leaks'], self.leaks_of_none)
             hit = {kind for case in cases
                    for kind, number in case['hits'].items() if number}
             self.assertLessEqual(set(kinds), hit)
@@ -283,6 +286,7 @@ class SanitizedTests(WalkTestCase):
     """The same, with each access to memory watched by sanitizers."""
 
     executable = None
+    leaks_of_none = False           # LeakSanitizer has looked
 
     @classmethod
     def setUpClass(cls):
