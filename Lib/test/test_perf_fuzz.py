@@ -118,6 +118,16 @@ class FuzzTests(perf_support.PerfTestCase):
         self.assertEqual(done.returncode, 0, done.stderr)
         return program
 
+    def found(self):
+        """Return what broke them, to be added to FOUND."""
+        lines = []
+        for name in os.listdir(self.directory):
+            if name.startswith(('crash-', 'leak-', 'timeout-', 'oom-')):
+                with open(self.path(name), 'rb') as file:
+                    data = base64.b64encode(file.read()).decode()
+                lines.append(f'\n{name}: {data}')
+        return ''.join(lines)
+
     def test_nothing_breaks_the_writers(self):
         program = self.build()
         corpus = CORPUS or self.path('corpus')
@@ -132,7 +142,7 @@ class FuzzTests(perf_support.PerfTestCase):
              f'-artifact_prefix={self.directory}/', corpus],
             env=perf_support.clean_environment(JITDUMPDIR=self.directory),
             returncode=None)
-        self.assertEqual(run.returncode, 0, run.err[-6000:])
+        self.assertEqual(run.returncode, 0, run.err[-6000:] + self.found())
         [runs] = re.findall(r'number_of_executed_units: (\d+)', run.err)
         print(f'{runs} inputs')
         self.assertGreater(int(runs), 1000)
