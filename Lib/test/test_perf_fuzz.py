@@ -11,7 +11,6 @@ import base64
 import os
 import platform
 import re
-import shutil
 import subprocess
 import sysconfig
 import unittest
