@@ -22,7 +22,9 @@
    fails with ENOSPC.
 
    What is given back is counted too: memory, mappings, descriptors.  The balance
-   must be the same with a fault and without.  */
+   must be the same with a fault and without.  In a program with AddressSanitizer
+   LeakSanitizer looks after the memory, too: at what is allocated in here, for the
+   rest of the interpreter leaves things to the end of the process.  */
 
 #include "Python.h"
 #include "pycore_code.h"            // _PyCode_SetExtra()
@@ -108,6 +110,24 @@ fails(enum kind kind)
 }
 
 
+// --- LeakSanitizer ---------------------------------------------------------
+
+/* Not there without it. */
+#define IF_THERE __attribute__((weak))
+extern void __lsan_disable(void) IF_THERE;
+extern void __lsan_enable(void) IF_THERE;
+extern int __lsan_do_recoverable_leak_check(void) IF_THERE;
+
+/* Whether what this thread allocates from now on has to be freed. */
+static void
+watch_leaks(bool watch)
+{
+    if (__lsan_disable != NULL) {
+        (watch ? __lsan_enable : __lsan_disable)();
+    }
+}
+
+
 // --- Instead of the base's -------------------------------------------------
 
 extern void *perf_fault_PyMem_RawMalloc(size_t);
@@ -121,7 +141,9 @@ extern Py_ssize_t perf_fault__PyEval_RequestCodeExtraIndex(freefunc);
 void *
 perf_fault_PyMem_RawMalloc(size_t size)
 {
+    watch_leaks(true);
     void *block = fails(memory_KIND) ? NULL : PyMem_RawMalloc(size);
+    watch_leaks(false);
     blocks += block != NULL;
     return block;
 }
@@ -129,7 +151,9 @@ perf_fault_PyMem_RawMalloc(size_t size)
 void *
 perf_fault_PyMem_RawCalloc(size_t count, size_t size)
 {
+    watch_leaks(true);
     void *block = fails(memory_KIND) ? NULL : PyMem_RawCalloc(count, size);
+    watch_leaks(false);
     blocks += block != NULL;
     return block;
 }
@@ -137,7 +161,9 @@ perf_fault_PyMem_RawCalloc(size_t count, size_t size)
 void *
 perf_fault_PyMem_RawRealloc(void *old, size_t size)
 {
+    watch_leaks(true);
     void *block = fails(memory_KIND) ? NULL : PyMem_RawRealloc(old, size);
+    watch_leaks(false);
     blocks += block != NULL && old == NULL;
     return block;
 }
@@ -475,11 +501,26 @@ faults_balance(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
     return Py_BuildValue("lll", (long)blocks, (long)mappings, (long)descriptors);
 }
 
+PyDoc_STRVAR(leaks_doc,
+"leaks()\n--\n\n"
+"Return whether there is memory that nothing points to, or None where there is\n"
+"no LeakSanitizer.  It tells on stderr what memory that is.");
+
+static PyObject *
+faults_leaks(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
+{
+    if (__lsan_do_recoverable_leak_check == NULL) {
+        Py_RETURN_NONE;
+    }
+    return PyBool_FromLong(__lsan_do_recoverable_leak_check());
+}
+
 static PyMethodDef methods[] = {
     {"arm", faults_arm, METH_VARARGS, arm_doc},
     {"reset", faults_reset, METH_NOARGS, reset_doc},
     {"hits", faults_hits, METH_NOARGS, hits_doc},
     {"balance", faults_balance, METH_NOARGS, balance_doc},
+    {"leaks", faults_leaks, METH_NOARGS, leaks_doc},
     {NULL, NULL, 0, NULL},
 };
 
@@ -533,4 +574,5 @@ start(void)
         abort();
     }
     arm_from_environment(getenv("PERF_FAULTS"));
+    watch_leaks(false);
 }

@@ -153,6 +153,13 @@ def wrapped(path):
             if name.startswith(PREFIX)}
 
 
+def redirect(path, copy, names):
+    """Copy an object, with its calls of these functions led to stand-ins."""
+    run(['objcopy', *(f'--redefine-sym={name}={PREFIX}{without_64(name)}'
+                      for name in symbols(path, '-u')
+                      if without_64(name) in names), path, copy])
+
+
 def compile_here(build, source, directory):
     """Compile one of the files next to this one and return the object."""
     result = os.path.join(directory, source.removesuffix('.c') + '.o')
@@ -178,9 +185,7 @@ def build(directory, sanitized=False):
     for path in build.our_objects:
         original = build.machine_code(path, directory)
         copy = os.path.join(directory, os.path.basename(path))
-        run(['objcopy', *(f'--redefine-sym={name}={PREFIX}{without_64(name)}'
-                          for name in symbols(original, '-u')
-                          if without_64(name) in names), original, copy])
+        redirect(original, copy, names)
         link[link.index(path)] = copy
     executable = os.path.join(directory, 'python')
     position = link.index('Programs/python.o')

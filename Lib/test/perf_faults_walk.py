@@ -12,6 +12,7 @@ seen is printed as a line of JSON; test_perf_faults.py judges.
 import json
 import os
 import sys
+import time
 import types
 
 import _perf_faults
@@ -23,6 +24,9 @@ from test import perf_support
 
 # What another process has left.
 OLD = b'old'
+
+# Files that are older are of others whose number a child has got.
+BEGIN = time.time() - 1
 
 STATUS = 7
 INNER_STATUS = 5
@@ -86,6 +90,18 @@ class Program:
             result.append('caught')
         return result
 
+    def run_again(self):
+        """Call the same functions."""
+        *functions, failing = self.functions
+        arguments = [(1,), (2,), (3,), (1,), (3,), (nested, 50)]
+        for function, argument in zip(functions, arguments, strict=True):
+            function(*argument)
+        list(functions[4](3))           # a generator runs when it is asked
+        try:
+            failing()
+        except KeyError:
+            pass
+
 
 # ---------------------------------------------------------------------------
 # What a process sees
@@ -97,6 +113,8 @@ def descriptors():
 def read(path):
     try:
         with open(path, 'rb') as file:
+            if os.fstat(file.fileno()).st_mtime < BEGIN:
+                return b''
             return file.read()
     except FileNotFoundError:
         return b''
@@ -133,6 +151,7 @@ class Process:
         self.arm = arm
         self.seen = {'exception': '', 'descriptors': descriptors()}
         self.names = []             # that must stand in the file
+        self.programs = []          # that have run
         self.inner = False
 
     def activate(self, mode=None):
@@ -149,10 +168,12 @@ class Process:
         program = Program(prefix)
         result = program.run()
         self.names += program.names
+        self.programs.append(program)
         return result
 
     def finish(self):
-        """The program, the end of the faults, the program again."""
+        """The program, the end of the faults, another activation, a new program
+        and once more all functions that were called before."""
         seen = self.seen
         seen['result'] = self.program() == Program.RESULT
         seen['active'] = sys.is_stack_trampoline_active()
@@ -163,13 +184,18 @@ class Process:
         except RuntimeError as error:
             seen['again_exception'] = str(error)
         self.names.clear()
+        before = list(self.programs)
         seen['again_result'] = self.program('again ') == Program.RESULT
+        for program in before:
+            program.run_again()
+            self.names += program.names
         seen['again_active'] = sys.is_stack_trampoline_active()
         sys.deactivate_stack_trampoline()
         again = read(path_of(self.mode)), self.names
         seen['file'] = faults_of_file(self.mode, *first)
         seen['again_file'] = faults_of_file(self.mode, *again)
         seen['balance'] = [*_perf_faults.balance(), descriptors()]
+        seen['leaks'] = _perf_faults.leaks()
         with open(self.report, 'w') as file:
             json.dump(seen, file)
 

@@ -814,9 +814,14 @@ class SamplyTestCase(ProfilerTestCase):
 
     def profile(self):
         """Return the last recording."""
-        import gzip     # not there in every interpreter that is tested
-        with gzip.open(self.path('profile.json.gz')) as file:
-            return json.load(file)
+        return read_profile(self.path('profile.json.gz'))
+
+
+def read_profile(path):
+    """Return a profile that samply has saved."""
+    import gzip     # not there in every interpreter that is tested
+    with gzip.open(path) as file:
+        return json.load(file)
 
 
 def samply_samples(profile):

@@ -3,7 +3,8 @@ then from its turn on for ever.
 
 The program must not notice: its results, its exit status and its output are
 those of its own.  There is one warning that names the cause.  Nothing leaks, no
-file is torn, and when the fault has passed profiling can be switched on again.
+file is torn, and when the fault has passed profiling can be switched on again
+and names what is called, also what was called before.
 
 The interpreter is linked anew for this, see perf_faults.py; the cases are
 played by perf_faults_walk.py.
@@ -140,6 +141,7 @@ def describe(case):
 class WalkTestCase(perf_support.PerfTestCase):
 
     executable = property(lambda self: executable)
+    leaks_of_none = None
 
     def walk(self, mode, phase):
         """Return the cases, the first of them without a fault."""
@@ -149,7 +151,7 @@ class WalkTestCase(perf_support.PerfTestCase):
             [sys.executable, WALK, mode, phase, directory],
             executable=self.executable,
             env=perf_support.clean_environment(
-                ASAN_OPTIONS='detect_leaks=0:exitcode=99'),
+                ASAN_OPTIONS='detect_leaks=1:exitcode=99'),
             stdin=subprocess.DEVNULL, capture_output=True, text=True,
             timeout=perf_support.TIMEOUT)
         self.assertEqual((run.returncode, run.stderr), (0, ''))
@@ -205,6 +207,7 @@ class WalkTestCase(perf_support.PerfTestCase):
             check(not seen['again_file'],
                   f'{who}file again: {seen["again_file"][:300]}')
             leak = [a - b for a, b in zip(seen['balance'], usual['balance'])]
+            check(seen['leaks'] == usual['leaks'], f'{who}leaks')
             left_open = sum(case['hits'][kind] for kind in LEAVES_OPEN)
             check(leak[0] <= 0 and leak[1] <= 0
                   and max(leak[2:]) <= left_open,
@@ -229,6 +232,7 @@ class WalkTestCase(perf_support.PerfTestCase):
             self.assertEqual(self.judge(reference, reference), [])
             for process in reference['processes']:
                 self.assertTrue(process['active'])
+                self.assertIs(process['leaks'], self.leaks_of_none)
             hit = {kind for case in cases
                    for kind, number in case['hits'].items() if number}
             self.assertLessEqual(set(kinds), hit)
@@ -284,6 +288,7 @@ class SanitizedTests(WalkTestCase):
     """The same, with each access to memory watched by sanitizers."""
 
     executable = None
+    leaks_of_none = False           # LeakSanitizer has looked
 
     @classmethod
     def setUpClass(cls):
@@ -319,6 +324,8 @@ try:
 except RuntimeError as error:
     print(error)
 print(again(), sys.is_stack_trampoline_active())
+first()
+import colorsys     # calls what was called while the interpreter started
 sys.deactivate_stack_trampoline()
 print(sum(_perf_faults.hits().values()), *_perf_faults.balance())
 sys.exit(7)
@@ -370,10 +377,11 @@ class StartTests(WalkTestCase):
         first, again, _ = run.out.splitlines()
         self.assertIn(first, ('first True', 'first False'))
         self.assertEqual(again, 'again True')
-        self.assertIn('py::again:<string>', run.names_of_file)
+        for name in ('again:<string>', 'first:<string>',
+                     '_find_and_load:<frozen importlib._bootstrap>'):
+            self.assertIn(f'py::{name}', run.names_of_file)
         self.assertEqual(run.err_without_warnings, '')
         if first == 'first True':
-            self.assertIn('py::first:<string>', run.names_of_file)
             self.assertEqual(run.warnings, [])
         else:
             [warning] = run.warnings

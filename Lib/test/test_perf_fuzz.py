@@ -2,30 +2,77 @@
 
 The target is perf_fuzz.c.  It is compiled here with clang, with AddressSanitizer
 and UndefinedBehaviorSanitizer, from the sources that the interpreter was built
-from, and runs for as many seconds as PYTHON_PERF_FUZZ_SECONDS says, or 20.
-What it found is kept in PYTHON_PERF_FUZZ_CORPUS, if that is a directory.
+from.  It begins with what broke the writers once, and goes on with the same
+inputs each time, or with others for as many seconds as PYTHON_PERF_FUZZ_SECONDS
+says.  What it found is kept in PYTHON_PERF_FUZZ_CORPUS, if that is a directory.
 """
 
 import base64
 import os
 import platform
 import re
-import shutil
 import subprocess
 import sysconfig
 import unittest
 
+from test import perf_faults
 from test import perf_support
 
-SOURCES = ['Lib/test/perf_fuzz.c', 'Python/perf_text.c', 'Python/perf_file.c',
-           'Python/perf_map.c', 'Python/perf_jitdump.c',
-           'Python/perf_unwind.c']
+TARGET = 'Lib/test/perf_fuzz.c'
+SOURCES = ['Python/perf_text.c', 'Python/perf_file.c', 'Python/perf_map.c',
+           'Python/perf_jitdump.c', 'Python/perf_unwind.c',
+           f'Python/asm_trampoline_{platform.machine()}.S']
 
 # What broke them once.
 FOUND = ['FA8AAAAAAAAA7u7u7nws', 'FI8AAA8AAAAAAAAALBSPAAAPAAAAAAAA']
 
-SECONDS = os.environ.get('PYTHON_PERF_FUZZ_SECONDS', '20')
+# Faults, as perf_fuzz.c counts them.
+FAULTS = dict(zip(('memory', 'open', 'fstat', 'ftruncate', 'fchmod', 'read',
+                   'write', 'fcntl', 'mmap'), range(9)))
+
+RUNS = 10_000
+
+# The same ones each time: without what the fuzzer reads back from its directory
+# and from comparisons, in which numbers of processes and files stand.
+REPEATABLE = ['-seed=1', '-reload=0', '-use_cmp=0', f'-runs={RUNS}']
+SECONDS = os.environ.get('PYTHON_PERF_FUZZ_SECONDS')
 CORPUS = os.environ.get('PYTHON_PERF_FUZZ_CORPUS')
+
+
+def function(kind, qualname=b'function', filename=b'/file.py'):
+    """The step that announces a function in a map (0) or jitdump (3)."""
+    return (bytes([kind, *divmod(len(qualname), 256)]) + qualname
+            + bytes([len(filename)]) + filename)
+
+
+def fault(name, turn=0, forever=False):
+    """The step after which the call of that turn fails."""
+    return bytes([11, FAULTS[name], 16 + 8 * forever + turn])
+
+
+def seeds():
+    """What the fuzzer begins with: each fault alone, and those that leave
+    something torn with others that keep it from being mended; with and
+    without gathering."""
+    gather, close, passed = b'\x08', b'\x09', bytes([11, len(FAULTS), 0])
+    entry, copy = b'\x06\x00\x03abc', b'\x07\x05abcde'
+    tears = [(fault('ftruncate', forever=forever), later)
+             for forever in (False, True)
+             for later in (b'', fault('fstat'), fault('fstat', 1),
+                           fault('fstat', forever=True), fault('open'))]
+    tears.append((fault('fstat', forever=True), b''))
+    for kind in (0, 3):
+        for name in FAULTS:
+            for turn in range(3):
+                for other, later in [(b'', b''), *(
+                        tears if name in ('write', 'read') else [])]:
+                    for gathering in (b'', gather):
+                        yield b''.join([
+                            function(kind), gathering, function(kind),
+                            fault(name, turn), other, entry, copy,
+                            function(kind, b'\xc3\xbcml' * 100), later,
+                            entry, copy, function(kind), gathering, close,
+                            function(kind), passed, function(kind)])
 
 
 def setUpModule():
@@ -38,45 +85,65 @@ def setUpModule():
 
 class FuzzTests(perf_support.PerfTestCase):
 
-    def compile(self):
-        if not shutil.which('clang'):
-            perf_support.tool_missing('no clang')
+    def compile(self, name, *options):
+        """Compile one of the sources and return the object."""
         source = sysconfig.get_config_var('abs_srcdir')
-        program = self.path('fuzz')
-        done = subprocess.run(
+        result = self.path(os.path.basename(name) + '.o')
+        perf_faults.run(
             ['clang', '-std=c11', '-g', '-O1', '-Wall', '-Wextra', '-Werror',
-             '-fsanitize=fuzzer,address,undefined',
-             '-fno-sanitize-recover=undefined', '-D_GNU_SOURCE',
+             *options, '-D_GNU_SOURCE',
              '-DPy_BUILD_CORE', '-DPY_HAVE_PERF_TRAMPOLINE',
-             '-Dwrite=fuzz_write',
              *(word for directory in (
                  sysconfig.get_config_var('abs_builddir'),
                  f'{source}/Include', f'{source}/Include/internal')
                for word in ('-isystem', directory)),
-             *(f'{source}/{name}' for name in [
-                 *SOURCES,
-                 f'Python/asm_trampoline_{platform.machine()}.S']),
-             '-o', program],
+             '-c', f'{source}/{name}', '-o', result])
+        return result
+
+    def build(self):
+        """Return the program."""
+        sanitizers = ['-fsanitize=fuzzer,address,undefined',
+                      '-fno-sanitize-recover=undefined']
+        target = self.compile(TARGET, *sanitizers)
+        objects = [target]
+        for name in SOURCES:
+            objects.append(self.compile(name, *sanitizers))
+            perf_faults.redirect(objects[-1], objects[-1],
+                                 perf_faults.wrapped(target))
+        program = self.path('fuzz')
+        done = subprocess.run(
+            ['clang', '-no-pie', *sanitizers, *objects, '-o', program],
             stdin=subprocess.DEVNULL, capture_output=True, text=True)
         if 'libclang_rt' in done.stderr:
             perf_support.tool_missing(f'no libFuzzer: {done.stderr}')
         self.assertEqual(done.returncode, 0, done.stderr)
         return program
 
+    def found(self):
+        """Return what broke them, to be added to FOUND."""
+        lines = []
+        for name in os.listdir(self.directory):
+            if name.startswith(('crash-', 'leak-', 'timeout-', 'oom-')):
+                with open(self.path(name), 'rb') as file:
+                    data = base64.b64encode(file.read()).decode()
+                lines.append(f'\n{name}: {data}')
+        return ''.join(lines)
+
     def test_nothing_breaks_the_writers(self):
-        program = self.compile()
+        program = self.build()
         corpus = CORPUS or self.path('corpus')
         os.makedirs(corpus, exist_ok=True)
-        for number, data in enumerate(FOUND):
-            with open(os.path.join(corpus, f'found{number}'), 'wb') as file:
-                file.write(base64.b64decode(data))
+        for number, data in enumerate([*map(base64.b64decode, FOUND),
+                                       *seeds()]):
+            with open(os.path.join(corpus, f'seed{number}'), 'wb') as file:
+                file.write(data)
         run = self.run_command(
-            [program, f'-max_total_time={SECONDS}', '-max_len=4096',
-             '-timeout=60', '-print_final_stats=1',
+            [program, '-max_len=4096', '-timeout=60', '-print_final_stats=1',
+             *([f'-max_total_time={SECONDS}'] if SECONDS else REPEATABLE),
              f'-artifact_prefix={self.directory}/', corpus],
             env=perf_support.clean_environment(JITDUMPDIR=self.directory),
             returncode=None)
-        self.assertEqual(run.returncode, 0, run.err[-6000:])
+        self.assertEqual(run.returncode, 0, run.err[-6000:] + self.found())
         [runs] = re.findall(r'number_of_executed_units: (\d+)', run.err)
         print(f'{runs} inputs')
         self.assertGreater(int(runs), 1000)

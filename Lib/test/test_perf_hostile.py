@@ -258,6 +258,20 @@ class FileInTheWay:
         self.assertTrue(stat.S_ISCHR(os.stat(self.file_of(run.pid)).st_mode))
 
     @perf_support.requires_root
+    def test_a_device_that_is_a_disk_is_left_alone(self):
+        # One that does not exist.
+        run = self.run_refused(f'mknod {self.variable} b 259 1048575')
+        self.assertTrue(stat.S_ISBLK(os.stat(self.file_of(run.pid)).st_mode))
+
+    def test_a_socket_is_left_alone(self):
+        bind = self.write_script("""\
+            import socket, sys
+            socket.socket(socket.AF_UNIX).bind(sys.argv[1])
+            """, 'bind.py')
+        run = self.run_refused(f'{sys.executable} {bind} {self.variable}')
+        self.assertTrue(stat.S_ISSOCK(os.stat(self.file_of(run.pid)).st_mode))
+
+    @perf_support.requires_root
     def test_another_users_file_is_left_alone(self):
         run = self.run_refused(
             f'F={self.variable}; '

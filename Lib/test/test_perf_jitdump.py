@@ -1892,6 +1892,40 @@ class MountTests(JitdumpTestCase):
         self.assertEqual(dump.torn, 0)
         self.assertIn('py::late:<string>', dump.names)
 
+    def test_a_read_only_root(self):
+        # In JITDUMPDIR, which is another file system, it may write.
+        for env, reason in (({'JITDUMPDIR': self.mounted}, ''),
+                            ({}, os.strerror(errno.EROFS))):
+            run = self.run_command(
+                ['unshare', '-m', '/bin/sh', '-c',
+                 'set -e; mount --bind /tmp /tmp; mount -t tmpfs none "$1"; '
+                 'mount -o remount,bind,ro /tmp; '
+                 'mount -o remount,bind,ro /; set +e; shift; exec "$@"',
+                 'sh', self.mounted, sys.executable, '-X', 'perf_jit', '-c',
+                 FLAT_PROGRAM], returncode=3,
+                env=perf_support.clean_environment(**env))
+            self.assertEqual(run.out, f'20\n{not reason}\n')
+            if reason:
+                self.assert_one_warning(run, 'cannot open /tmp/jit-', reason)
+            else:
+                self.assertEqual(run.err, '')
+
+    def test_the_name_has_the_pid_that_the_process_itself_knows(self):
+        run = self.run_command(
+            ['unshare', '-m', '-p', '-f', '/bin/sh', '-c',
+             'set -e; cd "$1"; mount -t tmpfs none .; cd "$1"; '
+             'mount -t proc none /proc; shift; "$@"; cp jit-* ..', 'sh',
+             self.mounted, sys.executable, '-X', 'perf_jit', '-c',
+             'import os; print(os.getpid())'],
+            env=perf_support.clean_environment(JITDUMPDIR=self.mounted))
+        pid = int(run.out)
+        self.assertLess(pid, 100)
+        self.assertEqual(run.err, '')
+        dump = perf_jitdump.read(self.path(f'jit-{pid}.dump'))
+        self.assertEqual(dump.header.pid, pid)
+        self.assertEqual({f.load.pid for f in dump.functions()}, {pid})
+        self.assert_good_dump(dump, pid)
+
     @perf_support.requires_the_kernel
     def test_no_marker_for_a_forked_child(self):
         run = self.run_mounted(

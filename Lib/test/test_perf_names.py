@@ -64,6 +64,14 @@ def escape(name):
     return ESCAPED.sub(escaped, name)
 
 
+def strangers(seen, names):
+    """Return what was seen that is none of the names, nor of a function of
+    the program itself, which is in a file or frozen."""
+    # samply shows each function another time without its prefix.
+    names = names | {name.removeprefix('py::') for name in names}
+    return {name for name in seen - names if not name.endswith(('.py', '>'))}
+
+
 FORBIDDEN = re.compile('[\0-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]')
 
 
@@ -111,62 +119,69 @@ class NameTests(perf_support.PerfTestCase):
                 ':' + function.debug.entries[0].filename))
 
 
-class PerfTests(perf_support.PerfToolTestCase):
-    """perf samples each function: there is a page that it touches first."""
+class RecordedTests(perf_support.PerfToolTestCase):
+    """perf samples each function: there is a page that it touches first.
 
-    TOUCH = {
-        'prepare': 'import itertools, mmap\n'
-                   'pages = mmap.mmap(-1, {count} * mmap.PAGESIZE)\n'
-                   'pages.madvise(mmap.MADV_NOHUGEPAGE)\n'
-                   'places = itertools.count(0, mmap.PAGESIZE)',
-        'body': 'pages[next(places)] = 1',
-    }
+    What it recorded is read by perf and by samply.
+    """
 
-    def record_faults(self, count, mode, *options, env={}):
-        touch = dict(self.TOUCH)
-        touch['prepare'] = touch['prepare'].format(count=count)
+    PREPARE = f"""\
+import itertools, mmap
+pages = mmap.mmap(-1, {COUNT} * mmap.PAGESIZE)
+pages.madvise(mmap.MADV_NOHUGEPAGE)
+places = itertools.count(0, mmap.PAGESIZE)
+"""
+
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.samply = perf_support.find_tool('SAMPLY', 'samply')
+
+    def record_faults(self, mode):
         command = self.python_command(
-            program(count=count, **touch), mode)
-        self.run_command(self.perf_command(
-            'record', '-q', '-B', '-N', '-e', 'page-faults:u', '-c', '1',
-            '-m', '16M', '-g', '-o', self.path('perf.data'), *options, '--',
-            '/bin/sh', '-c', perf_support.TELL_PID.replace(
-                'echo $$', 'echo $$ >"$PID"'), 'sh', *command),
-            env=perf_support.clean_environment(PID=self.path('pid'), **env))
-        with open(self.path('pid')) as file:
-            return self.track(file.read())
+            program(prepare=self.PREPARE, body='pages[next(places)] = 1'),
+            mode)
+        run = self.run_command(
+            self.perf_command(
+                'record', '-q', '-B', '-N', '-e', 'page-faults:u', '-c', '1',
+                '-m', '16M', '-g', '-k', '1', '-o', self.path('perf.data'),
+                '--', *self.telling_pid(command)),
+            env=perf_support.clean_environment(JITDUMPDIR=self.directory))
+        self.told(run)
 
-    def check(self, names, count, **options):
-        """All were seen and nothing that is none of them."""
-        seen = {name for name in names if name.startswith('py::')}
-        missing = {name for name in expected(count, **options)
-                   if escape(name) not in seen}
-        self.assertEqual(len(missing), 0, ascii([
-            name[:60] for name in sorted(missing, key=len)[:20]]))
+    def check(self, samples):
+        """All were seen, and nothing that is none of them."""
+        seen = {name for sample in samples
+                for name in perf_support.python_names(sample)}
+        names = {escape(name) for name in expected(COUNT)}
+        for wrong in (names - seen, strangers(seen, names)):
+            self.assertEqual(len(wrong), 0, ascii([
+                name[:60] for name in sorted(wrong, key=len)[:20]]))
+
+    def check_samply(self):
+        self.run_command([self.samply, 'import', '--save-only', '-o',
+                          self.path('profile.json.gz'),
+                          self.path('perf.data')])
+        self.check(perf_support.samply_samples(
+            perf_support.read_profile(self.path('profile.json.gz'))))
 
     def test_with_a_map(self):
-        self.record_faults(COUNT, 'perf')
-        self.check({frame.symbol for sample in self.samples()
-                    for frame in sample.chain}, COUNT)
+        self.record_faults('perf')
+        self.check(self.samples())
+        self.check_samply()
 
     def test_with_a_jitdump(self):
-        # perf inject writes an ELF file for each function.
-        count = 1000
-        pid = self.record_faults(count, 'perf_jit', '-k', '1',
-                                 env={'JITDUMPDIR': self.directory})
+        self.record_faults('perf_jit')
         self.run_command(self.perf_command(
             'inject', '--jit', '-i', self.path('perf.data'),
             '-o', self.path('perf.jit.data')), cwd=self.directory)
-        script = self.run_command(self.perf_command(
-            'script', '--no-inline', '-f', '-F', 'pid,ip,sym,dso',
-            '-i', self.path('perf.jit.data')))
-        self.check({frame.symbol
-                    for sample in perf_support.parse_perf_script(script.out)
-                    for frame in sample.chain}, count)
+        self.check(perf_support.parse_perf_script(
+            self.script('pid,ip,sym,dso', data='perf.jit.data')))
+        self.check_samply()
 
 
 class SamplyTests(perf_support.SamplyTestCase):
-    """samply samples by time: it sees most of some names, and no others."""
+    """samply itself samples by time: it sees most names, and no others."""
 
     def check(self, mode):
         count = 400
@@ -175,11 +190,9 @@ class SamplyTests(perf_support.SamplyTestCase):
         self.assertEqual(run.err_without_warnings, run.err)
         seen = {name for sample in samples
                 for name in perf_support.python_names(sample)}
-        names = [escape(name) for name in expected(count)]
-        self.assertGreater(len(seen & set(names)), 0.9 * len(set(names)))
-        strange = {name for name in seen - set(names)
-                   if not name.endswith('.py') and '<' not in name}
-        self.assertEqual(strange, set())
+        names = {escape(name) for name in expected(count)}
+        self.assertGreater(len(seen & names), 0.9 * len(names))
+        self.assertEqual(strangers(seen, names), set())
 
     def test_with_a_map(self):
         self.check('perf')
