@@ -49,7 +49,7 @@ import time
 
 import workloads
 
-RUNS = 12               # of a workload in a process
+RUNS = 20               # of a workload in a process
 STARTS = 6              # of an empty program in a round
 
 START_UP = "start-up"
@@ -67,7 +67,9 @@ RATIOS = {
     "peer's perf / off": (("peer", "perf"), ("peer", "off")),
     "peer's perf_jit / off": (("peer", "perf_jit"), ("peer", "off")),
 }
-OURS, PEERS = "perf / off", "peer's perf / off"
+# The columns that are compared with each other: ours, the peer's.
+COMPARED = {"perf": ("perf / off", "peer's perf / off"),
+            "perf_jit": ("perf_jit / off", "peer's perf_jit / off")}
 
 PLOT = """
 set terminal svg size 1000,440 dynamic background "white" font "sans-serif,12" noenhanced
@@ -198,9 +200,9 @@ def ratios(values, ways):
     return result
 
 
-def share(row):
+def share(row, way="perf"):
     """Our overhead as a part of the peer's; None if that has none to speak of."""
-    ours, peers = row[OURS]["median"] - 1, row[PEERS]["median"] - 1
+    ours, peers = (row[column]["median"] - 1 for column in COMPARED[way])
     return ours / peers if peers > 0.005 else None
 
 
@@ -209,7 +211,7 @@ def share(row):
 def table(title, rows):
     """The lines of a table of ratios."""
     columns = list(next(iter(rows.values())))
-    with_peer = OURS in columns and PEERS in columns
+    with_peer = set(COMPARED["perf"]) <= set(columns)
     spread = any(cell["quartiles"] != [cell["median"]] * 2
                  for row in rows.values() for cell in row.values())
     width = 21 if spread else max(map(len, columns))
@@ -231,15 +233,17 @@ def table(title, rows):
 
 def verdict(title, rows):
     """Lines that say which workloads are not as we want them."""
-    if not all(OURS in row and PEERS in row for row in rows.values()):
-        return
-    large = [name for name, row in rows.items()
-             if name in CALL_BOUND and (share(row) or 0) > 0.25]
-    larger = [name for name, row in rows.items()
-              if row[OURS]["quartiles"][0] > max(1, row[PEERS]["quartiles"][1]) + 0.002]
-    yield (f"{title}: more than a quarter of the peer's overhead where calls count: "
-           f"{', '.join(large) or 'none'}; larger than the peer's: "
-           f"{', '.join(larger) or 'none'}")
+    for way, (ours, peers) in COMPARED.items():
+        if not all(ours in row and peers in row for row in rows.values()):
+            continue
+        large = [name for name, row in rows.items()
+                 if name in CALL_BOUND and (share(row, way) or 0) > 0.25]
+        larger = [name for name, row in rows.items()
+                  if row[ours]["quartiles"][0]
+                  > max(1, row[peers]["quartiles"][1]) + 0.002]
+        yield (f"{title}, {way}: more than a quarter of the peer's overhead where "
+               f"calls count: {', '.join(large) or 'none'}; larger than the peer's: "
+               f"{', '.join(larger) or 'none'}")
 
 
 def describe(commands):
@@ -281,7 +285,7 @@ def parse_arguments():
     parser.add_argument("interpreter", nargs="?", default=sys.executable)
     parser.add_argument("--unpatched", metavar="COMMAND", type=shlex.split)
     parser.add_argument("--peer", metavar="COMMAND", type=shlex.split)
-    parser.add_argument("--rounds", type=int, default=12,
+    parser.add_argument("--rounds", type=int, default=20,
                         help="of measuring times; 0 leaves them out")
     parser.add_argument("--no-instructions", action="store_true",
                         help="do not count instructions")
