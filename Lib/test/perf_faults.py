@@ -149,7 +149,7 @@ def our_calls(build, directory):
 def wrapped(path):
     """Return the names of the functions that perf_faults.o stands in for."""
     return {name.removeprefix(PREFIX)
-            for name in symbols(path, '--defined-only')
+            for name in symbols(path, '--defined-only', '--extern-only')
             if name.startswith(PREFIX)}
 
 
