@@ -102,3 +102,15 @@ _\name:
 /* No code of this file needs an executable stack. */
         .section .note.GNU-stack, "", %progbits
 #endif
+
+/* The constants of _PyPerfTrampoline_Code, whose label 1 stands behind its call and 2
+   at its end. */
+        .macro constants_of_code
+        constant _PyPerfTrampoline_ReturnOffset, 1b-SYMBOL(_PyPerfTrampoline_Code)
+        constant _PyPerfTrampoline_CodeSize, 2b-SYMBOL(_PyPerfTrampoline_Code)
+        .endm
+
+/* Then comes _PyPerfTrampoline_Inside, which is not code: what its .cfi directives say
+   holds in a trampoline, and for all that records return into, behind the call.
+   perf_unwind.c makes from it what describes a whole arena to unwinders in this
+   process. */

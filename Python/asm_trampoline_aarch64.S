@@ -21,14 +21,19 @@
 #ifdef __aarch64__          /* macOS has both architectures in one file */
 #include "asm_trampoline.h"
 
-        function _PyPerfTrampoline_Code
-        hint    34                      /* bti c */
+/* Write a frame record and point to it. */
+        .macro enter_frame
         stp     x29, x30, [sp, -16]!
         .cfi_def_cfa_offset 16
         .cfi_offset x29, -16
         .cfi_offset x30, -8
         mov     x29, sp
         .cfi_def_cfa_register x29
+        .endm
+
+        function _PyPerfTrampoline_Code
+        hint    34                      /* bti c */
+        enter_frame
         blr     x3
 1:
         ldp     x29, x30, [sp], 16
@@ -41,12 +46,7 @@
 2:
         end_function _PyPerfTrampoline_Code
 
-        constant _PyPerfTrampoline_ReturnOffset, 1b-SYMBOL(_PyPerfTrampoline_Code)
-        constant _PyPerfTrampoline_CodeSize, 2b-SYMBOL(_PyPerfTrampoline_Code)
-
-/* Not code: what the .cfi directives say here holds in a trampoline, and for all
-   that records return into, behind the call.  perf_unwind.c makes from it what
-   describes a whole arena to unwinders in this process. */
+        constants_of_code
 
         function _PyPerfTrampoline_Inside
         .cfi_def_cfa x29, 16
@@ -69,12 +69,7 @@
 
         function _PyPerfRecord_Base
         hint    34                      /* bti c */
-        stp     x29, x30, [sp, -16]!
-        .cfi_def_cfa_offset 16
-        .cfi_offset x29, -16
-        .cfi_offset x30, -8
-        mov     x29, sp
-        .cfi_def_cfa_register x29
+        enter_frame
         sub     sp, sp, 16
         hint    25                      /* paciasp */
         str     x30, [sp]

@@ -19,7 +19,8 @@
 
         .option norelax
 
-        function _PyPerfTrampoline_Code
+/* Write a frame record and point to it. */
+        .macro enter_frame
         addi    sp, sp, -16
         .cfi_def_cfa_offset 16
         sd      ra, 8(sp)
@@ -28,8 +29,10 @@
         .cfi_offset s0, -16
         addi    s0, sp, 16
         .cfi_def_cfa s0, 0
-        jalr    a3
-1:
+        .endm
+
+/* Take it back and return. */
+        .macro leave_frame
         ld      ra, 8(sp)
         ld      s0, 0(sp)
         .cfi_def_cfa sp, 16
@@ -38,17 +41,19 @@
         addi    sp, sp, 16
         .cfi_def_cfa_offset 0
         ret
+        .endm
+
+        function _PyPerfTrampoline_Code
+        enter_frame
+        jalr    a3
+1:
+        leave_frame
         .p2align 3
         .quad   0
 2:
         end_function _PyPerfTrampoline_Code
 
-        constant _PyPerfTrampoline_ReturnOffset, 1b-SYMBOL(_PyPerfTrampoline_Code)
-        constant _PyPerfTrampoline_CodeSize, 2b-SYMBOL(_PyPerfTrampoline_Code)
-
-/* Not code: what the .cfi directives say here holds in a trampoline, and for all
-   that records return into, behind the call.  perf_unwind.c makes from it what
-   describes a whole arena to unwinders in this process. */
+        constants_of_code
 
         function _PyPerfTrampoline_Inside
         .cfi_def_cfa s0, 0
@@ -69,14 +74,7 @@
    the canonical frame address, first of the base, then of the record. */
 
         function _PyPerfRecord_Base
-        addi    sp, sp, -16
-        .cfi_def_cfa_offset 16
-        sd      ra, 8(sp)
-        .cfi_offset ra, -8
-        sd      s0, 0(sp)
-        .cfi_offset s0, -16
-        addi    s0, sp, 16
-        .cfi_def_cfa s0, 0
+        enter_frame
         addi    sp, sp, -16
         sd      a3, 8(sp)
         sd      s0, 0(sp)
@@ -86,14 +84,7 @@
 1:
         addi    s0, s0, 16              /* not below the stack pointer at any time */
         addi    sp, s0, -16
-        ld      ra, 8(sp)
-        ld      s0, 0(sp)
-        .cfi_def_cfa sp, 16
-        .cfi_restore ra
-        .cfi_restore s0
-        addi    sp, sp, 16
-        .cfi_def_cfa_offset 0
-        ret
+        leave_frame
         end_function _PyPerfRecord_Base
 
         address _PyPerfRecord_BaseReturn, 1b

@@ -18,13 +18,18 @@
 #ifdef __x86_64__          /* macOS has both architectures in one file */
 #include "asm_trampoline.h"
 
-        function _PyPerfTrampoline_Code
-        endbr64
+/* Write a frame record and point to it. */
+        .macro enter_frame
         pushq   %rbp
         .cfi_def_cfa_offset 16
         .cfi_offset %rbp, -16
         movq    %rsp, %rbp
         .cfi_def_cfa_register %rbp
+        .endm
+
+        function _PyPerfTrampoline_Code
+        endbr64
+        enter_frame
         callq   *%rcx
 1:
         popq    %rbp
@@ -36,12 +41,7 @@
 2:
         end_function _PyPerfTrampoline_Code
 
-        constant _PyPerfTrampoline_ReturnOffset, 1b-SYMBOL(_PyPerfTrampoline_Code)
-        constant _PyPerfTrampoline_CodeSize, 2b-SYMBOL(_PyPerfTrampoline_Code)
-
-/* Not code: what the .cfi directives say here holds in a trampoline, and for all
-   that records return into, behind the call.  perf_unwind.c makes from it what
-   describes a whole arena to unwinders in this process. */
+        constants_of_code
 
         function _PyPerfTrampoline_Inside
         .cfi_def_cfa %rbp, 16
@@ -62,11 +62,7 @@
 
         function _PyPerfRecord_Base
         endbr64
-        pushq   %rbp
-        .cfi_def_cfa_offset 16
-        .cfi_offset %rbp, -16
-        movq    %rsp, %rbp
-        .cfi_def_cfa_register %rbp
+        enter_frame
         pushq   %rcx
         pushq   %rbp
         movq    %rsp, %rbp
