@@ -201,19 +201,15 @@ perf_fault__PyEval_RequestCodeExtraIndex(freefunc release)
 
 // --- Instead of the C library's --------------------------------------------
 
-extern void *perf_fault_mmap(void *, size_t, int, int, int, off_t);
+#define GOT_DESCRIPTOR(FD) (descriptors += (FD) >= 0)
+#define GOT_MAPPING(PLACE) (mappings += (PLACE) != MAP_FAILED)
+#include "perf_fault_calls.h"
+
 extern int perf_fault_munmap(void *, size_t);
 extern int perf_fault_mprotect(void *, size_t, int);
 extern int perf_fault_madvise(void *, size_t, int);
-extern int perf_fault_open(const char *, int, ...);
 extern int perf_fault_close(int);
-extern int perf_fault_fstat(int, struct stat *);
 extern int perf_fault_lstat(const char *, struct stat *);
-extern int perf_fault_ftruncate(int, off_t);
-extern int perf_fault_fchmod(int, mode_t);
-extern ssize_t perf_fault_read(int, void *, size_t);
-extern ssize_t perf_fault_write(int, const void *, size_t);
-extern int perf_fault_fcntl(int, int, ...);
 extern int perf_fault_getrlimit(int, struct rlimit *);
 extern int perf_fault_setrlimit(int, const struct rlimit *);
 extern int perf_fault_unlink(const char *);
@@ -223,17 +219,6 @@ extern void *perf_fault_dlopen(const char *, int);
 extern void *perf_fault_dlsym(void *, const char *);
 extern int perf_fault_dl_iterate_phdr(
     int (*)(struct dl_phdr_info *, size_t, void *), void *);
-
-void *
-perf_fault_mmap(void *place, size_t size, int protection, int flags, int fd,
-                off_t offset)
-{
-    void *memory = fails(mmap_KIND)
-                   ? MAP_FAILED
-                   : mmap(place, size, protection, flags, fd, offset);
-    mappings += memory != MAP_FAILED;
-    return memory;
-}
 
 int
 perf_fault_munmap(void *memory, size_t size)
@@ -252,21 +237,6 @@ int
 perf_fault_madvise(void *memory, size_t size, int advice)
 {
     return fails(madvise_KIND) ? -1 : madvise(memory, size, advice);
-}
-
-int
-perf_fault_open(const char *path, int flags, ...)
-{
-    mode_t mode = 0;
-    if (flags & O_CREAT) {
-        va_list arguments;
-        va_start(arguments, flags);
-        mode = va_arg(arguments, mode_t);
-        va_end(arguments);
-    }
-    int fd = fails(open_KIND) ? -1 : open(path, flags, mode);
-    descriptors += fd >= 0;
-    return fd;
 }
 
 /* As on Linux: the descriptor is closed even if an error is reported. */
@@ -290,24 +260,6 @@ perf_fault_lstat(const char *path, struct stat *status)
     return fails(lstat_KIND) ? -1 : lstat(path, status);
 }
 
-int
-perf_fault_ftruncate(int fd, off_t size)
-{
-    return fails(ftruncate_KIND) ? -1 : ftruncate(fd, size);
-}
-
-int
-perf_fault_fchmod(int fd, mode_t mode)
-{
-    return fails(fchmod_KIND) ? -1 : fchmod(fd, mode);
-}
-
-ssize_t
-perf_fault_read(int fd, void *bytes, size_t size)
-{
-    return fails(read_KIND) ? -1 : read(fd, bytes, size);
-}
-
 ssize_t
 perf_fault_write(int fd, const void *bytes, size_t size)
 {
@@ -328,19 +280,6 @@ perf_fault_write(int fd, const void *bytes, size_t size)
     }
     was_short = true;
     return write(fd, bytes, (size + 1) / 2);
-}
-
-int
-perf_fault_fcntl(int fd, int command, ...)
-{
-    va_list arguments;
-    va_start(arguments, command);
-    int argument = va_arg(arguments, int);
-    va_end(arguments);
-    int result = fails(fcntl_KIND) ? -1 : fcntl(fd, command, argument);
-    descriptors += (command == F_DUPFD || command == F_DUPFD_CLOEXEC)
-                   && result >= 0;
-    return result;
 }
 
 int

@@ -37,7 +37,11 @@
 
 // --- Faults ----------------------------------------------------------------
 
-enum fault {MEMORY, OPEN, FSTAT, FTRUNCATE, FCHMOD, READ, WRITE, FCNTL, MMAP, FAULTS};
+enum fault {
+    memory_KIND, open_KIND, fstat_KIND, ftruncate_KIND, fchmod_KIND, read_KIND,
+    write_KIND, fcntl_KIND, mmap_KIND,
+    FAULTS
+};
 
 static struct {
     unsigned int left;              // calls that succeed before
@@ -51,9 +55,9 @@ static bool
 fails(enum fault fault)
 {
     static const int numbers[FAULTS] = {
-        [MEMORY] = ENOMEM, [OPEN] = EMFILE, [FSTAT] = EIO, [FTRUNCATE] = EIO,
-        [FCHMOD] = EPERM, [READ] = EIO, [WRITE] = ENOSPC, [FCNTL] = EMFILE,
-        [MMAP] = ENOMEM,
+        [memory_KIND] = ENOMEM, [open_KIND] = EMFILE, [fstat_KIND] = EIO,
+        [ftruncate_KIND] = EIO, [fchmod_KIND] = EPERM, [read_KIND] = EIO,
+        [write_KIND] = ENOSPC, [fcntl_KIND] = EMFILE, [mmap_KIND] = ENOMEM,
     };
     if (!faults[fault].armed) {
         return false;
@@ -78,28 +82,12 @@ count_hits(void)
     return count;
 }
 
-extern int perf_fault_open(const char *, int, ...);
-extern int perf_fault_fstat(int, struct stat *);
-extern int perf_fault_ftruncate(int, off_t);
-extern int perf_fault_fchmod(int, mode_t);
-extern ssize_t perf_fault_read(int, void *, size_t);
-extern ssize_t perf_fault_write(int, const void *, size_t);
-extern int perf_fault_fcntl(int, int, ...);
-extern void *perf_fault_mmap(void *, size_t, int, int, int, off_t);
-extern int perf_fault_clock_gettime(clockid_t, struct timespec *);
+/* Descriptors are counted from outside, mappings not at all. */
+#define GOT_DESCRIPTOR(FD) ((void)(FD))
+#define GOT_MAPPING(PLACE) ((void)(PLACE))
+#include "perf_fault_calls.h"
 
-int
-perf_fault_open(const char *path, int flags, ...)
-{
-    mode_t mode = 0;
-    if (flags & O_CREAT) {
-        va_list arguments;
-        va_start(arguments, flags);
-        mode = va_arg(arguments, mode_t);
-        va_end(arguments);
-    }
-    return fails(OPEN) ? -1 : open(path, flags, mode);
-}
+extern int perf_fault_clock_gettime(clockid_t, struct timespec *);
 
 /* Numbers of files are used again or not, as other processes have it.  Here a
    file of another input is another file. */
@@ -108,27 +96,9 @@ static uint32_t inputs;
 int
 perf_fault_fstat(int fd, struct stat *status)
 {
-    int result = fails(FSTAT) ? -1 : fstat(fd, status);
+    int result = fails(fstat_KIND) ? -1 : fstat(fd, status);
     status->st_ino ^= (ino_t)inputs << 32;
     return result;
-}
-
-int
-perf_fault_ftruncate(int fd, off_t size)
-{
-    return fails(FTRUNCATE) ? -1 : ftruncate(fd, size);
-}
-
-int
-perf_fault_fchmod(int fd, mode_t mode)
-{
-    return fails(FCHMOD) ? -1 : fchmod(fd, mode);
-}
-
-ssize_t
-perf_fault_read(int fd, void *bytes, size_t length)
-{
-    return fails(READ) ? -1 : read(fd, bytes, length);
 }
 
 /* Half of it, and then no room for the rest. */
@@ -141,7 +111,7 @@ perf_fault_write(int fd, const void *bytes, size_t length)
         errno = ENOSPC;
         return -1;
     }
-    if (!fails(WRITE)) {
+    if (!fails(write_KIND)) {
         return write(fd, bytes, length);
     }
     if (length < 2) {
@@ -149,24 +119,6 @@ perf_fault_write(int fd, const void *bytes, size_t length)
     }
     was_short = true;
     return write(fd, bytes, length / 2);
-}
-
-int
-perf_fault_fcntl(int fd, int command, ...)
-{
-    va_list arguments;
-    va_start(arguments, command);
-    int argument = va_arg(arguments, int);
-    va_end(arguments);
-    return fails(FCNTL) ? -1 : fcntl(fd, command, argument);
-}
-
-void *
-perf_fault_mmap(void *place, size_t size, int protection, int flags, int fd,
-                off_t offset)
-{
-    return fails(MMAP) ? MAP_FAILED
-                       : mmap(place, size, protection, flags, fd, offset);
 }
 
 /* Each look takes the same time, so that an input does the same each time. */
@@ -186,7 +138,7 @@ perf_fault_clock_gettime(clockid_t Py_UNUSED(clock), struct timespec *now)
 void *
 PyMem_RawMalloc(size_t size)
 {
-    return fails(MEMORY) ? NULL : malloc(size);
+    return fails(memory_KIND) ? NULL : malloc(size);
 }
 
 void
@@ -422,7 +374,7 @@ count_entries(const struct kind *kind, const char *path, bool may_be_torn)
         count += p != NULL;
         if (p == NULL && kind->output == &_PyPerfMap_Output) {
             const char *newline = memchr(entry, '\n', (size_t)(end - entry));
-            REQUIRE(newline != NULL ? newline + 1 == end : hits[WRITE] > 1);
+            REQUIRE(newline != NULL ? newline + 1 == end : hits[write_KIND] > 1);
         }
     }
     if (p == NULL && !may_be_torn) {
@@ -699,8 +651,8 @@ static void
 target_check(struct target *target)
 {
     // An entry that cannot be taken back, or how long it is cannot be told.
-    const bool may_be_torn = hits[WRITE] + hits[READ] > 0
-                             && hits[FTRUNCATE] + hits[FSTAT] > 0;
+    const bool may_be_torn = hits[write_KIND] + hits[read_KIND] > 0
+                             && hits[ftruncate_KIND] + hits[fstat_KIND] > 0;
     const size_t before = count_entries(&target->kind, target->path, may_be_torn);
     if (target->disappeared == 0) {
         REQUIRE(before >= target->written);
@@ -767,6 +719,6 @@ LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t length)
     target_check(&map);
     target_check(&dump);
     // One that cannot be looked at may be the program's: it stays open.
-    REQUIRE(descriptors_compare(true) <= hits[FSTAT]);
+    REQUIRE(descriptors_compare(true) <= hits[fstat_KIND]);
     return 0;
 }
