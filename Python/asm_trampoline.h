@@ -110,7 +110,7 @@ _\name:
         constant _PyPerfTrampoline_CodeSize, 2b-SYMBOL(_PyPerfTrampoline_Code)
         .endm
 
-/* Then comes _PyPerfTrampoline_Inside, which is not code: what its .cfi directives say
+/* Then comes _PyPerfTrampoline_BodyCFI, which is not code: what its .cfi directives say
    holds in a trampoline, and for all that records return into, behind the call.
    perf_unwind.c makes from it what describes a whole arena to unwinders in this
    process. */

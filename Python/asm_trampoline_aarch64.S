@@ -48,16 +48,16 @@
 
         constants_of_code
 
-        function _PyPerfTrampoline_Inside
+        function _PyPerfTrampoline_BodyCFI
         .cfi_def_cfa x29, 16
         .cfi_offset x29, -16
         .cfi_offset x30, -8
         .quad   0
-        end_function _PyPerfTrampoline_Inside
+        end_function _PyPerfTrampoline_BodyCFI
 
 /* The base of the frame records of inlined calls (pycore_perf_record.h):
 
-       PyObject *_PyPerfRecord_Base(tstate, frame, throwflag, returns_to)
+       PyObject *_PyPerf_EnterEvalLoop(tstate, frame, throwflag, returns_to)
 
    It calls _PyEval_EvalFrameDefault() with its first three arguments.  Meanwhile its
    frame holds, from high to low addresses: its own frame record; its return address,
@@ -67,7 +67,7 @@
    frame pointer is two words below the canonical frame address, first of the base,
    then of the record. */
 
-        function _PyPerfRecord_Base
+        function _PyPerf_EnterEvalLoop
         hint    34                      /* bti c */
         enter_frame
         sub     sp, sp, 16
@@ -89,9 +89,9 @@
         add     sp, sp, 32
         .cfi_def_cfa_offset 0
         ret
-        end_function _PyPerfRecord_Base
+        end_function _PyPerf_EnterEvalLoop
 
-        address _PyPerfRecord_BaseReturn, 1b
+        address _PyPerf_EnterEvalLoopReturn, 1b
 
 /* GNU_PROPERTY_AARCH64_FEATURE_1_AND = BTI | PAC (ELF for the Arm 64-bit
    Architecture, section 6.2.1). */

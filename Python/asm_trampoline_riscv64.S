@@ -55,16 +55,16 @@
 
         constants_of_code
 
-        function _PyPerfTrampoline_Inside
+        function _PyPerfTrampoline_BodyCFI
         .cfi_def_cfa s0, 0
         .cfi_offset s0, -16
         .cfi_offset ra, -8
         .quad   0
-        end_function _PyPerfTrampoline_Inside
+        end_function _PyPerfTrampoline_BodyCFI
 
 /* The base of the frame records of inlined calls (pycore_perf_record.h):
 
-       PyObject *_PyPerfRecord_Base(tstate, frame, throwflag, returns_to)
+       PyObject *_PyPerf_EnterEvalLoop(tstate, frame, throwflag, returns_to)
 
    It calls _PyEval_EvalFrameDefault() with its first three arguments.  Meanwhile its
    frame holds, from high to low addresses: its own frame record; the record of the
@@ -73,7 +73,7 @@
    pointer of its caller.  The rule for unwinding holds for both: the frame pointer is
    the canonical frame address, first of the base, then of the record. */
 
-        function _PyPerfRecord_Base
+        function _PyPerf_EnterEvalLoop
         enter_frame
         addi    sp, sp, -16
         sd      a3, 8(sp)
@@ -85,6 +85,6 @@
         addi    s0, s0, 16              /* not below the stack pointer at any time */
         addi    sp, s0, -16
         leave_frame
-        end_function _PyPerfRecord_Base
+        end_function _PyPerf_EnterEvalLoop
 
-        address _PyPerfRecord_BaseReturn, 1b
+        address _PyPerf_EnterEvalLoopReturn, 1b

@@ -43,15 +43,15 @@
 
         constants_of_code
 
-        function _PyPerfTrampoline_Inside
+        function _PyPerfTrampoline_BodyCFI
         .cfi_def_cfa %rbp, 16
         .cfi_offset %rbp, -16
         .quad   0xcccccccccccccccc
-        end_function _PyPerfTrampoline_Inside
+        end_function _PyPerfTrampoline_BodyCFI
 
 /* The base of the frame records of inlined calls (pycore_perf_record.h):
 
-       PyObject *_PyPerfRecord_Base(tstate, frame, throwflag, returns_to)
+       PyObject *_PyPerf_EnterEvalLoop(tstate, frame, throwflag, returns_to)
 
    It calls _PyEval_EvalFrameDefault() with its first three arguments.  Meanwhile its
    frame holds, from high to low addresses: its own frame record; the record of the
@@ -60,7 +60,7 @@
    of its caller.  The rule for unwinding holds for both: the frame pointer is two
    words below the canonical frame address, first of the base, then of the record. */
 
-        function _PyPerfRecord_Base
+        function _PyPerf_EnterEvalLoop
         endbr64
         enter_frame
         pushq   %rcx
@@ -74,9 +74,9 @@
         .cfi_def_cfa %rsp, 8
         .cfi_restore %rbp
         retq
-        end_function _PyPerfRecord_Base
+        end_function _PyPerf_EnterEvalLoop
 
-        address _PyPerfRecord_BaseReturn, 1b
+        address _PyPerf_EnterEvalLoopReturn, 1b
 
 /* GNU_PROPERTY_X86_FEATURE_1_AND = IBT | SHSTK (System V ABI for AMD64, section
    "Program Property"). */

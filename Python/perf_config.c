@@ -10,7 +10,7 @@
 
 #include "Python.h"
 #include "pycore_initconfig.h"      // _Py_GetEnv()
-#include "pycore_perf_trampoline.h"
+#include "pycore_perf_profiler.h"
 #include <stdbool.h>
 
 static const struct {

@@ -43,10 +43,10 @@
 
 #define LOOK_INTERVAL 100000        // nanoseconds
 
-unsigned int _PyPerf_DescriptorChanges;
+unsigned int _PyPerfFd_Changes;
 
-_PyPerfEdition
-_PyPerfEdition_Next(void)
+_PyPerfGeneration
+_PyPerfGeneration_Next(void)
 {
     static atomic_uint_fast64_t last;
     return atomic_fetch_add(&last, 1) + 1;
@@ -129,14 +129,14 @@ file_is_same(const struct _PyPerfFile *file, const struct stat *status)
 }
 
 bool
-_PyPerfFile_IsHeld(struct _PyPerfFile *file)
+_PyPerfFile_OwnsDescriptor(struct _PyPerfFile *file)
 {
     struct stat status;
     if (file->fd < 0 || fstat(file->fd, &status) < 0
             || !file_is_same(file, &status)) {
         return false;
     }
-    if (!file->is_torn) {
+    if (!file->has_partial_entry) {
         file->size = status.st_size;
     }
     return true;
@@ -229,7 +229,7 @@ _PyPerfFile_Open(struct _PyPerfFile *file, const char *path,
     }
     if (file->pid == _PyPerfFile_GetPid() && file_is_same(file, &status)
             && status.st_size >= file->size) {
-        if (!file->is_torn) {
+        if (!file->has_partial_entry) {
             file->size = status.st_size;
         }
     }
@@ -240,13 +240,13 @@ _PyPerfFile_Open(struct _PyPerfFile *file, const char *path,
             _PyPerfError_Set(error, "empty", path, NULL, errno);
             goto fail;
         }
-        if (file->gathered != NULL) {
-            _PyPerfFile_StartGathering(file);   // without what waits: it is of
-                                                //   the edition before
+        if (file->buffer != NULL) {
+            _PyPerfFile_StartBuffering(file);   // without what waits: it is of
+                                                //   the generation before
         }
         file->size = 0;
-        file->is_torn = false;
-        file->edition = _PyPerfEdition_Next();
+        file->has_partial_entry = false;
+        file->generation = _PyPerfGeneration_Next();
     }
     file->fd = fd;
     file->pid = _PyPerfFile_GetPid();
@@ -266,8 +266,8 @@ void
 _PyPerfFile_Close(struct _PyPerfFile *file)
 {
     struct _PyPerfError ignored;
-    _PyPerfFile_StopGathering(file, &ignored);
-    if (_PyPerfFile_IsHeld(file)) {
+    _PyPerfFile_StopBuffering(file, &ignored);
+    if (_PyPerfFile_OwnsDescriptor(file)) {
         close(file->fd);
     }
     file->fd = -1;
@@ -302,7 +302,7 @@ file_write(struct _PyPerfFile *file, const char *bytes, size_t length,
 
 /* Take back the last `written` bytes. */
 static void
-file_take_back(struct _PyPerfFile *file, off_t written)
+file_undo_write(struct _PyPerfFile *file, off_t written)
 {
     struct stat status;
     if (written > 0 && (fstat(file->fd, &status) < 0
@@ -310,19 +310,19 @@ file_take_back(struct _PyPerfFile *file, off_t written)
         // Until then a reader finds a line, at least, that has an end.
         ssize_t n = write(file->fd, "\n", 1);
         (void)n;
-        file->is_torn = true;
+        file->has_partial_entry = true;
     }
 }
 
 /* Take back what could not be taken back at the time. */
 static int
-file_mend(struct _PyPerfFile *file, struct _PyPerfError *error)
+file_remove_partial_entry(struct _PyPerfFile *file, struct _PyPerfError *error)
 {
-    if (file->is_torn && ftruncate(file->fd, file->size) < 0) {
+    if (file->has_partial_entry && ftruncate(file->fd, file->size) < 0) {
         return _PyPerfError_Set(error, "take a torn entry out of", file->path,
                                 NULL, errno);
     }
-    file->is_torn = false;
+    file->has_partial_entry = false;
     return 0;
 }
 
@@ -339,26 +339,26 @@ size_limit(void)
 
 /* See to it that the descriptor is ours.  Returns as _PyPerfFile_Append(). */
 static int
-file_hold(struct _PyPerfFile *file, struct _PyPerfError *error)
+file_ensure_open(struct _PyPerfFile *file, struct _PyPerfError *error)
 {
     int64_t now = _PyPerfOS_Now();
     if (file->fd >= 0 && now - file->looked_at < LOOK_INTERVAL
-            && file->changes_seen == _PyPerf_DescriptorChanges
+            && file->changes_seen == _PyPerfFd_Changes
             && file->limit == PY_SSIZE_T_MAX) {
-        return file_mend(file, error);
+        return file_remove_partial_entry(file, error);
     }
     file->looked_at = now;
-    file->changes_seen = _PyPerf_DescriptorChanges;
+    file->changes_seen = _PyPerfFd_Changes;
     file->limit = size_limit();
-    if (_PyPerfFile_IsHeld(file)) {
-        return file_mend(file, error);
+    if (_PyPerfFile_OwnsDescriptor(file)) {
+        return file_remove_partial_entry(file, error);
     }
-    _PyPerfEdition edition = file->edition;
+    _PyPerfGeneration generation = file->generation;
     file->fd = -1;      // the number is the program's now
     if (_PyPerfFile_Open(file, file->path, error) < 0) {
         return -1;
     }
-    return file->edition == edition ? file_mend(file, error)
+    return file->generation == generation ? file_remove_partial_entry(file, error)
                                     : _PyPerfFile_STARTED_AFRESH;
 }
 
@@ -368,28 +368,28 @@ file_append(struct _PyPerfFile *file, const void *bytes, size_t length,
             struct _PyPerfError *error)
 {
     off_t written = 0;
-    int result = file_hold(file, error);
+    int result = file_ensure_open(file, error);
     if (result != _PyPerfFile_APPENDED) {
         return result;
     }
     result = file_write(file, bytes, length, &written, error);
     if (result < 0 && error->number == EBADF) {
         file->looked_at = 0;        // closed since we looked
-        result = file_hold(file, error);
+        result = file_ensure_open(file, error);
         if (result != _PyPerfFile_APPENDED) {
             return result;
         }
         result = file_write(file, bytes, length, &written, error);
     }
     if (result < 0) {
-        file_take_back(file, written);
+        file_undo_write(file, written);
         return -1;
     }
     file->size += written;
     return _PyPerfFile_APPENDED;
 }
 
-struct _PyPerfGathered {
+struct _PyPerfFileBuffer {
     size_t length;                  // bytes
     size_t count;                   // pieces
     char bytes[16 * 1024];
@@ -397,38 +397,38 @@ struct _PyPerfGathered {
 };
 
 void
-_PyPerfFile_StartGathering(struct _PyPerfFile *file)
+_PyPerfFile_StartBuffering(struct _PyPerfFile *file)
 {
-    if (file->gathered == NULL) {
-        file->gathered = PyMem_RawMalloc(sizeof(*file->gathered));
+    if (file->buffer == NULL) {
+        file->buffer = PyMem_RawMalloc(sizeof(*file->buffer));
     }
-    if (file->gathered != NULL) {   // else do without
-        file->gathered->length = 0;
-        file->gathered->count = 0;
+    if (file->buffer != NULL) {   // else do without
+        file->buffer->length = 0;
+        file->buffer->count = 0;
     }
 }
 
 static int
-file_write_gathered(struct _PyPerfFile *file, struct _PyPerfError *error)
+file_flush(struct _PyPerfFile *file, struct _PyPerfError *error)
 {
-    struct _PyPerfGathered *gathered = file->gathered;
-    if (gathered->length == 0 || file->pid != _PyPerfFile_GetPid()) {
+    struct _PyPerfFileBuffer *buffer = file->buffer;
+    if (buffer->length == 0 || file->pid != _PyPerfFile_GetPid()) {
         return _PyPerfFile_APPENDED;
     }
-    int result = file_append(file, gathered->bytes, gathered->length, error);
+    int result = file_append(file, buffer->bytes, buffer->length, error);
     // If there is no room for all of it: as many pieces as there is room for.
-    const char *piece = gathered->bytes;
-    for (size_t i = 0; result < 0 && i < gathered->count; i++) {
-        if (file_append(file, piece, gathered->lengths[i], error) < 0) {
+    const char *piece = buffer->bytes;
+    for (size_t i = 0; result < 0 && i < buffer->count; i++) {
+        if (file_append(file, piece, buffer->lengths[i], error) < 0) {
             break;
         }
-        piece += gathered->lengths[i];
+        piece += buffer->lengths[i];
     }
     if (result < 0) {
-        file->edition = _PyPerfEdition_Next();      // some of it is lost
+        file->generation = _PyPerfGeneration_Next();      // some of it is lost
     }
-    gathered->length = 0;
-    gathered->count = 0;
+    buffer->length = 0;
+    buffer->count = 0;
     return result;
 }
 
@@ -436,17 +436,17 @@ bool
 _PyPerfFile_IsEmpty(const struct _PyPerfFile *file)
 {
     return file->size == 0
-           && (file->gathered == NULL || file->gathered->length == 0);
+           && (file->buffer == NULL || file->buffer->length == 0);
 }
 
 int
-_PyPerfFile_StopGathering(struct _PyPerfFile *file, struct _PyPerfError *error)
+_PyPerfFile_StopBuffering(struct _PyPerfFile *file, struct _PyPerfError *error)
 {
     int result = _PyPerfFile_APPENDED;
-    if (file->gathered != NULL) {
-        result = file_write_gathered(file, error);
-        PyMem_RawFree(file->gathered);
-        file->gathered = NULL;
+    if (file->buffer != NULL) {
+        result = file_flush(file, error);
+        PyMem_RawFree(file->buffer);
+        file->buffer = NULL;
     }
     return result;
 }
@@ -455,23 +455,23 @@ int
 _PyPerfFile_Append(struct _PyPerfFile *file, const void *bytes, size_t length,
                    struct _PyPerfError *error)
 {
-    struct _PyPerfGathered *gathered = file->gathered;
-    if (gathered == NULL) {
+    struct _PyPerfFileBuffer *buffer = file->buffer;
+    if (buffer == NULL) {
         return file_append(file, bytes, length, error);
     }
-    if (length > sizeof(gathered->bytes) - gathered->length
-            || gathered->count == Py_ARRAY_LENGTH(gathered->lengths)) {
-        int result = file_write_gathered(file, error);
+    if (length > sizeof(buffer->bytes) - buffer->length
+            || buffer->count == Py_ARRAY_LENGTH(buffer->lengths)) {
+        int result = file_flush(file, error);
         if (result != _PyPerfFile_APPENDED) {
             return result;
         }
     }
-    if (length > sizeof(gathered->bytes)) {
+    if (length > sizeof(buffer->bytes)) {
         return file_append(file, bytes, length, error);
     }
-    memcpy(gathered->bytes + gathered->length, bytes, length);
-    gathered->length += length;
-    gathered->lengths[gathered->count++] = (uint16_t)length;
+    memcpy(buffer->bytes + buffer->length, bytes, length);
+    buffer->length += length;
+    buffer->lengths[buffer->count++] = (uint16_t)length;
     return _PyPerfFile_APPENDED;
 }
 
@@ -529,7 +529,7 @@ _PyPerfFile_AppendFile(struct _PyPerfFile *file, const char *path,
     else if (of != NULL && !file_is_same(of, &status)) {
         _PyPerfError_Set(error, "copy", path, "it has been replaced", 0);
     }
-    else if ((result = file_hold(file, error)) == _PyPerfFile_APPENDED) {
+    else if ((result = file_ensure_open(file, error)) == _PyPerfFile_APPENDED) {
         if (file_is_same(file, &status)) {
             result = _PyPerfError_Set(error, "copy", path,
                                       "it is the map itself", 0);
@@ -539,7 +539,7 @@ _PyPerfFile_AppendFile(struct _PyPerfFile *file, const char *path,
                                of != NULL ? of->size : status.st_size,
                                &written, error);
             if (result < 0) {
-                file_take_back(file, written);
+                file_undo_write(file, written);
                 written = 0;
             }
             file->size += written;

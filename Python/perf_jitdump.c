@@ -215,7 +215,7 @@ dump_path(char *path, size_t size, struct _PyPerfError *error)
 }
 
 static int
-dump_open(_PyPerfEdition *edition, struct _PyPerfError *error)
+dump_open(_PyPerfGeneration *generation, struct _PyPerfError *error)
 {
     char path[sizeof(dump.file.path)];
     if ((dump.unwind.machine == 0 && _PyPerfUnwind_Init(&dump.unwind, error) < 0)
@@ -229,22 +229,22 @@ dump_open(_PyPerfEdition *edition, struct _PyPerfError *error)
         marker_unmap();
         _PyPerfFile_Close(&dump.file);
     }
-    *edition = dump.file.edition;
+    *generation = dump.file.generation;
     return result;
 }
 
 static int
-dump_gather(bool gather, _PyPerfEdition *edition, struct _PyPerfError *error)
+dump_set_buffering(bool on, _PyPerfGeneration *generation, struct _PyPerfError *error)
 {
-    if (gather) {
-        _PyPerfFile_StartGathering(&dump.file);
+    if (on) {
+        _PyPerfFile_StartBuffering(&dump.file);
         return 0;
     }
-    int result = _PyPerfFile_StopGathering(&dump.file, error);
+    int result = _PyPerfFile_StopBuffering(&dump.file, error);
     if (result == _PyPerfFile_STARTED_AFRESH) {
         result = dump_head(error);
     }
-    *edition = dump.file.edition;
+    *generation = dump.file.generation;
     return result;
 }
 
@@ -256,13 +256,13 @@ dump_close(void)
 }
 
 static int
-dump_reopen_in_child(bool Py_UNUSED(keep), _PyPerfEdition *edition,
+dump_reopen_in_child(bool Py_UNUSED(keep), _PyPerfGeneration *generation,
                      struct _PyPerfError *error)
 {
     _PyPerfFile_Close(&dump.file);
     dump.file = (struct _PyPerfFile){.fd = -1};
     marker_unmap();
-    return dump_open(edition, error);
+    return dump_open(generation, error);
 }
 
 
@@ -270,16 +270,16 @@ dump_reopen_in_child(bool Py_UNUSED(keep), _PyPerfEdition *edition,
 
 /* Begin a record of at least `fixed_size` bytes.  Returns where it begins. */
 static size_t
-record_begin(struct _PyPerfBuffer *buffer, const void *fixed, size_t fixed_size)
+record_begin(struct _PyPerfTextWriter *buffer, const void *fixed, size_t fixed_size)
 {
     size_t start = buffer->length;
-    _PyPerfBuffer_Append(buffer, fixed, fixed_size);
+    _PyPerfTextWriter_Append(buffer, fixed, fixed_size);
     return start;
 }
 
 /* End the record that begins at `start`: set its size, the first fields. */
 static void
-record_end(struct _PyPerfBuffer *buffer, size_t start, uint32_t id,
+record_end(struct _PyPerfTextWriter *buffer, size_t start, uint32_t id,
            uint64_t timestamp)
 {
     struct record_header header = {
@@ -293,7 +293,7 @@ record_end(struct _PyPerfBuffer *buffer, size_t start, uint32_t id,
 }
 
 static void
-append_unwinding_info(struct _PyPerfBuffer *buffer, uint64_t timestamp)
+append_unwinding_info(struct _PyPerfTextWriter *buffer, uint64_t timestamp)
 {
     struct record_unwinding_info record = {
         .unwind_data_size = dump.unwind.size,
@@ -302,13 +302,13 @@ append_unwinding_info(struct _PyPerfBuffer *buffer, uint64_t timestamp)
     };
     static const char padding[8];
     size_t start = record_begin(buffer, &record, sizeof(record));
-    _PyPerfBuffer_Append(buffer, dump.unwind.data, dump.unwind.size);
-    _PyPerfBuffer_Append(buffer, padding, -dump.unwind.size % 8);
+    _PyPerfTextWriter_Append(buffer, dump.unwind.data, dump.unwind.size);
+    _PyPerfTextWriter_Append(buffer, padding, -dump.unwind.size % 8);
     record_end(buffer, start, JIT_CODE_UNWINDING_INFO, timestamp);
 }
 
 static void
-append_debug_info(struct _PyPerfBuffer *buffer, uint64_t timestamp,
+append_debug_info(struct _PyPerfTextWriter *buffer, uint64_t timestamp,
                   const struct _PyPerfRegion *region)
 {
     const uint64_t address = (uintptr_t)region->address;
@@ -323,15 +323,15 @@ append_debug_info(struct _PyPerfBuffer *buffer, uint64_t timestamp,
             .code_addr = addresses[i],
             .line = region->first_line > 0 ? (uint32_t)region->first_line : 1,
         };
-        _PyPerfBuffer_Append(buffer, &entry, sizeof(entry));
-        _PyPerfBuffer_AppendEscaped(buffer, region->filename);
-        _PyPerfBuffer_Append(buffer, "", 1);
+        _PyPerfTextWriter_Append(buffer, &entry, sizeof(entry));
+        _PyPerfTextWriter_AppendEscaped(buffer, region->filename);
+        _PyPerfTextWriter_Append(buffer, "", 1);
     }
     record_end(buffer, start, JIT_CODE_DEBUG_INFO, timestamp);
 }
 
 static void
-append_load(struct _PyPerfBuffer *buffer, uint64_t timestamp,
+append_load(struct _PyPerfTextWriter *buffer, uint64_t timestamp,
             const struct _PyPerfRegion *region)
 {
     struct record_load record = {
@@ -343,11 +343,11 @@ append_load(struct _PyPerfBuffer *buffer, uint64_t timestamp,
         .code_index = dump.next_index,
     };
     size_t start = record_begin(buffer, &record, sizeof(record));
-    _PyPerfBuffer_AppendSymbol(buffer, region);
-    _PyPerfBuffer_Append(buffer, "", 1);
-    _PyPerfBuffer_Append(buffer, region->address,
+    _PyPerfTextWriter_AppendSymbol(buffer, region);
+    _PyPerfTextWriter_Append(buffer, "", 1);
+    _PyPerfTextWriter_Append(buffer, region->address,
                          region->size - sizeof(record.code_index));
-    _PyPerfBuffer_Append(buffer, &record.code_index, sizeof(record.code_index));
+    _PyPerfTextWriter_Append(buffer, &record.code_index, sizeof(record.code_index));
     record_end(buffer, start, JIT_CODE_LOAD, timestamp);
 }
 
@@ -355,10 +355,10 @@ append_load(struct _PyPerfBuffer *buffer, uint64_t timestamp,
 static int
 dump_append(const struct _PyPerfRegion *region, struct _PyPerfError *error)
 {
-    struct _PyPerfBuffer buffer;
+    struct _PyPerfTextWriter buffer;
     uint64_t timestamp = (uint64_t)_PyPerfOS_Now();
     int result;
-    _PyPerfBuffer_Init(&buffer);
+    _PyPerfTextWriter_Init(&buffer);
     if (dump.unwind.size != 0) {
         append_unwinding_info(&buffer, timestamp);
     }
@@ -371,12 +371,12 @@ dump_append(const struct _PyPerfRegion *region, struct _PyPerfError *error)
         result = _PyPerfFile_Append(&dump.file, buffer.bytes, buffer.length,
                                     error);
     }
-    _PyPerfBuffer_Fini(&buffer);
+    _PyPerfTextWriter_Fini(&buffer);
     return result;
 }
 
 static int
-dump_announce(const struct _PyPerfRegion *region, _PyPerfEdition *edition,
+dump_announce(const struct _PyPerfRegion *region, _PyPerfGeneration *generation,
               struct _PyPerfError *error)
 {
     int result;
@@ -389,7 +389,7 @@ dump_announce(const struct _PyPerfRegion *region, _PyPerfEdition *edition,
     if (result == _PyPerfFile_APPENDED) {
         dump.next_index++;
     }
-    *edition = dump.file.edition;
+    *generation = dump.file.generation;
     return result;
 }
 
@@ -397,7 +397,7 @@ const struct _PyPerfOutput _PyPerfJitdump_Output = {
     .name = "perf_jit",
     .has_time = true,
     .open = dump_open,
-    .gather = dump_gather,
+    .set_buffering = dump_set_buffering,
     .announce = dump_announce,
     .reopen_in_child = dump_reopen_in_child,
     .close = dump_close,

@@ -117,7 +117,7 @@ map_open(struct _PyPerfError *error)
 }
 
 static int
-map_write(const struct _PyPerfBuffer *line, struct _PyPerfError *error)
+map_write(const struct _PyPerfTextWriter *line, struct _PyPerfError *error)
 {
     if (line->failed) {
         return _PyPerfError_Set(error, "announce a function", "", NULL, ENOMEM);
@@ -133,17 +133,17 @@ map_write(const struct _PyPerfBuffer *line, struct _PyPerfError *error)
 }
 
 static void
-line_start(struct _PyPerfBuffer *line, const void *address, size_t size)
+line_start(struct _PyPerfTextWriter *line, const void *address, size_t size)
 {
-    _PyPerfBuffer_Init(line);
-    _PyPerfBuffer_AppendHex(line, (uintptr_t)address);
-    _PyPerfBuffer_Append(line, " ", 1);
-    _PyPerfBuffer_AppendHex(line, size);
-    _PyPerfBuffer_Append(line, " ", 1);
+    _PyPerfTextWriter_Init(line);
+    _PyPerfTextWriter_AppendHex(line, (uintptr_t)address);
+    _PyPerfTextWriter_Append(line, " ", 1);
+    _PyPerfTextWriter_AppendHex(line, size);
+    _PyPerfTextWriter_Append(line, " ", 1);
 }
 
 
-// --- The output of the front desk ------------------------------------------
+// --- The output of the profiler ------------------------------------------
 
 static int
 lock_failed(struct _PyPerfError *error, int number)
@@ -152,20 +152,20 @@ lock_failed(struct _PyPerfError *error, int number)
 }
 
 static int
-output_open(_PyPerfEdition *edition, struct _PyPerfError *error)
+output_open(_PyPerfGeneration *generation, struct _PyPerfError *error)
 {
     int number = lock_take();
     if (number != 0) {
         return lock_failed(error, number);
     }
     int result = map_open(error);
-    *edition = map.file.edition;
+    *generation = map.file.generation;
     lock_drop();
     return result;
 }
 
 static int
-output_gather(bool gather, _PyPerfEdition *edition, struct _PyPerfError *error)
+output_set_buffering(bool on, _PyPerfGeneration *generation, struct _PyPerfError *error)
 {
     int number = lock_take();
     if (number != 0) {
@@ -173,25 +173,25 @@ output_gather(bool gather, _PyPerfEdition *edition, struct _PyPerfError *error)
     }
     int result = 0;
     map_leave_parent();
-    if (gather) {
-        _PyPerfFile_StartGathering(&map.file);
+    if (on) {
+        _PyPerfFile_StartBuffering(&map.file);
     }
-    else if (_PyPerfFile_StopGathering(&map.file, error) < 0) {
+    else if (_PyPerfFile_StopBuffering(&map.file, error) < 0) {
         result = -1;
     }
-    *edition = map.file.edition;
+    *generation = map.file.generation;
     lock_drop();
     return result;
 }
 
 static int
-output_announce(const struct _PyPerfRegion *region, _PyPerfEdition *edition,
+output_announce(const struct _PyPerfRegion *region, _PyPerfGeneration *generation,
                 struct _PyPerfError *error)
 {
-    struct _PyPerfBuffer line;
+    struct _PyPerfTextWriter line;
     line_start(&line, region->address, region->size);
-    _PyPerfBuffer_AppendSymbol(&line, region);
-    _PyPerfBuffer_Append(&line, "\n", 1);
+    _PyPerfTextWriter_AppendSymbol(&line, region);
+    _PyPerfTextWriter_Append(&line, "\n", 1);
 
     int number = lock_take();
     int result;
@@ -200,15 +200,15 @@ output_announce(const struct _PyPerfRegion *region, _PyPerfEdition *edition,
     }
     else {
         result = map_write(&line, error);
-        *edition = map.file.edition;
+        *generation = map.file.generation;
         lock_drop();
     }
-    _PyPerfBuffer_Fini(&line);
+    _PyPerfTextWriter_Fini(&line);
     return result;
 }
 
 static int
-output_reopen_in_child(bool keep, _PyPerfEdition *edition,
+output_reopen_in_child(bool keep, _PyPerfGeneration *generation,
                        struct _PyPerfError *error)
 {
     int number = lock_take();
@@ -219,10 +219,10 @@ output_reopen_in_child(bool keep, _PyPerfEdition *edition,
     if (result == 0 && keep && map.inherited.pid != 0) {
         result = map_copy(map.inherited.path, &map.inherited, error);
         if (result == 0) {
-            map.file.edition = map.inherited.edition;
+            map.file.generation = map.inherited.generation;
         }
     }
-    *edition = map.file.edition;
+    *generation = map.file.generation;
     map.inherited.pid = 0;
     lock_drop();
     return result;
@@ -231,7 +231,7 @@ output_reopen_in_child(bool keep, _PyPerfEdition *edition,
 const struct _PyPerfOutput _PyPerfMap_Output = {
     .name = "perf",
     .open = output_open,
-    .gather = output_gather,
+    .set_buffering = output_set_buffering,
     .announce = output_announce,
     .reopen_in_child = output_reopen_in_child,
     .close = PyUnstable_PerfMapState_Fini,
@@ -244,7 +244,7 @@ void
 _PyPerfMap_BeforeFork(void)
 {
     lock_take();
-    _PyPerfFile_IsHeld(&map.file);      // the size that the child will know
+    _PyPerfFile_OwnsDescriptor(&map.file);      // the size that the child will know
 }
 
 void
@@ -282,18 +282,18 @@ PyUnstable_WritePerfMapEntry(const void *code_addr, unsigned int size,
                              const char *entry_name)
 {
     struct _PyPerfError error;
-    struct _PyPerfBuffer line;
+    struct _PyPerfTextWriter line;
     line_start(&line, code_addr, size);
-    _PyPerfBuffer_AppendEscaped(&line, (struct _PyPerfText){
+    _PyPerfTextWriter_AppendEscaped(&line, (struct _PyPerfText){
         .bytes = entry_name, .length = strlen(entry_name)});
-    _PyPerfBuffer_Append(&line, "\n", 1);
+    _PyPerfTextWriter_Append(&line, "\n", 1);
 
     int result = NO_LOCK;
     if (lock_take() == 0) {
         result = map_write(&line, &error) < 0 ? NOT_OPEN : DONE;
         lock_drop();
     }
-    _PyPerfBuffer_Fini(&line);
+    _PyPerfTextWriter_Fini(&line);
     return result;
 }
 

@@ -52,13 +52,13 @@
 #include "pycore_interp.h"          // PyInterpreterState.eval_frame
 #include "pycore_perf_record.h"
 #include "pycore_perf_stack.h"
-#include "pycore_perf_trampoline.h" // _PyPerfTrampoline_Prepare()
+#include "pycore_perf_profiler.h" // _PyPerfSlots_EnsureAnnounced()
 
 bool
 _PyPerfRecord_LinkSlowly(PyThreadState *tstate, _PyInterpreterFrame *frame,
                          struct _PyPerfRecord *head, const void *limit)
 {
-    if (tstate->interp->eval_frame != _PyPerfTrampoline_EvalFrame) {
+    if (tstate->interp->eval_frame != _PyPerfProfiler_EvalFrame) {
         return false;
     }
     if (!_PyPerfRecord_HasBase(head)) {
@@ -67,7 +67,7 @@ _PyPerfRecord_LinkSlowly(PyThreadState *tstate, _PyInterpreterFrame *frame,
     if (!_PyPerfRecord_HasRoom(head, limit)) {
         switch (_PyPerfStack_Look()) {
         case _PyPerfStack_SHORT:
-            _PyPerfTrampoline_LeaveStack();
+            _PyPerfProfiler_StopOnLowStack();
             return true;
         case _PyPerfStack_FOREIGN:
             return true;
@@ -75,8 +75,8 @@ _PyPerfRecord_LinkSlowly(PyThreadState *tstate, _PyInterpreterFrame *frame,
             return false;
         }
     }
-    if (_PyPerfTrampoline_Prepare(tstate, frame->f_code)) {
-        _PyPerfRecord_Hang(frame, head);
+    if (_PyPerfSlots_EnsureAnnounced(tstate, frame->f_code)) {
+        _PyPerfRecord_Push(frame, head);
     }
     return true;
 }

@@ -1,7 +1,7 @@
 /* sys.activate_stack_trampoline() and its two companions. */
 
 #include "Python.h"
-#include "pycore_perf_trampoline.h"
+#include "pycore_perf_profiler.h"
 #include "pycore_pystate.h"         // _PyThreadState_GET()
 
 PyDoc_STRVAR(activate_doc,
@@ -37,13 +37,13 @@ sys_activate_stack_trampoline(PyObject *Py_UNUSED(module), PyObject *backend)
         PyErr_Clear();
     }
     else if (strlen(name) == (size_t)length) {
-        mode = _PyPerfTrampoline_ModeFromName(name);
+        mode = _PyPerfProfiler_ModeFromName(name);
     }
     if (mode < 0) {
         PyErr_Format(PyExc_ValueError, "invalid backend: %U", backend);
         return NULL;
     }
-    if (_PyPerfTrampoline_Activate(_PyThreadState_GET(), mode) < 0) {
+    if (_PyPerfProfiler_Activate(_PyThreadState_GET(), mode) < 0) {
         return NULL;
     }
     Py_RETURN_NONE;
@@ -61,7 +61,7 @@ static PyObject *
 sys_deactivate_stack_trampoline(PyObject *Py_UNUSED(module),
                                 PyObject *Py_UNUSED(ignored))
 {
-    _PyPerfTrampoline_Deactivate(_PyThreadState_GET());
+    _PyPerfProfiler_Deactivate(_PyThreadState_GET());
     Py_RETURN_NONE;
 }
 
@@ -75,7 +75,7 @@ static PyObject *
 sys_is_stack_trampoline_active(PyObject *Py_UNUSED(module),
                                PyObject *Py_UNUSED(ignored))
 {
-    return PyBool_FromLong(_PyPerfTrampoline_IsActive(_PyThreadState_GET()));
+    return PyBool_FromLong(_PyPerfProfiler_IsActive(_PyThreadState_GET()));
 }
 
 PyMethodDef _PyPerf_SysMethods[] = {

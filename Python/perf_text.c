@@ -25,7 +25,7 @@
 // --- The buffer ------------------------------------------------------------
 
 void
-_PyPerfBuffer_Init(struct _PyPerfBuffer *buffer)
+_PyPerfTextWriter_Init(struct _PyPerfTextWriter *buffer)
 {
     buffer->bytes = buffer->inline_bytes;
     buffer->length = 0;
@@ -34,7 +34,7 @@ _PyPerfBuffer_Init(struct _PyPerfBuffer *buffer)
 }
 
 void
-_PyPerfBuffer_Fini(struct _PyPerfBuffer *buffer)
+_PyPerfTextWriter_Fini(struct _PyPerfTextWriter *buffer)
 {
     if (buffer->bytes != buffer->inline_bytes) {
         PyMem_RawFree(buffer->bytes);
@@ -43,7 +43,7 @@ _PyPerfBuffer_Fini(struct _PyPerfBuffer *buffer)
 
 /* Make room for `more` bytes.  Returns false when there is no memory. */
 static bool
-buffer_reserve(struct _PyPerfBuffer *buffer, size_t more)
+buffer_reserve(struct _PyPerfTextWriter *buffer, size_t more)
 {
     if (more <= buffer->capacity - buffer->length) {
         return !buffer->failed;
@@ -62,14 +62,14 @@ buffer_reserve(struct _PyPerfBuffer *buffer, size_t more)
         return false;
     }
     memcpy(grown, buffer->bytes, buffer->length);
-    _PyPerfBuffer_Fini(buffer);
+    _PyPerfTextWriter_Fini(buffer);
     buffer->bytes = grown;
     buffer->capacity = wanted;
     return true;
 }
 
 void
-_PyPerfBuffer_Append(struct _PyPerfBuffer *buffer, const void *bytes,
+_PyPerfTextWriter_Append(struct _PyPerfTextWriter *buffer, const void *bytes,
                      size_t length)
 {
     if (buffer_reserve(buffer, length)) {
@@ -79,7 +79,7 @@ _PyPerfBuffer_Append(struct _PyPerfBuffer *buffer, const void *bytes,
 }
 
 void
-_PyPerfBuffer_AppendHex(struct _PyPerfBuffer *buffer, uintptr_t value)
+_PyPerfTextWriter_AppendHex(struct _PyPerfTextWriter *buffer, uintptr_t value)
 {
     char digits[2 * sizeof(value)];
     char *first = digits + sizeof(digits);
@@ -87,7 +87,7 @@ _PyPerfBuffer_AppendHex(struct _PyPerfBuffer *buffer, uintptr_t value)
         *--first = Py_hexdigits[value & 15];
         value >>= 4;
     } while (value != 0);
-    _PyPerfBuffer_Append(buffer, first, (size_t)(digits + sizeof(digits) - first));
+    _PyPerfTextWriter_Append(buffer, first, (size_t)(digits + sizeof(digits) - first));
 }
 
 
@@ -174,7 +174,8 @@ word_is_plain(const unsigned char *p)
 }
 
 void
-_PyPerfBuffer_AppendEscaped(struct _PyPerfBuffer *buffer, struct _PyPerfText text)
+_PyPerfTextWriter_AppendEscaped(struct _PyPerfTextWriter *buffer,
+                                struct _PyPerfText text)
 {
     const unsigned char *p = (const unsigned char *)text.bytes;
     const unsigned char *end = p + text.length;
@@ -200,21 +201,21 @@ _PyPerfBuffer_AppendEscaped(struct _PyPerfBuffer *buffer, struct _PyPerfText tex
             escape_length = escape_format(escape, point);
         }
         if (escape_length > 0) {
-            _PyPerfBuffer_Append(buffer, plain, (size_t)(p - plain));
-            _PyPerfBuffer_Append(buffer, escape, (size_t)escape_length);
+            _PyPerfTextWriter_Append(buffer, plain, (size_t)(p - plain));
+            _PyPerfTextWriter_Append(buffer, escape, (size_t)escape_length);
             plain = p + length;
         }
         p += length;
     }
-    _PyPerfBuffer_Append(buffer, plain, (size_t)(p - plain));
+    _PyPerfTextWriter_Append(buffer, plain, (size_t)(p - plain));
 }
 
 void
-_PyPerfBuffer_AppendSymbol(struct _PyPerfBuffer *buffer,
+_PyPerfTextWriter_AppendSymbol(struct _PyPerfTextWriter *buffer,
                            const struct _PyPerfRegion *region)
 {
-    _PyPerfBuffer_Append(buffer, "py::", 4);
-    _PyPerfBuffer_AppendEscaped(buffer, region->qualname);
-    _PyPerfBuffer_Append(buffer, ":", 1);
-    _PyPerfBuffer_AppendEscaped(buffer, region->filename);
+    _PyPerfTextWriter_Append(buffer, "py::", 4);
+    _PyPerfTextWriter_AppendEscaped(buffer, region->qualname);
+    _PyPerfTextWriter_Append(buffer, ":", 1);
+    _PyPerfTextWriter_AppendEscaped(buffer, region->filename);
 }

@@ -34,7 +34,7 @@
    section 6.4.1.  */
 
 #include "Python.h"
-#include "pycore_perf_trampoline.h"     // _PyPerfTrampoline_Code
+#include "pycore_perf_profiler.h"     // _PyPerfTrampoline_Code
 #include "pycore_perf_unwind.h"
 #include <dlfcn.h>
 #include <elf.h>
@@ -355,8 +355,8 @@ _PyPerfUnwind_Describe(char *place, size_t room, const char *code, size_t size)
 {
     struct _PyPerfError ignored;
     struct found found;
-    if (unwind_find(&found, _PyPerfTrampoline_Inside,
-                    sizeof(_PyPerfTrampoline_Inside), &ignored) < 0
+    if (unwind_find(&found, _PyPerfTrampoline_BodyCFI,
+                    sizeof(_PyPerfTrampoline_BodyCFI), &ignored) < 0
             || !found_fits(&found, room - sizeof(uint32_t))) {
         return EM_NONE;
     }

@@ -21,7 +21,7 @@ struct _PyPerfSlot {
     uint32_t number;                /* unique in the pool, from 1 */
     bool is_final;                  /* announced where there is no time: the
                                        address must never get another name */
-    _PyPerfEdition announced_in[_PyPerf_OUTPUTS];   /* 0: never announced */
+    _PyPerfGeneration announced_in[_PyPerf_OUTPUTS];   /* 0: never announced */
     PyCodeObject *code;             /* borrowed; NULL once it has died */
     struct _PyPerfSlot *next_free;  /* in the pool's list of free slots */
 };

@@ -9,7 +9,7 @@ extern "C" {
 #include "pycore_perf_output.h"     // struct _PyPerfError
 #include <sys/types.h>
 
-struct _PyPerfGathered;
+struct _PyPerfFileBuffer;
 
 /* Zeroed, with fd -1, it is ready for use.  The caller sees to it that one
    thread at a time uses it; no GIL needed. */
@@ -17,17 +17,17 @@ struct _PyPerfFile {
     int fd;                     /* -1: closed */
     pid_t pid;                  /* the process that opened it last; 0: none */
     int64_t looked_at;          /* when it was found to be ours last, ns */
-    unsigned int changes_seen;  /* _PyPerf_DescriptorChanges at that time */
+    unsigned int changes_seen;  /* _PyPerfFd_Changes at that time */
     off_t limit;                /* RLIMIT_FSIZE at that time, bytes */
     dev_t device;               /* what it opened then: descriptors get closed */
     ino_t inode;                /*   and files replaced behind our back */
     off_t size;                 /* bytes, when it was looked at last */
-    bool is_torn;               /* behind these stands what could not be taken
+    bool has_partial_entry;               /* behind these stands what could not be taken
                                    back, and has to go before anything is added */
-    _PyPerfEdition edition;     /* grows when the file starts afresh, or what has
+    _PyPerfGeneration generation;     /* grows when the file starts afresh, or what has
                                    been gathered is lost */
     char path[1024];
-    struct _PyPerfGathered *gathered;   /* what waits; NULL: nothing shall */
+    struct _PyPerfFileBuffer *buffer;   /* what waits; NULL: nothing shall */
 };
 
 /* The process's id.  Asks the kernel once in each process where that is possible. */
@@ -41,7 +41,7 @@ extern int _PyPerfFile_Open(struct _PyPerfFile *file, const char *path,
                             struct _PyPerfError *error);
 
 /* Look whether the descriptor is still ours.  Brings file->size up to date. */
-extern bool _PyPerfFile_IsHeld(struct _PyPerfFile *file);
+extern bool _PyPerfFile_OwnsDescriptor(struct _PyPerfFile *file);
 
 /* Append `length` bytes, whole or not at all.  Opens the file again if the
    program has closed our descriptor.  Returns _PyPerfFile_APPENDED;
@@ -54,14 +54,14 @@ extern int _PyPerfFile_Append(struct _PyPerfFile *file, const void *bytes,
 
 /* Gather what is appended from now on, and write it in larger pieces.  What has
    been gathered is lost if the process gets killed. */
-extern void _PyPerfFile_StartGathering(struct _PyPerfFile *file);
+extern void _PyPerfFile_StartBuffering(struct _PyPerfFile *file);
 
 /* Whether nothing has been appended to it, and nothing waits. */
 extern bool _PyPerfFile_IsEmpty(const struct _PyPerfFile *file);
 
 /* Write what has been gathered, and the rest at once again.  Returns as
    _PyPerfFile_Append() does. */
-extern int _PyPerfFile_StopGathering(struct _PyPerfFile *file,
+extern int _PyPerfFile_StopBuffering(struct _PyPerfFile *file,
                                      struct _PyPerfError *error);
 
 /* Append the first `size` bytes of the regular file at `path`, and a newline if

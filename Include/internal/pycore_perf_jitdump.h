@@ -1,4 +1,4 @@
-/* The jitdump, /tmp/jit-PID.dump, as an output of the front desk. */
+/* The jitdump, /tmp/jit-PID.dump, as an output of the front profiler. */
 
 #ifndef Py_INTERNAL_PERF_JITDUMP_H
 #define Py_INTERNAL_PERF_JITDUMP_H

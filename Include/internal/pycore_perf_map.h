@@ -1,4 +1,4 @@
-/* The perf map, /tmp/perf-PID.map, as an output of the front desk.  Its public
+/* The perf map, /tmp/perf-PID.map, as an output of the front profiler.  Its public
    functions are in cpython/perfmaps.h. */
 
 #ifndef Py_INTERNAL_PERF_MAP_H

@@ -1,5 +1,5 @@
 /* What native profiling does in another way on each operating system.  All that
-   differs stands here, and in perf_unwind.c (ELF) and perf_unwind_absent.c (others). */
+   differs stands here, and in perf_unwind.c (ELF) and perf_unwind_stub.c (others). */
 
 #ifndef Py_INTERNAL_PERF_OS_H
 #define Py_INTERNAL_PERF_OS_H

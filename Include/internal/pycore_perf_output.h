@@ -1,4 +1,4 @@
-/* What the front desk knows of a file format: it can be opened, told of one
+/* What the profiler knows of a file format: it can be opened, told of one
    region of code after the other, started afresh in a forked child, and
    closed.  The perf map and the jitdump are two implementations; neither
    knows the other, nor code objects, nor where the code's memory comes from. */
@@ -43,18 +43,18 @@ struct _PyPerfError {
     int number;                     /* errno */
 };
 
-/* A file that starts afresh is a new edition.  What has been announced in one
-   edition stands there and need not be announced again; in any other it must
+/* A file that starts afresh is a new generation.  What has been announced in one
+   generation stands there and need not be announced again; in any other it must
    be.  Numbers are unique in the process and begin with 1. */
-typedef uint64_t _PyPerfEdition;
+typedef uint64_t _PyPerfGeneration;
 
-extern _PyPerfEdition _PyPerfEdition_Next(void);
+extern _PyPerfGeneration _PyPerfGeneration_Next(void);
 
 /* How many kinds of output there may be, with "off", which is number 0. */
 #define _PyPerf_OUTPUTS 3
 
-/* All of these return 0, or -1 with *error filled in, and say in *edition
-   which edition is being written afterwards. */
+/* All of these return 0, or -1 with *error filled in, and say in *generation
+   which generation is being written afterwards. */
 struct _PyPerfOutput {
     /* The name that sys.activate_stack_trampoline() takes. */
     const char *name;
@@ -63,21 +63,21 @@ struct _PyPerfOutput {
        another function when its first one has died. */
     bool has_time;
 
-    int (*open)(_PyPerfEdition *edition, struct _PyPerfError *error);
+    int (*open)(_PyPerfGeneration *generation, struct _PyPerfError *error);
 
     /* With `gather` what is announced from now on may be written later; without,
        what has not been written is, and the rest at once again. */
-    int (*gather)(bool gather, _PyPerfEdition *edition,
+    int (*set_buffering)(bool on, _PyPerfGeneration *generation,
                   struct _PyPerfError *error);
 
     /* Announce one region, whole or not at all. */
     int (*announce)(const struct _PyPerfRegion *region,
-                    _PyPerfEdition *edition, struct _PyPerfError *error);
+                    _PyPerfGeneration *generation, struct _PyPerfError *error);
 
     /* In a forked child: leave the parent's file alone and open the child's.
        With `keep` the child's file begins with what the parent's held at the
-       fork, and is of the same edition. */
-    int (*reopen_in_child)(bool keep, _PyPerfEdition *edition,
+       fork, and is of the same generation. */
+    int (*reopen_in_child)(bool keep, _PyPerfGeneration *generation,
                            struct _PyPerfError *error);
 
     void (*close)(void);

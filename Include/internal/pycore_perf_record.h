@@ -40,7 +40,7 @@ _PyFrame_IsInlined(const _PyInterpreterFrame *frame)
 
 #include "pycore_perf_arch.h"
 #include "pycore_perf_arena.h"      // _PyPerf_Pool
-#include "pycore_perf_trampoline.h" // _PyPerfRecord_BaseReturn
+#include "pycore_perf_profiler.h" // _PyPerf_EnterEvalLoopReturn
 
 /* Two words of a C stack, as the platform's frame pointer convention has them (see
    pycore_perf_arch.h). */
@@ -53,7 +53,7 @@ struct _PyPerfRecord {
 static inline bool
 _PyPerfRecord_HasBase(const struct _PyPerfRecord *head)
 {
-    return _PyPerfArch_ADDRESS(head->return_address) == _PyPerfRecord_BaseReturn;
+    return _PyPerfArch_ADDRESS(head->return_address) == _PyPerf_EnterEvalLoopReturn;
 }
 
 /* Whether there is a base around the eval loop with room for another record. */
@@ -66,7 +66,7 @@ _PyPerfRecord_HasRoom(const struct _PyPerfRecord *head, const void *limit)
 
 /* Hang in a record for `frame`, whose function has a name.  There must be room. */
 static inline void
-_PyPerfRecord_Hang(_PyInterpreterFrame *frame, struct _PyPerfRecord *head)
+_PyPerfRecord_Push(_PyInterpreterFrame *frame, struct _PyPerfRecord *head)
 {
     // volatile: in this order, for a signal handler may walk the list at any
     // instruction, and one by one, not two in a vector.
@@ -110,7 +110,7 @@ _PyPerfRecord_Link(PyThreadState *tstate, _PyInterpreterFrame *frame,
                          || !_PyPerfRecord_HasRoom(head, limit), 0)) {
         return _PyPerfRecord_LinkSlowly(tstate, frame, head, limit);
     }
-    _PyPerfRecord_Hang(frame, head);
+    _PyPerfRecord_Push(frame, head);
     return true;
 }
 

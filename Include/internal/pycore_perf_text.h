@@ -11,7 +11,7 @@ extern "C" {
 /* A growing buffer that starts in its own inline space, so that ordinary names
    cost no allocation.  After a failed allocation it takes nothing more and
    says so in `failed`.  No GIL needed; one thread at a time. */
-struct _PyPerfBuffer {
+struct _PyPerfTextWriter {
     char *bytes;
     size_t length;
     size_t capacity;
@@ -19,24 +19,24 @@ struct _PyPerfBuffer {
     char inline_bytes[512];
 };
 
-extern void _PyPerfBuffer_Init(struct _PyPerfBuffer *buffer);
-extern void _PyPerfBuffer_Fini(struct _PyPerfBuffer *buffer);
+extern void _PyPerfTextWriter_Init(struct _PyPerfTextWriter *buffer);
+extern void _PyPerfTextWriter_Fini(struct _PyPerfTextWriter *buffer);
 
-extern void _PyPerfBuffer_Append(struct _PyPerfBuffer *buffer,
+extern void _PyPerfTextWriter_Append(struct _PyPerfTextWriter *buffer,
                                  const void *bytes, size_t length);
 
 /* Append `value` in lower-case hexadecimal, without "0x". */
-extern void _PyPerfBuffer_AppendHex(struct _PyPerfBuffer *buffer,
+extern void _PyPerfTextWriter_AppendHex(struct _PyPerfTextWriter *buffer,
                                     uintptr_t value);
 
 /* Append `text` as one line of valid UTF-8 from which the original can be
    told: backslashes are doubled; controls, line separators, lone surrogates
    and bytes that are no UTF-8 become Python's escapes. */
-extern void _PyPerfBuffer_AppendEscaped(struct _PyPerfBuffer *buffer,
+extern void _PyPerfTextWriter_AppendEscaped(struct _PyPerfTextWriter *buffer,
                                         struct _PyPerfText text);
 
 /* Append the name that profilers show: "py::QUALNAME:FILENAME", escaped. */
-extern void _PyPerfBuffer_AppendSymbol(struct _PyPerfBuffer *buffer,
+extern void _PyPerfTextWriter_AppendSymbol(struct _PyPerfTextWriter *buffer,
                                        const struct _PyPerfRegion *region);
 
 #ifdef __cplusplus

@@ -25,7 +25,7 @@
 #include "pycore_perf_file.h"
 #include "pycore_perf_jitdump.h"
 #include "pycore_perf_map.h"
-#include "pycore_perf_trampoline.h"
+#include "pycore_perf_profiler.h"
 #include <dirent.h>
 #include <fcntl.h>
 #include <stdarg.h>
@@ -428,7 +428,7 @@ static struct target {
     const struct kind kind;
     char path[512];
     bool is_open;
-    bool gathers;
+    bool is_buffering;
     unsigned int disappeared;           // so many times
     size_t gathered;                    // entries that may wait to be written
     size_t written;                     // entries that must be in the file
@@ -439,7 +439,7 @@ static struct target {
     .kind = {&_PyPerfJitdump_Output, read_dump_header, read_dump_entry},
 };
 
-static bool gathers;
+static bool is_buffering;
 
 /* So many have been announced. */
 static void
@@ -470,10 +470,10 @@ static int
 target_announce(struct target *target, const struct _PyPerfRegion *region)
 {
     struct _PyPerfError error;
-    _PyPerfEdition edition;
+    _PyPerfGeneration generation;
     const struct _PyPerfOutput *output = target->kind.output;
-    if ((target->is_open || output->open(&edition, &error) == 0)
-            && output->announce(region, &edition, &error) == 0) {
+    if ((target->is_open || output->open(&generation, &error) == 0)
+            && output->announce(region, &generation, &error) == 0) {
         target->is_open = true;
         target_count(target, 1);
         return 0;
@@ -546,8 +546,8 @@ static void
 target_gather(struct target *target, bool start)
 {
     struct _PyPerfError error;
-    _PyPerfEdition edition;
-    const int result = target->kind.output->gather(start, &edition, &error);
+    _PyPerfGeneration generation;
+    const int result = target->kind.output->set_buffering(start, &generation, &error);
     target_settle(target, result < 0);
     target->gathers = start;
     if (result < 0) {
@@ -579,7 +579,7 @@ step_disappear(struct target *target)
     char gone[GONE_SIZE];
     target_gone(target, target->disappeared++, gone);
     rename(target->path, gone);
-    _PyPerf_DescriptorsChanged();       // so that it is looked for
+    _PyPerfFd_NoteChange();       // so that it is looked for
 }
 
 static void
@@ -601,7 +601,7 @@ step_fault(struct input *input)
     faults[fault].left = how % 8;
     faults[fault].forever = (how & 8) != 0;
     if (how & 16) {
-        _PyPerf_DescriptorsChanged();   // so that the descriptor is looked at
+        _PyPerfFd_NoteChange();   // so that the descriptor is looked at
     }
 }
 
@@ -707,7 +707,7 @@ LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t length)
     gathers = false;
     target_start(&map);
     target_start(&dump);
-    _PyPerf_DescriptorsChanged();
+    _PyPerfFd_NoteChange();
     while (input.length > 0) {
         step(&input);
     }

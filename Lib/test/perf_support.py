@@ -41,7 +41,7 @@ Frame = collections.namedtuple('Frame', 'ip symbol dso')
 
 EVAL_LOOP = '_PyEval_EvalFrameDefault'
 # Calls the eval loop and holds the records of the functions that it inlines.
-RECORD_BASE = '_PyPerfRecord_Base'
+RECORD_BASE = '_PyPerf_EnterEvalLoop'
 
 # What a script that is to be recorded begins with: work that stays in the
 # eval loop, and a way to do enough of it, however slow the machine is.

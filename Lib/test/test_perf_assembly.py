@@ -18,10 +18,10 @@ TARGETS = [
     ('riscv64', 'riscv64-linux-gnu', None),
 ]
 
-FUNCTIONS = {'_PyPerfTrampoline_Code', '_PyPerfTrampoline_Inside',
-             '_PyPerfRecord_Base'}
+FUNCTIONS = {'_PyPerfTrampoline_Code', '_PyPerfTrampoline_BodyCFI',
+             '_PyPerf_EnterEvalLoop'}
 CONSTANTS = {'_PyPerfTrampoline_CodeSize', '_PyPerfTrampoline_ReturnOffset'}
-ADDRESSES = {'_PyPerfRecord_BaseReturn'}
+ADDRESSES = {'_PyPerf_EnterEvalLoopReturn'}
 CALLED = '_PyEval_EvalFrameDefault'
 
 SYMBOL = re.compile(r'([0-9a-f]{16}) (.{7}) (\S+)\s+(.*)')

@@ -430,7 +430,7 @@ class ProgramTests(GdbTestCase):
         """
         for mode in MODES:
             for function in ('builtin_bin', '_PyEval_EvalFrameDefault',
-                             '_PyPerfRecord_Base', TRAMPOLINE,
+                             '_PyPerf_EnterEvalLoop', TRAMPOLINE,
                              'builtin_next', 'Py_BytesMain'):
                 with self.subTest(mode=mode, function=function):
                     run = self.stop_in_gdb(
@@ -460,9 +460,9 @@ class ProgramTests(GdbTestCase):
         for mode in MODES[1:]:
             with self.subTest(mode=mode):
                 run = self.stop_in_gdb(
-                    RUN, mode, ['delete', 'tbreak *_PyPerfRecord_Base',
+                    RUN, mode, ['delete', 'tbreak *_PyPerf_EnterEvalLoop',
                                 'continue', *step * 30,
-                                'tbreak **(char **)&_PyPerfRecord_BaseReturn',
+                                'tbreak **(char **)&_PyPerf_EnterEvalLoopReturn',
                                 'continue', *step * 10, 'continue'])
                 stops = re.findall(r'^(\S+)(?: \+ (\d+))? in section', run.out,
                                    re.M)

@@ -1,10 +1,10 @@
-/* The front desk of native profiling: all that hooks in the rest of the
+/* The profiler of native profiling: all that hooks in the rest of the
    interpreter may call.  Everything here needs the GIL unless it says
-   otherwise.  Platforms without trampolines link Python/perf_absent.c instead
-   of Python/perf_trampoline.c and meet the same functions. */
+   otherwise.  Platforms without trampolines link Python/perf_stub.c instead
+   of Python/perf_profiler.c and meet the same functions. */
 
-#ifndef Py_INTERNAL_PERF_TRAMPOLINE_H
-#define Py_INTERNAL_PERF_TRAMPOLINE_H
+#ifndef Py_INTERNAL_PERF_PROFILER_H
+#define Py_INTERNAL_PERF_PROFILER_H
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -23,32 +23,32 @@ extern const size_t _PyPerfTrampoline_ReturnOffset;
 
 /* From there too: eight bytes with the unwind information that holds in all
    trampolines while they are being called through. */
-extern const char _PyPerfTrampoline_Inside[8];
+extern const char _PyPerfTrampoline_BodyCFI[8];
 
 /* From there too: calls _PyEval_EvalFrameDefault() with its first three arguments,
    from a frame that has room for frame records (perf_record.c) and begins with one
    that returns to its fourth.  And where that call returns. */
-extern PyObject *_PyPerfRecord_Base(PyThreadState *tstate,
+extern PyObject *_PyPerf_EnterEvalLoop(PyThreadState *tstate,
                                     struct _PyInterpreterFrame *frame,
                                     int throwflag, const void *returns_to);
-extern const void *const _PyPerfRecord_BaseReturn;
+extern const void *const _PyPerf_EnterEvalLoopReturn;
 
 /* See to it that `code` has a trampoline and its name stands in the file that is
    being written: then code->_co_perf_slot is not 0.  Returns false if there is no
    profiling any longer.  An exception that is set, as it is when one is thrown
    into a generator, stays set. */
-extern bool _PyPerfTrampoline_Prepare(PyThreadState *tstate, PyCodeObject *code);
+extern bool _PyPerfSlots_EnsureAnnounced(PyThreadState *tstate, PyCodeObject *code);
 
 /* Stop profiling: the recursion has become so deep that the C stack does not
    suffice for calls by way of the evaluator. */
-extern void _PyPerfTrampoline_LeaveStack(void);
+extern void _PyPerfProfiler_StopOnLowStack(void);
 
 /* `evaluator` becomes what runs the frames of `interp`. */
-extern void _PyPerfTrampoline_EvaluatorChanges(PyInterpreterState *interp,
+extern void _PyPerfProfiler_EvaluatorChanges(PyInterpreterState *interp,
                                                _PyFrameEvalFunction evaluator);
 
 /* What runs the frames of an interpreter that is profiled (PEP 523). */
-extern PyObject *_PyPerfTrampoline_EvalFrame(PyThreadState *tstate,
+extern PyObject *_PyPerfProfiler_EvalFrame(PyThreadState *tstate,
                                              struct _PyInterpreterFrame *frame,
                                              int throwflag);
 
@@ -61,7 +61,7 @@ enum {
 
 /* The value of PyConfig.perf_profiling that a backend's name stands for, or
    -1 if there is no such backend. */
-extern int _PyPerfTrampoline_ModeFromName(const char *name);
+extern int _PyPerfProfiler_ModeFromName(const char *name);
 
 /* Start profiling in `tstate`'s interpreter.  `mode` is a value of
    PyConfig.perf_profiling other than 0.  Returns 0 when it is on afterwards,
@@ -69,43 +69,43 @@ extern int _PyPerfTrampoline_ModeFromName(const char *name);
    one line on stderr has told why.  Returns -1 with an exception set when the
    request cannot be right: no trampolines on this platform (ValueError),
    another frame evaluator installed (RuntimeError). */
-extern int _PyPerfTrampoline_Activate(PyThreadState *tstate, int mode);
+extern int _PyPerfProfiler_Activate(PyThreadState *tstate, int mode);
 
 /* Stop it in `tstate`'s interpreter.  Trampolines that frames still return
    into stay where they are.  Cannot fail. */
-extern void _PyPerfTrampoline_Deactivate(PyThreadState *tstate);
+extern void _PyPerfProfiler_Deactivate(PyThreadState *tstate);
 
 /* Whether our evaluator runs the frames of `tstate`'s interpreter. */
-extern int _PyPerfTrampoline_IsActive(PyThreadState *tstate);
+extern int _PyPerfProfiler_IsActive(PyThreadState *tstate);
 
 /* Life cycle: start what the interpreter's PyConfig asks for.  Never fails:
    what cannot be had is told on stderr.  */
-extern void _PyPerfTrampoline_InitInterpreter(PyThreadState *tstate);
+extern void _PyPerfProfiler_InitInterpreter(PyThreadState *tstate);
 
 /* Life cycle: what an interpreter needs has been started, the program begins. */
-extern void _PyPerfTrampoline_InterpreterIsReady(void);
+extern void _PyPerfProfiler_InterpreterIsReady(void);
 
 /* There is code in the process, of an extension module, that may unwind the
    stack. */
-extern void _PyPerfTrampoline_ExtensionIsLoaded(void);
+extern void _PyPerfProfiler_ExtensionIsLoaded(void);
 
 /* Life cycle: the interpreter of `tstate` ends. */
-extern void _PyPerfTrampoline_FiniInterpreter(PyThreadState *tstate);
+extern void _PyPerfProfiler_FiniInterpreter(PyThreadState *tstate);
 
 /* Around fork(): before it and after it in the parent, and in the child.  The
    child's hook runs when the runtime is whole again, before Python code does. */
-extern void _PyPerfTrampoline_BeforeFork(void);
-extern void _PyPerfTrampoline_AfterForkParent(void);
-extern void _PyPerfTrampoline_AfterForkChild(PyThreadState *tstate);
+extern void _PyPerfFork_Before(void);
+extern void _PyPerfFork_AfterInParent(void);
+extern void _PyPerfFork_AfterInChild(PyThreadState *tstate);
 
 /* The program has closed or replaced descriptors: ours may be among them.  Called
    by the functions of the os module that do so. */
-extern unsigned int _PyPerf_DescriptorChanges;
+extern unsigned int _PyPerfFd_Changes;
 
 static inline void
-_PyPerf_DescriptorsChanged(void)
+_PyPerfFd_NoteChange(void)
 {
-    _PyPerf_DescriptorChanges++;
+    _PyPerfFd_Changes++;
 }
 
 /* Set config->perf_profiling, if it is negative, to what the command line and the
@@ -119,4 +119,4 @@ extern PyMethodDef _PyPerf_SysMethods[];
 #ifdef __cplusplus
 }
 #endif
-#endif  /* !Py_INTERNAL_PERF_TRAMPOLINE_H */
+#endif  /* !Py_INTERNAL_PERF_PROFILER_H */

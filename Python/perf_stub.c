@@ -1,6 +1,6 @@
-/* The front desk on platforms that have no trampoline.
+/* The profiler on platforms that have no trampoline.
 
-   The same functions as in perf_trampoline.c, for an interpreter that is
+   The same functions as in perf_profiler.c, for an interpreter that is
    otherwise whole: sys.activate_stack_trampoline() says that there is nothing
    to activate, -X perf says so on stderr and runs the program.  The perf map's
    public functions do not depend on trampolines and work.  */
@@ -8,11 +8,11 @@
 #include "Python.h"
 #include "pycore_interp.h"          // PyInterpreterState.config
 #include "pycore_perf_map.h"
-#include "pycore_perf_trampoline.h"
+#include "pycore_perf_profiler.h"
 #include "pycore_pystate.h"         // _Py_IsMainInterpreter()
 
 int
-_PyPerfTrampoline_ModeFromName(const char *name)
+_PyPerfProfiler_ModeFromName(const char *name)
 {
     if (strcmp(name, "perf") == 0) {
         return _PyPerf_MAP;
@@ -21,25 +21,25 @@ _PyPerfTrampoline_ModeFromName(const char *name)
 }
 
 int
-_PyPerfTrampoline_Activate(PyThreadState *Py_UNUSED(tstate), int Py_UNUSED(mode))
+_PyPerfProfiler_Activate(PyThreadState *Py_UNUSED(tstate), int Py_UNUSED(mode))
 {
     PyErr_SetString(PyExc_ValueError, "perf trampoline not available");
     return -1;
 }
 
 void
-_PyPerfTrampoline_Deactivate(PyThreadState *Py_UNUSED(tstate))
+_PyPerfProfiler_Deactivate(PyThreadState *Py_UNUSED(tstate))
 {
 }
 
 int
-_PyPerfTrampoline_IsActive(PyThreadState *Py_UNUSED(tstate))
+_PyPerfProfiler_IsActive(PyThreadState *Py_UNUSED(tstate))
 {
     return 0;
 }
 
 void
-_PyPerfTrampoline_InitInterpreter(PyThreadState *tstate)
+_PyPerfProfiler_InitInterpreter(PyThreadState *tstate)
 {
     if (tstate->interp->config.perf_profiling != _PyPerf_OFF) {
         struct _PyPerfError error;
@@ -50,23 +50,23 @@ _PyPerfTrampoline_InitInterpreter(PyThreadState *tstate)
 }
 
 void
-_PyPerfTrampoline_InterpreterIsReady(void)
+_PyPerfProfiler_InterpreterIsReady(void)
 {
 }
 
 void
-_PyPerfTrampoline_ExtensionIsLoaded(void)
+_PyPerfProfiler_ExtensionIsLoaded(void)
 {
 }
 
 void
-_PyPerfTrampoline_EvaluatorChanges(PyInterpreterState *Py_UNUSED(interp),
+_PyPerfProfiler_EvaluatorChanges(PyInterpreterState *Py_UNUSED(interp),
                                    _PyFrameEvalFunction Py_UNUSED(evaluator))
 {
 }
 
 void
-_PyPerfTrampoline_FiniInterpreter(PyThreadState *tstate)
+_PyPerfProfiler_FiniInterpreter(PyThreadState *tstate)
 {
     if (_Py_IsMainInterpreter(tstate->interp)) {
         PyUnstable_PerfMapState_Fini();
@@ -74,19 +74,19 @@ _PyPerfTrampoline_FiniInterpreter(PyThreadState *tstate)
 }
 
 void
-_PyPerfTrampoline_BeforeFork(void)
+_PyPerfFork_Before(void)
 {
     _PyPerfMap_BeforeFork();
 }
 
 void
-_PyPerfTrampoline_AfterForkParent(void)
+_PyPerfFork_AfterInParent(void)
 {
     _PyPerfMap_AfterForkParent();
 }
 
 void
-_PyPerfTrampoline_AfterForkChild(PyThreadState *Py_UNUSED(tstate))
+_PyPerfFork_AfterInChild(PyThreadState *Py_UNUSED(tstate))
 {
     _PyPerfMap_AfterForkChild();
 }

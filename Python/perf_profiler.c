@@ -1,4 +1,4 @@
-/* The front desk: every Python function gets an address of its own.
+/* The profiler: every Python function gets an address of its own.
 
    Native profilers see machine code.  All Python functions are run by one C
    function, so to a profiler they are all the same:
@@ -6,7 +6,7 @@
        before                              with the trampolines
 
        _PyEval_EvalFrameDefault            _PyEval_EvalFrameDefault
-       _PyEval_Vector                      _PyPerfRecord_Base
+       _PyEval_Vector                      _PyPerf_EnterEvalLoop
        ...                                 py::bar:/src/script.py
                                            py::foo:/src/script.py
                                            _PyEval_Vector
@@ -23,11 +23,11 @@
    ours (PEP 523).  It has the stack look as if the trampoline had been called:
    see perf_record.c.
 
-   State that belongs together stands in `desk`.  It is guarded by the GIL.  A
+   State that belongs together stands in `profiler`.  It is guarded by the GIL.  A
    code object finds its slot in co_extra.  It keeps it for life: when profiling
    is switched off and on again, when another kind of file is chosen, and in a
-   forked child.  What changes then is the edition: a function whose slot was
-   announced in another edition of the file than the one being written is
+   forked child.  What changes then is the generation: a function whose slot was
+   announced in another generation of the file than the one being written is
    announced again when it is called, or at once if it is on a stack.
 
    The slot's number stands in the code object itself (_co_perf_slot) for as long
@@ -53,7 +53,7 @@
 #include "pycore_perf_file.h"        // _PyPerfFile_GetPid()
 #include "pycore_perf_jitdump.h"
 #include "pycore_perf_map.h"
-#include "pycore_perf_trampoline.h"
+#include "pycore_perf_profiler.h"
 #include "pycore_pyerrors.h"        // _PyErr_Fetch()
 #include "pycore_pystate.h"         // _PyThreadState_GET()
 #include "pycore_runtime.h"         // _PyRuntime
@@ -75,12 +75,12 @@ static struct {
     Py_ssize_t extra_index;         // of our slots in co_extra, in all
                                     //   interpreters, for they share the code
                                     //   objects of frozen modules; -1: none
-    _PyPerfEdition edition;         // the one being written
+    _PyPerfGeneration generation;         // the one being written
     int mode;                       // the index of the open output
     pid_t pid;                      // the process that opened the output
     bool persist_after_fork;
-    bool gathers;                   // the output may write later
-} desk = {
+    bool is_buffering;                   // the output may write later
+} profiler = {
     .extra_index = -1,
 };
 
@@ -90,7 +90,7 @@ static struct {
 static bool
 interpreter_is_active(const PyInterpreterState *interp)
 {
-    return interp->eval_frame == _PyPerfTrampoline_EvalFrame;
+    return interp->eval_frame == _PyPerfProfiler_EvalFrame;
 }
 
 static void
@@ -102,17 +102,17 @@ interpreter_deactivate(PyInterpreterState *interp)
 }
 
 static void
-desk_close(void)
+profiler_close(void)
 {
-    if (desk.mode != _PyPerf_OFF) {
-        outputs[desk.mode]->close();
-        desk.mode = _PyPerf_OFF;
+    if (profiler.mode != _PyPerf_OFF) {
+        outputs[profiler.mode]->close();
+        profiler.mode = _PyPerf_OFF;
     }
 }
 
 /* Close the output if no interpreter is profiled any longer. */
 static void
-desk_close_unused(void)
+profiler_close_unused(void)
 {
     for (PyInterpreterState *interp = PyInterpreterState_Head();
             interp != NULL; interp = PyInterpreterState_Next(interp)) {
@@ -120,18 +120,18 @@ desk_close_unused(void)
             return;
         }
     }
-    desk_close();
+    profiler_close();
 }
 
 /* Something is missing: tell it, and let the program run on without us. */
 static void
-desk_fail(const struct _PyPerfError *error)
+profiler_fail(const struct _PyPerfError *error)
 {
     for (PyInterpreterState *interp = PyInterpreterState_Head();
             interp != NULL; interp = PyInterpreterState_Next(interp)) {
         interpreter_deactivate(interp);
     }
-    desk_close();
+    profiler_close();
     _PyPerfError_Warn(error);
 }
 
@@ -142,7 +142,7 @@ static struct _PyPerfSlot *
 code_slot(PyCodeObject *code)
 {
     void *extra = NULL;
-    _PyCode_GetExtra((PyObject *)code, desk.extra_index, &extra);
+    _PyCode_GetExtra((PyObject *)code, profiler.extra_index, &extra);
     return extra;
 }
 
@@ -163,13 +163,13 @@ slot_forget(struct _PyPerfSlot *slot, void *Py_UNUSED(data))
     return 0;
 }
 
-/* `edition` is being written.  Where that is another one than before, what has
+/* `generation` is being written.  Where that is another one than before, what has
    been announced does not stand in it. */
 static void
-desk_set_edition(_PyPerfEdition edition)
+profiler_set_generation(_PyPerfGeneration generation)
 {
-    if (edition != desk.edition) {
-        desk.edition = edition;
+    if (generation != profiler.generation) {
+        profiler.generation = generation;
         _PyPerfArena_Visit(&_PyPerf_Pool, slot_forget, NULL);
     }
 }
@@ -193,11 +193,11 @@ static struct _PyPerfSlot *
 code_new_slot(PyCodeObject *code, struct _PyPerfError *error)
 {
     struct _PyPerfSlot *slot = _PyPerfArena_NewSlot(
-        &_PyPerf_Pool, outputs[desk.mode]->has_time, error);
+        &_PyPerf_Pool, outputs[profiler.mode]->has_time, error);
     if (slot == NULL) {
         return NULL;
     }
-    if (_PyCode_SetExtra((PyObject *)code, desk.extra_index, slot) < 0) {
+    if (_PyCode_SetExtra((PyObject *)code, profiler.extra_index, slot) < 0) {
         PyErr_Clear();
         _PyPerfArena_FreeSlot(&_PyPerf_Pool, slot);
         _PyPerfError_Set(error, "remember a trampoline", "", NULL, ENOMEM);
@@ -240,11 +240,11 @@ slot_announce(struct _PyPerfSlot *slot, struct _PyPerfError *error)
         .first_line = code->co_firstlineno,
     };
     PyObject *qualname = NULL, *filename = NULL;
-    if (slot->announced_in[desk.mode] == desk.edition) {
+    if (slot->announced_in[profiler.mode] == profiler.generation) {
         code->_co_perf_slot = slot->number;
         return 0;
     }
-    _PyPerfEdition edition = desk.edition;
+    _PyPerfGeneration generation = profiler.generation;
     int result;
     if (text_from_unicode(&region.qualname, code->co_qualname, &qualname) < 0
         || text_from_unicode(&region.filename, code->co_filename, &filename) < 0)
@@ -252,13 +252,13 @@ slot_announce(struct _PyPerfSlot *slot, struct _PyPerfError *error)
         result = _PyPerfError_Set(error, "announce a function", "", NULL, ENOMEM);
     }
     else {
-        result = outputs[desk.mode]->announce(&region, &edition, error);
-        desk_set_edition(edition);
+        result = outputs[profiler.mode]->announce(&region, &generation, error);
+        profiler_set_generation(generation);
     }
     if (result == 0) {
         code->_co_perf_slot = slot->number;
-        slot->announced_in[desk.mode] = edition;
-        slot->is_final |= !outputs[desk.mode]->has_time;
+        slot->announced_in[profiler.mode] = generation;
+        slot->is_final |= !outputs[profiler.mode]->has_time;
     }
     Py_XDECREF(qualname);
     Py_XDECREF(filename);
@@ -268,16 +268,16 @@ slot_announce(struct _PyPerfSlot *slot, struct _PyPerfError *error)
 
 /* Let the output gather what is announced, or write what it has gathered. */
 static void
-desk_gather(bool gather)
+profiler_set_buffering(bool on)
 {
     struct _PyPerfError error;
-    desk.gathers = gather;
-    if (desk.mode != _PyPerf_OFF) {
-        _PyPerfEdition edition = desk.edition;
-        if (outputs[desk.mode]->gather(gather, &edition, &error) < 0) {
-            desk_fail(&error);
+    profiler.is_buffering = on;
+    if (profiler.mode != _PyPerf_OFF) {
+        _PyPerfGeneration generation = profiler.generation;
+        if (outputs[profiler.mode]->set_buffering(on, &generation, &error) < 0) {
+            profiler_fail(&error);
         }
-        desk_set_edition(edition);
+        profiler_set_generation(generation);
     }
 }
 
@@ -322,7 +322,7 @@ all_stacks_announce(struct _PyPerfError *error)
 // --- fork ------------------------------------------------------------------
 
 struct inherited {
-    _PyPerfEdition edition;         // that the parent wrote
+    _PyPerfGeneration generation;         // that the parent wrote
     struct _PyPerfError *error;
 };
 
@@ -331,7 +331,9 @@ static int
 slot_announce_inherited(struct _PyPerfSlot *slot, void *data)
 {
     struct inherited *inherited = data;
-    if (slot->code == NULL || slot->announced_in[desk.mode] != inherited->edition) {
+    if (slot->code == NULL
+            || slot->announced_in[profiler.mode] != inherited->generation)
+    {
         return 0;
     }
     return slot_announce(slot, inherited->error);
@@ -339,16 +341,16 @@ slot_announce_inherited(struct _PyPerfSlot *slot, void *data)
 
 /* Open the output of a child and announce what must stand in it. */
 static int
-desk_reopen_in_child(PyThreadState *tstate, struct _PyPerfError *error)
+profiler_reopen_in_child(PyThreadState *tstate, struct _PyPerfError *error)
 {
-    struct inherited inherited = {.edition = desk.edition, .error = error};
-    _PyPerfEdition edition = desk.edition;
-    if (outputs[desk.mode]->reopen_in_child(desk.persist_after_fork, &edition,
-                                            error) < 0) {
+    struct inherited inherited = {.generation = profiler.generation, .error = error};
+    _PyPerfGeneration generation = profiler.generation;
+    if (outputs[profiler.mode]->reopen_in_child(profiler.persist_after_fork,
+                                                &generation, error) < 0) {
         return -1;
     }
-    desk_set_edition(edition);
-    if (desk.persist_after_fork && edition != inherited.edition
+    profiler_set_generation(generation);
+    if (profiler.persist_after_fork && generation != inherited.generation
             && _PyPerfArena_Visit(&_PyPerf_Pool, slot_announce_inherited,
                                   &inherited) < 0) {
         return -1;
@@ -358,72 +360,73 @@ desk_reopen_in_child(PyThreadState *tstate, struct _PyPerfError *error)
 
 /* This process is a child. */
 static void
-desk_start_child(PyThreadState *tstate)
+profiler_start_child(PyThreadState *tstate)
 {
     struct _PyPerfError error;
-    desk.pid = _PyPerfFile_GetPid();
+    profiler.pid = _PyPerfFile_GetPid();
     _PyPerfArena_Seal(&_PyPerf_Pool);
-    if (desk.mode != _PyPerf_OFF && desk_reopen_in_child(tstate, &error) < 0) {
-        desk_fail(&error);
+    if (profiler.mode != _PyPerf_OFF && profiler_reopen_in_child(tstate, &error) < 0) {
+        profiler_fail(&error);
     }
 }
 
 void
-_PyPerfTrampoline_BeforeFork(void)
+_PyPerfFork_Before(void)
 {
-    if (desk.gathers) {
-        desk_gather(false);
+    if (profiler.is_buffering) {
+        profiler_set_buffering(false);
     }
     _PyPerfMap_BeforeFork();
 }
 
 void
-_PyPerfTrampoline_AfterForkParent(void)
+_PyPerfFork_AfterInParent(void)
 {
     _PyPerfMap_AfterForkParent();
 }
 
 void
-_PyPerfTrampoline_AfterForkChild(PyThreadState *tstate)
+_PyPerfFork_AfterInChild(PyThreadState *tstate)
 {
     _PyPerfMap_AfterForkChild();
-    desk_start_child(tstate);
+    profiler_start_child(tstate);
 }
 
 
 // --- The evaluator ---------------------------------------------------------
 
 bool
-_PyPerfTrampoline_Prepare(PyThreadState *tstate, PyCodeObject *code)
+_PyPerfSlots_EnsureAnnounced(PyThreadState *tstate, PyCodeObject *code)
 {
     struct _PyPerfError error;
     PyObject *type, *value, *traceback;
     _PyErr_Fetch(tstate, &type, &value, &traceback);
-    if (desk.pid != _PyPerfFile_GetPid()) {
-        desk_start_child(tstate);       // forked without our hooks
+    if (profiler.pid != _PyPerfFile_GetPid()) {
+        profiler_start_child(tstate);       // forked without our hooks
     }
-    if (desk.mode != _PyPerf_OFF) {
-        const _PyPerfEdition edition = desk.edition;
+    if (profiler.mode != _PyPerf_OFF) {
+        const _PyPerfGeneration generation = profiler.generation;
         struct _PyPerfSlot *slot = code_slot(code);
         if (slot == NULL) {
             slot = code_new_slot(code, &error);
         }
         if (slot == NULL || slot_announce(slot, &error) < 0
-                || (desk.edition != edition && all_stacks_announce(&error) < 0)) {
-            desk_fail(&error);
+                || (profiler.generation != generation
+                    && all_stacks_announce(&error) < 0)) {
+            profiler_fail(&error);
         }
     }
     _PyErr_Restore(tstate, type, value, traceback);
-    return desk.mode != _PyPerf_OFF;
+    return profiler.mode != _PyPerf_OFF;
 }
 
 void
-_PyPerfTrampoline_LeaveStack(void)
+_PyPerfProfiler_StopOnLowStack(void)
 {
     struct _PyPerfError error;
     _PyPerfError_Set(&error, "go on", "", "the recursion is so deep that the C "
                      "stack is nearly used up", 0);
-    desk_fail(&error);
+    profiler_fail(&error);
 }
 
 /* Run a frame as if the trampoline of its function, which has a name, called. */
@@ -432,7 +435,7 @@ eval_announced_frame(PyThreadState *tstate, _PyInterpreterFrame *frame,
                      int throwflag)
 {
     const unsigned int slot = frame->f_code->_co_perf_slot;
-    return _PyPerfRecord_Base(tstate, frame, throwflag,
+    return _PyPerf_EnterEvalLoop(tstate, frame, throwflag,
                               _PyPerf_Pool.return_addresses[slot]);
 }
 
@@ -440,7 +443,7 @@ static Py_NO_INLINE PyObject *
 eval_unannounced_frame(PyThreadState *tstate, _PyInterpreterFrame *frame,
                        int throwflag)
 {
-    return _PyPerfTrampoline_Prepare(tstate, frame->f_code)
+    return _PyPerfSlots_EnsureAnnounced(tstate, frame->f_code)
            ? eval_announced_frame(tstate, frame, throwflag)
            : _PyEval_EvalFrameDefault(tstate, frame, throwflag);
 }
@@ -448,7 +451,7 @@ eval_unannounced_frame(PyThreadState *tstate, _PyInterpreterFrame *frame,
 /* Run a frame.  What is rare stays out of line: this function ends with a jump,
    and then neither takes stack nor stands between the frames that profilers see. */
 PyObject *
-_PyPerfTrampoline_EvalFrame(PyThreadState *tstate, _PyInterpreterFrame *frame,
+_PyPerfProfiler_EvalFrame(PyThreadState *tstate, _PyInterpreterFrame *frame,
                             int throwflag)
 {
     return code_is_announced(frame->f_code)
@@ -476,14 +479,14 @@ code_is_plausible(void)
 
 /* Get a place for our slots in the code objects that `interp` runs. */
 static bool
-interpreter_reserve_extra(PyInterpreterState *interp)
+interpreter_ensure_extra(PyInterpreterState *interp)
 {
     if (!interp->perf_has_extra) {
         Py_ssize_t index = _PyEval_RequestCodeExtraIndex(slot_release);
-        if (index < 0 || (desk.extra_index >= 0 && index != desk.extra_index)) {
+        if (index < 0 || (profiler.extra_index >= 0 && index != profiler.extra_index)) {
             return false;
         }
-        desk.extra_index = index;
+        profiler.extra_index = index;
         interp->perf_has_extra = 1;
     }
     return true;
@@ -503,7 +506,7 @@ interpreter_obstacle(PyInterpreterState *interp, PyObject **exception)
         return "cannot activate the perf trampoline: another frame evaluator "
                "(PEP 523) is installed";
     }
-    if (!interpreter_reserve_extra(interp)) {
+    if (!interpreter_ensure_extra(interp)) {
         return "cannot activate the perf trampoline: other extensions use its "
                "place in code objects";
     }
@@ -511,17 +514,17 @@ interpreter_obstacle(PyInterpreterState *interp, PyObject **exception)
 }
 
 static int
-desk_open(int mode, struct _PyPerfError *error)
+profiler_open(int mode, struct _PyPerfError *error)
 {
-    desk_close();
-    _PyPerfEdition edition = desk.edition;
+    profiler_close();
+    _PyPerfGeneration generation = profiler.generation;
     if (_PyPerfArena_Reserve(&_PyPerf_Pool, error) < 0
-            || outputs[mode]->open(&edition, error) < 0) {
+            || outputs[mode]->open(&generation, error) < 0) {
         return -1;
     }
-    desk_set_edition(edition);
-    desk.mode = mode;
-    desk.pid = _PyPerfFile_GetPid();
+    profiler_set_generation(generation);
+    profiler.mode = mode;
+    profiler.pid = _PyPerfFile_GetPid();
     return all_stacks_announce(error);
 }
 
@@ -533,15 +536,15 @@ interpreter_activate(PyInterpreterState *interp, int mode)
     _PyPerf_Pool.code = _PyPerfTrampoline_Code;
     _PyPerf_Pool.code_size = _PyPerfTrampoline_CodeSize;
     _PyPerf_Pool.return_offset = _PyPerfTrampoline_ReturnOffset;
-    if (desk.mode != mode && desk_open(mode, &error) < 0) {
-        desk_fail(&error);
+    if (profiler.mode != mode && profiler_open(mode, &error) < 0) {
+        profiler_fail(&error);
         return;
     }
-    _PyInterpreterState_SetEvalFrameFunc(interp, _PyPerfTrampoline_EvalFrame);
+    _PyInterpreterState_SetEvalFrameFunc(interp, _PyPerfProfiler_EvalFrame);
 }
 
 int
-_PyPerfTrampoline_Activate(PyThreadState *tstate, int mode)
+_PyPerfProfiler_Activate(PyThreadState *tstate, int mode)
 {
     PyObject *exception;
     const char *obstacle = interpreter_obstacle(tstate->interp, &exception);
@@ -555,30 +558,30 @@ _PyPerfTrampoline_Activate(PyThreadState *tstate, int mode)
 }
 
 void
-_PyPerfTrampoline_Deactivate(PyThreadState *tstate)
+_PyPerfProfiler_Deactivate(PyThreadState *tstate)
 {
     interpreter_deactivate(tstate->interp);
-    desk_close_unused();
+    profiler_close_unused();
 }
 
 int
-_PyPerfTrampoline_IsActive(PyThreadState *tstate)
+_PyPerfProfiler_IsActive(PyThreadState *tstate)
 {
     return interpreter_is_active(tstate->interp);
 }
 
 void
-_PyPerfTrampoline_EvaluatorChanges(PyInterpreterState *interp,
+_PyPerfProfiler_EvaluatorChanges(PyInterpreterState *interp,
                                    _PyFrameEvalFunction evaluator)
 {
-    if (interpreter_is_active(interp) && evaluator != _PyPerfTrampoline_EvalFrame) {
+    if (interpreter_is_active(interp) && evaluator != _PyPerfProfiler_EvalFrame) {
         // Eval loops that run look whose functions they may inline.
         _PyPerfArena_Visit(&_PyPerf_Pool, slot_forget, NULL);
     }
 }
 
 int
-_PyPerfTrampoline_ModeFromName(const char *name)
+_PyPerfProfiler_ModeFromName(const char *name)
 {
     for (size_t mode = 1; mode < Py_ARRAY_LENGTH(outputs); mode++) {
         if (strcmp(outputs[mode]->name, name) == 0) {
@@ -592,7 +595,7 @@ _PyPerfTrampoline_ModeFromName(const char *name)
 // --- The life of an interpreter --------------------------------------------
 
 void
-_PyPerfTrampoline_InitInterpreter(PyThreadState *tstate)
+_PyPerfProfiler_InitInterpreter(PyThreadState *tstate)
 {
     int mode = tstate->interp->config.perf_profiling;
     if (mode == _PyPerf_OFF) {
@@ -608,20 +611,20 @@ _PyPerfTrampoline_InitInterpreter(PyThreadState *tstate)
     }
     interpreter_activate(tstate->interp, mode);
     if (_Py_IsMainInterpreter(tstate->interp)) {
-        desk_gather(true);
+        profiler_set_buffering(true);
     }
 }
 
 void
-_PyPerfTrampoline_InterpreterIsReady(void)
+_PyPerfProfiler_InterpreterIsReady(void)
 {
-    if (desk.gathers) {
-        desk_gather(false);
+    if (profiler.is_buffering) {
+        profiler_set_buffering(false);
     }
 }
 
 void
-_PyPerfTrampoline_ExtensionIsLoaded(void)
+_PyPerfProfiler_ExtensionIsLoaded(void)
 {
     _PyPerfArena_Register(&_PyPerf_Pool);
 }
@@ -632,22 +635,22 @@ slot_take_back(struct _PyPerfSlot *slot, void *Py_UNUSED(data))
 {
     if (slot->code != NULL) {
         // Which releases it.
-        _PyCode_SetExtra((PyObject *)slot->code, desk.extra_index, NULL);
+        _PyCode_SetExtra((PyObject *)slot->code, profiler.extra_index, NULL);
     }
     return 0;
 }
 
 void
-_PyPerfTrampoline_FiniInterpreter(PyThreadState *tstate)
+_PyPerfProfiler_FiniInterpreter(PyThreadState *tstate)
 {
-    _PyPerfTrampoline_Deactivate(tstate);
+    _PyPerfProfiler_Deactivate(tstate);
     if (_Py_IsMainInterpreter(tstate->interp)) {
         // The code objects of frozen modules do not die: the next interpreter
         // of this process gets them without what they had here.
         if (tstate->interp->perf_has_extra) {
             _PyPerfArena_Visit(&_PyPerf_Pool, slot_take_back, NULL);
         }
-        desk.extra_index = -1;
+        profiler.extra_index = -1;
         PyUnstable_PerfMapState_Fini();
     }
 }
@@ -663,12 +666,12 @@ PyUnstable_PerfTrampoline_CompileCode(PyCodeObject *code)
             || code_is_announced(code)) {
         return 0;
     }
-    return _PyPerfTrampoline_Prepare(tstate, code) ? 0 : -1;
+    return _PyPerfSlots_EnsureAnnounced(tstate, code) ? 0 : -1;
 }
 
 int
 PyUnstable_PerfTrampoline_SetPersistAfterFork(int enable)
 {
-    desk.persist_after_fork = enable != 0;
+    profiler.persist_after_fork = enable != 0;
     return 0;
 }
