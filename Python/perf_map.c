@@ -29,8 +29,6 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
-enum { DONE = 0, NOT_OPEN = -1, NO_LOCK = -2 };     // the public results
-
 static struct {
     pthread_mutex_t lock;
     _Atomic(pid_t) lock_owner;      // the process whose threads use the lock
@@ -228,13 +226,23 @@ output_reopen_in_child(bool keep, _PyPerfGeneration *generation,
     return result;
 }
 
+void
+_PyPerfMap_Close(void)
+{
+    if (lock_take() == 0) {
+        map_leave_parent();
+        _PyPerfFile_Close(&map.file);
+        lock_drop();
+    }
+}
+
 const struct _PyPerfOutput _PyPerfMap_Output = {
     .name = "perf",
     .open = output_open,
     .set_buffering = output_set_buffering,
     .announce = output_announce,
     .reopen_in_child = output_reopen_in_child,
-    .close = PyUnstable_PerfMapState_Fini,
+    .close = _PyPerfMap_Close,
 };
 
 
@@ -263,34 +271,33 @@ _PyPerfMap_AfterForkChild(void)
 }
 
 
-// --- The public functions --------------------------------------------------
+// --- What the public functions do (perf_capi.c) -----------------------------
 
 int
-PyUnstable_PerfMapState_Init(void)
+_PyPerfMap_Open(void)
 {
     struct _PyPerfError error;
     if (lock_take() != 0) {
-        return NO_LOCK;
+        return _PyPerfMap_NO_LOCK;
     }
     int result = map_open(&error);
     lock_drop();
-    return result < 0 ? NOT_OPEN : DONE;
+    return result < 0 ? _PyPerfMap_NOT_OPEN : _PyPerfMap_DONE;
 }
 
 int
-PyUnstable_WritePerfMapEntry(const void *code_addr, unsigned int size,
-                             const char *entry_name)
+_PyPerfMap_WriteEntry(const void *address, size_t size, struct _PyPerfText name)
 {
     struct _PyPerfError error;
     struct _PyPerfTextWriter line;
-    line_start(&line, code_addr, size);
-    _PyPerfTextWriter_AppendEscaped(&line, (struct _PyPerfText){
-        .bytes = entry_name, .length = strlen(entry_name)});
+    line_start(&line, address, size);
+    _PyPerfTextWriter_AppendEscaped(&line, name);
     _PyPerfTextWriter_Append(&line, "\n", 1);
 
-    int result = NO_LOCK;
+    int result = _PyPerfMap_NO_LOCK;
     if (lock_take() == 0) {
-        result = map_write(&line, &error) < 0 ? NOT_OPEN : DONE;
+        result = map_write(&line, &error) < 0 ? _PyPerfMap_NOT_OPEN
+                                              : _PyPerfMap_DONE;
         lock_drop();
     }
     _PyPerfTextWriter_Fini(&line);
@@ -298,26 +305,16 @@ PyUnstable_WritePerfMapEntry(const void *code_addr, unsigned int size,
 }
 
 int
-PyUnstable_CopyPerfMapFile(const char *parent_filename)
+_PyPerfMap_CopyFile(const char *path)
 {
     struct _PyPerfError error;
     if (lock_take() != 0) {
-        return NO_LOCK;
+        return _PyPerfMap_NO_LOCK;
     }
     int result = map_open(&error);
     if (result == 0) {
-        result = map_copy(parent_filename, NULL, &error);
+        result = map_copy(path, NULL, &error);
     }
     lock_drop();
-    return result < 0 ? NOT_OPEN : DONE;
-}
-
-void
-PyUnstable_PerfMapState_Fini(void)
-{
-    if (lock_take() == 0) {
-        map_leave_parent();
-        _PyPerfFile_Close(&map.file);
-        lock_drop();
-    }
+    return result < 0 ? _PyPerfMap_NOT_OPEN : _PyPerfMap_DONE;
 }

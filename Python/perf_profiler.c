@@ -651,17 +651,16 @@ _PyPerfProfiler_FiniInterpreter(PyThreadState *tstate)
             _PyPerfArena_Visit(&_PyPerf_Pool, slot_take_back, NULL);
         }
         profiler.extra_index = -1;
-        PyUnstable_PerfMapState_Fini();
+        _PyPerfMap_Close();
     }
 }
 
 
-// --- The public functions --------------------------------------------------
+// --- What the public functions do (perf_capi.c) -----------------------------
 
 int
-PyUnstable_PerfTrampoline_CompileCode(PyCodeObject *code)
+_PyPerfProfiler_CompileCode(PyThreadState *tstate, PyCodeObject *code)
 {
-    PyThreadState *tstate = _PyThreadState_GET();
     if (!interpreter_is_active(tstate->interp)
             || code_is_announced(code)) {
         return 0;
@@ -669,9 +668,8 @@ PyUnstable_PerfTrampoline_CompileCode(PyCodeObject *code)
     return _PyPerfSlots_EnsureAnnounced(tstate, code) ? 0 : -1;
 }
 
-int
-PyUnstable_PerfTrampoline_SetPersistAfterFork(int enable)
+void
+_PyPerfFork_SetPersist(bool persist)
 {
-    profiler.persist_after_fork = enable != 0;
-    return 0;
+    profiler.persist_after_fork = persist;
 }

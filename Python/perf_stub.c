@@ -69,7 +69,7 @@ void
 _PyPerfProfiler_FiniInterpreter(PyThreadState *tstate)
 {
     if (_Py_IsMainInterpreter(tstate->interp)) {
-        PyUnstable_PerfMapState_Fini();
+        _PyPerfMap_Close();
     }
 }
 
@@ -91,14 +91,14 @@ _PyPerfFork_AfterInChild(PyThreadState *Py_UNUSED(tstate))
     _PyPerfMap_AfterForkChild();
 }
 
-int
-PyUnstable_PerfTrampoline_CompileCode(PyCodeObject *Py_UNUSED(code))
+void
+_PyPerfFork_SetPersist(bool Py_UNUSED(persist))
 {
-    return 0;
 }
 
 int
-PyUnstable_PerfTrampoline_SetPersistAfterFork(int Py_UNUSED(enable))
+_PyPerfProfiler_CompileCode(PyThreadState *Py_UNUSED(tstate),
+                            PyCodeObject *Py_UNUSED(code))
 {
     return 0;
 }

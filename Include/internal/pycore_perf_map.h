@@ -1,5 +1,5 @@
-/* The perf map, /tmp/perf-PID.map, as an output of the front profiler.  Its public
-   functions are in cpython/perfmaps.h. */
+/* The perf map, /tmp/perf-PID.map, as an output of the profiler and as the public
+   functions (perf_capi.c) see it. */
 
 #ifndef Py_INTERNAL_PERF_MAP_H
 #define Py_INTERNAL_PERF_MAP_H
@@ -16,6 +16,29 @@ extern const struct _PyPerfOutput _PyPerfMap_Output;
 extern void _PyPerfMap_BeforeFork(void);
 extern void _PyPerfMap_AfterForkParent(void);
 extern void _PyPerfMap_AfterForkChild(void);
+
+/* The results of the functions below that return an int. */
+enum {
+    _PyPerfMap_DONE = 0,
+    _PyPerfMap_NOT_OPEN = -1,   /* the map cannot be opened or written; it holds
+                                   nothing of what was to be written */
+    _PyPerfMap_NO_LOCK = -2,    /* the lock that guards the map failed */
+};
+
+/* Open the map, unless it is open.  No GIL needed. */
+extern int _PyPerfMap_Open(void);
+
+/* Append the entry of `size` bytes of code at `address`.  Opens the map if it is
+   closed.  Escapes what would break the line in `name`.  No GIL needed. */
+extern int _PyPerfMap_WriteEntry(const void *address, size_t size,
+                                 struct _PyPerfText name);
+
+/* Append the entries of the map at `path`, all or nothing.  Opens the map if it
+   is closed.  No GIL needed. */
+extern int _PyPerfMap_CopyFile(const char *path);
+
+/* Close the map.  The file stays.  No GIL needed. */
+extern void _PyPerfMap_Close(void);
 
 #ifdef __cplusplus
 }

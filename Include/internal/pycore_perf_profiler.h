@@ -98,6 +98,14 @@ extern void _PyPerfFork_Before(void);
 extern void _PyPerfFork_AfterInParent(void);
 extern void _PyPerfFork_AfterInChild(PyThreadState *tstate);
 
+/* Decide whether children keep what their parent has announced. */
+extern void _PyPerfFork_SetPersist(bool persist);
+
+/* Make and announce a trampoline for `code` without running it.  Returns 0 when
+   done, when there was one already or when profiling is not active; -1 if there is
+   none now (no exception is set). */
+extern int _PyPerfProfiler_CompileCode(PyThreadState *tstate, PyCodeObject *code);
+
 /* The program has closed or replaced descriptors: ours may be among them.  Called
    by the functions of the os module that do so. */
 extern unsigned int _PyPerfFd_Changes;

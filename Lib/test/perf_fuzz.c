@@ -514,7 +514,8 @@ step_entry(struct input *input)
     char *name = malloc(text.length + 1);
     memcpy(name, text.bytes, text.length);
     name[text.length] = '\0';
-    if (PyUnstable_WritePerfMapEntry(text.bytes, (unsigned int)length, name) == 0) {
+    if (_PyPerfMap_WriteEntry(text.bytes, length, (struct _PyPerfText){
+            .bytes = name, .length = strlen(name)}) == 0) {
         target_count(&map, 1);
     }
     else {
@@ -536,7 +537,7 @@ step_copy(struct input *input)
                 i + 1 < lines || (lines & 1) ? "\n" : "");
     }
     fclose(file);
-    if (PyUnstable_CopyPerfMapFile(other_path) == 0) {
+    if (_PyPerfMap_CopyFile(other_path) == 0) {
         map.written += lines;           // without being gathered
         map.announced += lines;
     }

@@ -38,7 +38,7 @@ CANNOT_FAIL = set("""
     PySys_GetObject PyThreadState_Next PyThread_acquire_lock
     PyThread_release_lock
     PyThread_get_thread_ident PyUnicode_AsUTF8AndSize
-    PyUnstable_PerfMapState_Fini Py_hexdigits
+    Py_hexdigits
     _GLOBAL_OFFSET_TABLE_ __errno_location __stack_chk_fail clock_gettime
     getenv geteuid getpid memcmp memcpy memset pthread_attr_destroy
     pthread_attr_getstack pthread_mutex_unlock pthread_self pthread_sigmask
