@@ -3,7 +3,7 @@
 # that holds the interpreter that cross.sh has built, perf and what these need, and
 # runs the tests of profiling with perf there: the stacks are walked by that kernel.
 #
-#     kernel.sh [TEST...]       test files or tests, as run_tests.py takes them
+#     kernel.sh [TEST...]       test modules or tests, as run_tests.py takes them
 #
 # Nothing stays behind but build/kernel-aarch64. KERNEL_SECONDS limits the time.
 set -eu
@@ -58,7 +58,7 @@ install_python() {
         --exclude=./tkinter --exclude=./turtledemo --exclude=./ensurepip --exclude=./distutils -cf - . |
         tar -C "$lib" -xf -
     tar -C "$SRC/Lib/test" -h --exclude=__pycache__ -cf - __init__.py support | tar -C "$lib/test" -xf -
-    cp Lib/test/*perf* "$lib/test/"
+    cp -r Lib/test/test_perf "$lib/test/"
     built=$BUILD/$(cat "$BUILD/pybuilddir.txt")
     cp "$built"/*.so "$lib/lib-dynload/"
     cp "$built"/_sysconfigdata*.py "$lib/"

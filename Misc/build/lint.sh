@@ -27,7 +27,7 @@ for compiler in gcc clang; do
     fi
     while IFS= read -r file; do
         case $file in
-        # test_perf_assembly has the other architectures.
+        # test_assembly.py has the other architectures.
         *.S) [ "$file" = "Python/asm_trampoline_$(uname -m).S" ] || continue ;;
         esac
         "$compiler" "${flags[@]}" -c "$file" -o /dev/null || complain "$file: warnings from $compiler"

@@ -1,12 +1,18 @@
 """Runs our tests with the interpreter that runs this, and counts them.
 
-    build/3.11/python Misc/build/run_tests.py [test_perfmaps ...]
+    build/3.11/python Misc/build/run_tests.py [NAME...]
 
-A name is a test file, or a test in it as unittest names it:
-test_perfmaps.TestClass.test_method. Each file runs in a process of its own, so
-that a crash costs one file, not the count. The last line of the output is
-"N passed, N failed, N skipped"; the exit status is 1 if a test failed or none
-ran.
+A NAME is a module of Lib/test/test_perf, or a class or a test in it as unittest
+names it. These three are the same test:
+
+    test_capi.MapFileTests.test_entries_come_one_after_the_other
+    test_perf.test_capi.MapFileTests.test_entries_come_one_after_the_other
+    test.test_perf.test_capi.MapFileTests.test_entries_come_one_after_the_other
+
+test_perf alone means all modules, and so does no name. Each module runs in a
+process of its own, so that a crash costs one module, not the count. The last line
+of the output is "N passed, N failed, N skipped". The exit status is 1 if a test
+failed or none ran.
 """
 
 import json
@@ -14,11 +20,11 @@ import os
 import subprocess
 import sys
 import tempfile
-import test
+import test.test_perf
 import time
 import unittest
 
-PATTERNS = ("test_perf_", "test_perfmaps", "test_samply_profiler")
+PACKAGE = "test.test_perf"
 SECONDS_PER_FILE = int(os.environ.get("SECONDS_PER_FILE", 1200))
 
 
@@ -63,7 +69,7 @@ class CountingResult(unittest.TextTestResult):
 
 def run_file(name, report):
     """Run the tests of one name and write the counts to the file `report`."""
-    suite = unittest.defaultTestLoader.loadTestsFromName("test." + name)
+    suite = unittest.defaultTestLoader.loadTestsFromName(f"{PACKAGE}.{name}")
     runner = unittest.TextTestRunner(verbosity=2, resultclass=CountingResult)
     result = runner.run(suite)
     skipped = set(result.unrun) - result.bad
@@ -94,17 +100,26 @@ def run_file_apart(name, directory):
 
 
 def our_tests():
-    directory = os.path.dirname(test.__file__)
+    [directory] = test.test_perf.__path__
     return sorted(name.removesuffix(".py") for name in os.listdir(directory)
-                  if name.startswith(PATTERNS) and name.endswith(".py"))
+                  if name.startswith("test_") and name.endswith(".py"))
+
+
+def short_names(names):
+    """Return the names without the package's, and its modules for the package."""
+    for name in names:
+        name = name.removesuffix(".py").removeprefix("test.")
+        if name == "test_perf":
+            yield from our_tests()
+        else:
+            yield name.removeprefix("test_perf.")
 
 
 def main(names):
     passed = failed = 0
     skipped = []
     with tempfile.TemporaryDirectory() as directory:
-        for name in names or our_tests():
-            name = name.removesuffix(".py")
+        for name in short_names(names or ["test_perf"]):
             print(f"== {name}", flush=True)
             begin = time.monotonic()
             counts = run_file_apart(name, directory)

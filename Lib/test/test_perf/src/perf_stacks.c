@@ -1,4 +1,4 @@
-/* What test_perf_stacks does to C stacks.
+/* What test_stacks.py does to C stacks.
 
    Coroutine(function, copying)    runs a function on a C stack of its own, or on
                                    the thread's, whose parts are copied away and

@@ -17,24 +17,23 @@ import sysconfig
 import tempfile
 import unittest
 
-from test import perf_jitdump
-from test import perf_support
 from test.support import os_helper, skip_if_sanitizer
+from test.test_perf import fixtures, jitdump
 
 MODES = (None, 'perf', 'perf_jit')
 
 # The tests give C stack sparingly.  The eval loop's frame has a third of a
 # kilobyte, but ten when it is compiled with -O0, profiled or not.
-STACK_FACTOR = 16 if perf_support.optimization() == '0' else 1
+STACK_FACTOR = 16 if fixtures.optimization() == '0' else 1
 
 
 def setUpModule():
-    perf_support.require_trampoline()
+    fixtures.require_trampoline()
 
 
 def has_frame_pointers():
     try:
-        perf_support.require_frame_pointers()
+        fixtures.require_frame_pointers()
     except unittest.SkipTest:
         return False
     return True
@@ -45,13 +44,13 @@ def compiler(variable):
     words = shlex.split(sysconfig.get_config_var(variable)
                         or {'CC': 'cc', 'CXX': 'g++'}[variable])
     if not shutil.which(words[0]):
-        perf_support.tool_missing(f'no compiler: {shlex.join(words)}')
+        fixtures.tool_missing(f'no compiler: {shlex.join(words)}')
     return words
 
 
 def compile_extension(variable, source, directory):
-    """Compile one of the files next to this one, which needs nothing."""
-    here = os.path.dirname(os.path.abspath(__file__))
+    """Compile one of the files in src, which needs nothing."""
+    sources = os.path.join(os.path.dirname(os.path.abspath(__file__)), 'src')
     name = os.path.splitext(source)[0]
     command = [*compiler(variable), '-O2', '-g', '-fPIC', '-shared',
                '-fno-omit-frame-pointer', '-fasynchronous-unwind-tables',
@@ -59,7 +58,7 @@ def compile_extension(variable, source, directory):
                f'-DSTACK_FACTOR={STACK_FACTOR}',
                *(f'-I{sysconfig.get_path(path)}'
                  for path in ('include', 'platinclude')),
-               os.path.join(here, source),
+               os.path.join(sources, source),
                '-o', os.path.join(directory, f'{name}.so'), '-ldl']
     built = subprocess.run(command, stdin=subprocess.DEVNULL,
                            capture_output=True, text=True)
@@ -67,7 +66,7 @@ def compile_extension(variable, source, directory):
         raise AssertionError(f'{shlex.join(command)}: {built.stderr}')
 
 
-class StacksTestCase(perf_support.PerfTestCase):
+class StacksTestCase(fixtures.PerfTestCase):
 
     extensions = [('CC', 'perf_stacks.c')]
 
@@ -134,7 +133,7 @@ def regions(run, mode):
     if mode is None or not os.path.exists(path):
         return []
     return [(function.start, function.end, function.load.name)
-            for function in perf_jitdump.read(path).functions()]
+            for function in jitdump.read(path).functions()]
 
 
 class Table:
@@ -362,7 +361,7 @@ catch()
 import random
 choose = random.Random(42).random
 
-steps = {perf_support.repetitions(20_000)}
+steps = {fixtures.repetitions(20_000)}
 
 def wander(n):
     global steps
@@ -743,7 +742,7 @@ with open(sys.argv[1], 'w', encoding='utf-8') as file:
         [off], *on = taken.values()
         # The frame of the base has 544 bytes.  Where the compiler does not
         # turn last calls into jumps, the frames of two C functions are added.
-        limit = 600 if perf_support.last_calls_are_jumps() else 800
+        limit = 600 if fixtures.last_calls_are_jumps() else 800
         for [size] in on:
             self.assertLessEqual(size - off, limit, taken)
             self.assertGreater(size, off)

@@ -1,6 +1,6 @@
 /* Faults on demand, for the tests.
 
-   perf_faults.py links the interpreter a second time, from the objects that it
+   relink.py links the interpreter a second time, from the objects that it
    was built from.  In the objects of native profiling, and only there, each call
    of a function that can fail is led to the one of the same name in here:
 

@@ -1,7 +1,7 @@
 """A reader of jitdump files, written from the specification.
 
-    from test import perf_jitdump
-    dump = perf_jitdump.read('/tmp/jit-42.dump')
+    from test.test_perf import jitdump
+    dump = jitdump.read('/tmp/jit-42.dump')
     for function in dump.functions():
         print(function.load.name, function.lines())
 

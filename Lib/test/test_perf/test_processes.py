@@ -15,21 +15,20 @@ import sys
 import textwrap
 import unittest
 
-from test import perf_jitdump
-from test import perf_support
-from test import test_perf_records as records
 from test.support import import_helper
+from test.test_perf import fixtures, jitdump, parsers
+from test.test_perf import test_records as records
 
 MODES = ('perf', 'perf_jit')
 
 FILES = {'perf': 'perf-%d.map', 'perf_jit': 'jit-%d.dump'}
 
-VARIABLES = dict(zip(MODES, perf_support.SWITCHES))
+VARIABLES = dict(zip(MODES, fixtures.SWITCHES))
 
 
 def setUpModule():
-    perf_support.require_trampoline()
-    perf_support.require_frame_pointers()
+    fixtures.require_trampoline()
+    fixtures.require_frame_pointers()
     import_helper.import_module('_testinternalcapi')
 
 
@@ -88,7 +87,7 @@ def after_fork_by_others():
 """
 
 
-class ForkTestCase(perf_support.PerfTestCase):
+class ForkTestCase(fixtures.PerfTestCase):
 
     def reports(self, mode):
         """Return what the processes have told and remove it."""
@@ -662,14 +661,14 @@ class OtherWaysTests(ForkTestCase):
 def names_of(mode, pid):
     """Return the names in a file that must be whole."""
     if mode == 'perf':
-        return [entry.name for entry in perf_support.read_map(pid)]
-    dump = perf_jitdump.read(f'/tmp/jit-{pid}.dump')
+        return [entry.name for entry in parsers.read_map(pid)]
+    dump = jitdump.read(f'/tmp/jit-{pid}.dump')
     if dump.torn:
         raise ValueError(f'{dump.torn} bytes are torn')
     return [function.load.name for function in dump.functions()]
 
 
-class SuddenDeathTests(perf_support.PerfTestCase):
+class SuddenDeathTests(fixtures.PerfTestCase):
     """A process dies at a moment that a seed chooses."""
 
     # Tells of each function when it has been called, and of its end.
@@ -710,7 +709,7 @@ class SuddenDeathTests(perf_support.PerfTestCase):
         command = [sys.executable, '-X', mode, self.script, way, str(moment),
                    str(threads)]
         with subprocess.Popen(
-                command, env=perf_support.clean_environment(),
+                command, env=fixtures.clean_environment(),
                 stdout=subprocess.PIPE,
                 preexec_fn=no_core) as child:
             self.track(child.pid)
@@ -720,7 +719,7 @@ class SuddenDeathTests(perf_support.PerfTestCase):
                     told.append(child.stdout.readline())
                 child.kill()
             told += child.stdout.read().splitlines()
-            child.wait(perf_support.TIMEOUT)
+            child.wait(fixtures.TIMEOUT)
         self.assertEqual(child.returncode, self.STATUS[way])
         names = self.names_of_dead(mode, child.pid)
         wanted = {f'py::{name.decode().strip()}:/made' for name in told}
@@ -730,12 +729,12 @@ class SuddenDeathTests(perf_support.PerfTestCase):
     def names_of_dead(self, mode, pid):
         """Return the names.  What is torn is the last one, not announced."""
         if mode == 'perf':
-            with open(perf_support.map_path(pid), 'rb') as file:
+            with open(parsers.map_path(pid), 'rb') as file:
                 whole, newline, torn = file.read().rpartition(b'\n')
-            entries = perf_support.parse_map(whole + newline)
-            self.assertEqual(perf_support.overlapping(entries), [])
+            entries = parsers.parse_map(whole + newline)
+            self.assertEqual(parsers.overlapping(entries), [])
             return {entry.name for entry in entries}
-        dump = perf_jitdump.read(f'/tmp/jit-{pid}.dump')
+        dump = jitdump.read(f'/tmp/jit-{pid}.dump')
         return {function.load.name for function in dump.functions()}
 
     def check_way(self, way, times=12):

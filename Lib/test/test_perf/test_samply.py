@@ -5,15 +5,15 @@ It is told to save its profile, which is read back.
 
 import unittest
 
-from test import perf_support
 from test.support import import_helper
+from test.test_perf import fixtures, scenarios
 
 
 def setUpModule():
-    perf_support.require_trampoline()
+    fixtures.require_trampoline()
 
 
-class SamplyTests(perf_support.SamplyTestCase):
+class SamplyTests(scenarios.SamplyTestCase):
 
     def test_functions_are_nested_in_order(self):
         self.record_foo()

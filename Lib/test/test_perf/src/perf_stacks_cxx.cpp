@@ -1,5 +1,5 @@
 /* Exceptions of C++ above, below and through Python functions, for
-   test_perf_stacks.  What happens is told by write(2): it may happen without
+   test_stacks.py.  What happens is told by write(2): it may happen without
    the GIL, or at the end of the process. */
 
 #include "Python.h"

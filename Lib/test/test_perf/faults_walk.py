@@ -1,12 +1,12 @@
 """Lets each call of each kind fail in turn, and tells what came of it.
 
-    PYTHON perf_faults_walk.py MODE PHASE DIRECTORY
+    PYTHON faults_walk.py MODE PHASE DIRECTORY
 
-PYTHON is the interpreter that perf_faults.build() links; it is started with
+PYTHON is the interpreter that relink.build() links; it is started with
 profiling off.  For each case a child is forked in which the phase is played
 through: what comes before, the fault, a program whose result is known, then
 without any fault a new activation and the program again.  What the child has
-seen is printed as a line of JSON; test_perf_faults.py judges.
+seen is printed as a line of JSON; test_faults.py judges.
 """
 
 import json
@@ -18,9 +18,7 @@ import types
 import _perf_faults
 import _testinternalcapi
 
-from test import perf_faults
-from test import perf_jitdump
-from test import perf_support
+from test.test_perf import jitdump, parsers, relink
 
 # What another process has left.
 OLD = b'old'
@@ -126,12 +124,12 @@ def faults_of_file(mode, data, names):
         return 'old, all missing'
     try:
         if mode == 'perf':
-            entries = perf_support.parse_map(data)
+            entries = parsers.parse_map(data)
             found = [entry.name for entry in entries]
-            if perf_support.overlapping(entries):
+            if parsers.overlapping(entries):
                 return 'entries overlap'
         else:
-            dump = perf_jitdump.parse(data)
+            dump = jitdump.parse(data)
             found = [f.load.name for f in dump.functions()]
             if dump.torn:
                 return f'{dump.torn} bytes are torn'
@@ -362,11 +360,11 @@ def walk(phase, mode, faults, directory):
 
 def main(mode, phase, directory):
     print(json.dumps(play(phase, mode, [], directory)), flush=True)
-    for fault in perf_faults.FAULTS + perf_faults.ONCE:
+    for fault in relink.FAULTS + relink.ONCE:
         walk(phase, mode, [(*fault, False)], directory)
-    for fault in perf_faults.FAULTS:
+    for fault in relink.FAULTS:
         walk(phase, mode, [(*fault, True)], directory)
-    for first, *others in perf_faults.TOGETHER:
+    for first, *others in relink.TOGETHER:
         walk(phase, mode, [(*first, False), *others], directory)
 
 

@@ -16,11 +16,11 @@ import time
 import unittest
 from textwrap import dedent
 
-from test import perf_jitdump, perf_support
-from test.support import import_helper
-from test.test_perf_hostile import (
+from test.support import import_helper, os_helper
+from test.test_perf import fixtures, jitdump, parsers
+from test.test_perf.test_hostile import (
     FLAT_PROGRAM, FORBID_EXECUTABLE_MEMORY, PROGRAM, FileInTheWay, Limits)
-from test.test_perf_trampoline import TELL
+from test.test_perf.test_trampoline import TELL
 
 # The size of an entry as it may be, with a file name of 30 characters.
 LARGEST_ENTRY = 400
@@ -92,7 +92,7 @@ MARKER = dedent("""\
 
 
 def setUpModule():
-    perf_support.require_trampoline()
+    fixtures.require_trampoline()
 
 
 def dump_path(pid, directory='/tmp'):
@@ -105,7 +105,7 @@ def elf_machine(path):
         return struct.unpack_from('<H', file.read(20), 18)[0]
 
 
-class JitdumpTestCase(perf_support.PerfTestCase):
+class JitdumpTestCase(fixtures.PerfTestCase):
 
     def run_jit(self, source, mode='perf_jit', *, prepare='true', **options):
         """Run a script.  In `prepare` $DUMP is the dump to come."""
@@ -132,8 +132,8 @@ class JitdumpTestCase(perf_support.PerfTestCase):
 
     def read(self, run, directory='/tmp'):
         """Return the dump of a run, complete and without fault."""
-        pid = run.pid if isinstance(run, perf_support.Finished) else int(run)
-        dump = perf_jitdump.read(dump_path(pid, directory))
+        pid = run.pid if isinstance(run, fixtures.Finished) else int(run)
+        dump = jitdump.read(dump_path(pid, directory))
         self.assertEqual(dump.torn, 0)
         self.assert_good_dump(dump, pid)
         return dump
@@ -153,7 +153,7 @@ class JitdumpTestCase(perf_support.PerfTestCase):
         self.assertEqual(dump.header.pid, pid)
         self.assertEqual(dump.header.flags, 0)
         self.assertEqual(dump.header.machine,
-                         elf_machine(perf_support.interpreter_image()))
+                         elf_machine(fixtures.interpreter_image()))
         functions = dump.functions()
         self.assertGreater(len(functions), 0)
         if not dump.torn:
@@ -521,7 +521,7 @@ class ContentTests(JitdumpTestCase):
             print(before, time.monotonic_ns())
             """, mode=None)
         begin, end = map(int, run.out.split())
-        header = perf_jitdump.read(dump_path(run.pid)).header
+        header = jitdump.read(dump_path(run.pid)).header
         self.assertLessEqual(before, begin)
         self.assertLessEqual(begin, header.timestamp)
         self.assertLessEqual(header.timestamp, end)
@@ -693,7 +693,7 @@ class UnwindTests(JitdumpTestCase):
     def test_it_holds_at_every_instruction(self):
         function, image = self.image_of_some_function()
         [fde] = image.fdes
-        machine = MACHINES[elf_machine(perf_support.interpreter_image())]
+        machine = MACHINES[elf_machine(fixtures.interpreter_image())]
         self.assertEqual(fde.cie.return_register, machine.ra)
         # Where things are, relative to the CFA.  What the caller had in its
         # registers is still there, or in memory.
@@ -784,7 +784,7 @@ class ReaderTests(JitdumpTestCase):
         start = self.function.unwinding.offset
         whole = self.dump.records[:-3]
         for end in range(start, len(self.data)):
-            cut = perf_jitdump.parse(self.data[:end])
+            cut = jitdump.parse(self.data[:end])
             last = sum(record.offset + record.size <= end
                        for record in self.dump.records[-3:])
             self.assertEqual(cut.records,
@@ -793,22 +793,22 @@ class ReaderTests(JitdumpTestCase):
             position = [start, self.function.debug.offset,
                         self.function.load.offset][last]
             self.assertEqual(cut.torn, end - position)
-        self.assertEqual(perf_jitdump.parse(self.data).torn, 0)
+        self.assertEqual(jitdump.parse(self.data).torn, 0)
 
     def test_a_dump_cut_off_in_its_header_is_read(self):
         for end in range(40):
-            cut = perf_jitdump.parse(self.data[:end])
+            cut = jitdump.parse(self.data[:end])
             self.assertIsNone(cut.header)
             self.assertEqual((cut.records, cut.torn), ([], end))
-        cut = perf_jitdump.parse(self.data[:40])
+        cut = jitdump.parse(self.data[:40])
         self.assertEqual((cut.header, cut.records, cut.torn),
                          (self.dump.header, [], 0))
 
     def assert_fault(self, offset, code, value):
         data = bytearray(self.data)
         struct.pack_into('<' + code, data, offset, value)
-        with self.assertRaises((perf_jitdump.FormatError, AssertionError)):
-            dump = perf_jitdump.parse(data)
+        with self.assertRaises((jitdump.FormatError, AssertionError)):
+            dump = jitdump.parse(data)
             self.assertEqual(dump.torn, 0)
             self.assert_good_dump(dump, self.dump.header.pid)
 
@@ -973,7 +973,7 @@ class ReuseTests(JitdumpTestCase):
         # Places of their own would take 14 megabytes.
         self.assertLess(rss, 4096)
         self.assertLess(mappings, 5)
-        dump = perf_jitdump.read(dump_path(run.pid))
+        dump = jitdump.read(dump_path(run.pid))
         self.assertEqual(dump.torn, 0)
         made = [load for load in dump.loads if load.name.endswith(':/made')]
         self.assertEqual([load.name for load in made],
@@ -1261,7 +1261,7 @@ class ForkTests(JitdumpTestCase):
             """)
         child = self.track(run.out)
         self.assertIn(self.script_name('in_child'),
-                      [entry.name for entry in perf_support.read_map(child)])
+                      [entry.name for entry in parsers.read_map(child)])
         self.assertNotIn(self.script_name('in_child'), self.read(child).names)
 
     def test_a_child_forked_without_the_interpreter_is_noticed(self):
@@ -1353,11 +1353,11 @@ class KillTests(JitdumpTestCase):
                 announce(0, 100)
             """), 'perf_jit')
         with subprocess.Popen(command, stdout=subprocess.PIPE,
-                              env=perf_support.clean_environment()) as child:
+                              env=fixtures.clean_environment()) as child:
             self.track(child.pid)
             child.stdout.readline()
             child.kill()
-        dump = perf_jitdump.read(dump_path(child.pid))
+        dump = jitdump.read(dump_path(child.pid))
         self.assertGreaterEqual(len(dump.functions()), 500)
         self.assert_good_dump(dump, child.pid)
 
@@ -1551,7 +1551,7 @@ class DirectoryTests(RefusedTestCase):
             else:
                 self.read(run, directory)
 
-    @perf_support.requires_root
+    @fixtures.requires_root
     def test_a_directory_without_permission(self):
         os.chmod(self.directory, 0o755)
         run = self.run_jit("""\
@@ -1698,7 +1698,7 @@ class LimitTests(Limits, JitdumpTestCase):
         self.functions(run, 'before')
 
 
-@perf_support.requires_the_kernel
+@fixtures.requires_the_kernel
 @unittest.skipUnless(sys.platform == 'linux', 'seccomp is of Linux')
 class ExecutableMemoryTests(JitdumpTestCase):
 
@@ -1740,7 +1740,7 @@ class ExecutableMemoryTests(JitdumpTestCase):
         self.assertIn(self.script_name('late'), run.names)
 
 
-@perf_support.requires_root
+@fixtures.requires_root
 @unittest.skipUnless(sys.platform == 'linux', 'needs mount namespaces')
 class MountTests(JitdumpTestCase):
     """Other file systems, in a mount namespace of the child's own."""
@@ -1760,7 +1760,7 @@ class MountTests(JitdumpTestCase):
         What is in it afterwards is copied to self.path('left').
         """
         left = self.path('left')
-        perf_support.os_helper.rmtree(left)
+        os_helper.rmtree(left)
         switch = [] if mode is None else ['-X', mode]
         if env is None:
             env = {'JITDUMPDIR': self.mounted}
@@ -1770,7 +1770,7 @@ class MountTests(JitdumpTestCase):
              f'cd {self.mounted}; {prepare}; set +e; "$@"; status=$?; '
              f'cp -r . {left}; exit $status', 'sh',
              sys.executable, *switch, '-c', dedent(source)],
-            returncode=returncode, env=perf_support.clean_environment(**env))
+            returncode=returncode, env=fixtures.clean_environment(**env))
 
     def left(self):
         """Return the dumps that were left there."""
@@ -1790,12 +1790,12 @@ class MountTests(JitdumpTestCase):
         run = self.run_mounted('-o size=10m')
         self.assertEqual((run.out, run.err), ('20\nTrue\n', ''))
         [path] = self.left()
-        dump = perf_jitdump.read(path)
+        dump = jitdump.read(path)
         self.assertEqual(dump.torn, 0)
         self.assertIn('py::main:<string>', dump.names)
         self.assert_good_dump(dump, dump.header.pid)
 
-    @perf_support.requires_the_kernel
+    @fixtures.requires_the_kernel
     def test_a_file_system_without_execution(self):
         self.run_refused('-o noexec', 'cannot map', 'noexec', 'JITDUMPDIR')
         self.assertEqual(self.left(), [])
@@ -1811,7 +1811,7 @@ class MountTests(JitdumpTestCase):
         with open(self.path('left')) as file:
             return run, file.read()
 
-    @perf_support.requires_the_kernel
+    @fixtures.requires_the_kernel
     def test_a_tmp_without_execution(self):
         off, _ = self.run_in_tmp_without_execution()
         run, left = self.run_in_tmp_without_execution('-X', 'perf_jit')
@@ -1826,7 +1826,7 @@ class MountTests(JitdumpTestCase):
         self.assertEqual((run.out, run.err), ('20\nTrue\n', ''))
         self.assertRegex(left, r'^perf-\d+\.map\n$')
 
-    @perf_support.requires_the_kernel
+    @fixtures.requires_the_kernel
     def test_activation_in_vain_can_be_repeated_without_a_leak(self):
         run = self.run_mounted('-o noexec', mode=None, returncode=0,
                                source="""\
@@ -1868,7 +1868,7 @@ class MountTests(JitdumpTestCase):
         self.run_refused('-o size=16k', 'cannot write',
                          os.strerror(errno.ENOSPC))
         [path] = self.left()
-        dump = perf_jitdump.read(path)
+        dump = jitdump.read(path)
         self.assertEqual(dump.torn, 0)
         self.assertGreater(os.path.getsize(path), 8192)
         self.assert_good_dump(dump, dump.header.pid)
@@ -1888,7 +1888,7 @@ class MountTests(JitdumpTestCase):
                 """)
         self.assert_one_warning(run, 'cannot write')
         [path] = self.left()
-        dump = perf_jitdump.read(path)
+        dump = jitdump.read(path)
         self.assertEqual(dump.torn, 0)
         self.assertIn('py::late:<string>', dump.names)
 
@@ -1903,7 +1903,7 @@ class MountTests(JitdumpTestCase):
                  'mount -o remount,bind,ro /; set +e; shift; exec "$@"',
                  'sh', self.mounted, sys.executable, '-X', 'perf_jit', '-c',
                  FLAT_PROGRAM], returncode=3,
-                env=perf_support.clean_environment(**env))
+                env=fixtures.clean_environment(**env))
             self.assertEqual(run.out, f'20\n{not reason}\n')
             if reason:
                 self.assert_one_warning(run, 'cannot open /tmp/jit-', reason)
@@ -1917,16 +1917,16 @@ class MountTests(JitdumpTestCase):
              'mount -t proc none /proc; shift; "$@"; cp jit-* ..', 'sh',
              self.mounted, sys.executable, '-X', 'perf_jit', '-c',
              'import os; print(os.getpid())'],
-            env=perf_support.clean_environment(JITDUMPDIR=self.mounted))
+            env=fixtures.clean_environment(JITDUMPDIR=self.mounted))
         pid = int(run.out)
         self.assertLess(pid, 100)
         self.assertEqual(run.err, '')
-        dump = perf_jitdump.read(self.path(f'jit-{pid}.dump'))
+        dump = jitdump.read(self.path(f'jit-{pid}.dump'))
         self.assertEqual(dump.header.pid, pid)
         self.assertEqual({f.load.pid for f in dump.functions()}, {pid})
         self.assert_good_dump(dump, pid)
 
-    @perf_support.requires_the_kernel
+    @fixtures.requires_the_kernel
     def test_no_marker_for_a_forked_child(self):
         run = self.run_mounted(
             '-o size=10m', returncode=0,
@@ -1944,7 +1944,7 @@ class MountTests(JitdumpTestCase):
         self.assertEqual(run.out, '7 True\n')
         self.assert_one_warning(run, 'cannot map', 'noexec')
         [path] = self.left()
-        self.assertEqual(perf_jitdump.read(path).torn, 0)
+        self.assertEqual(jitdump.read(path).torn, 0)
 
 
 if __name__ == '__main__':

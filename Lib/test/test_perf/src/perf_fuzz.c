@@ -8,7 +8,7 @@
 
    A step may be a function announced in the map or in the jitdump, an entry of
    somebody else's by the public function, a copy of another map, a file that
-   disappears, the beginning or the end of gathering, or a fault: from now on some
+   disappears, the beginning or the end of buffering, or a fault: from now on some
    call of some kind fails, once or until another step ends it.
 
    Afterwards both files must be what their formats say and hold all that has been
@@ -18,7 +18,7 @@
 
    Compiled from the sources of the interpreter, with what they need of it stood
    in for below.  Their calls of the C library that can fail are led to the
-   functions perf_fault_*(), as in perf_faults.c.  test_perf_fuzz.py builds and
+   functions perf_fault_*(), as in perf_faults.c.  test_fuzz.py builds and
    runs it.  */
 
 #include "Python.h"
@@ -168,15 +168,14 @@ _PyEval_EvalFrameDefault(PyThreadState *Py_UNUSED(tstate),
     abort();
 }
 
-int
-_PyPerfError_Set(struct _PyPerfError *error, const char *action,
-                 const char *path, const char *reason, int number)
+/* _PyPerfError_Warn() refers to these.  The writers report an error to their caller,
+   who is not here, so they never call it. */
+PyObject _Py_NoneStruct;
+
+PyObject *
+PySys_GetObject(const char *Py_UNUSED(name))
 {
-    error->action = action;
-    PyOS_snprintf(error->path, sizeof(error->path), "%s", path);
-    error->reason = reason;
-    error->number = number;
-    return -1;
+    abort();
 }
 
 
@@ -430,7 +429,7 @@ static struct target {
     bool is_open;
     bool is_buffering;
     unsigned int disappeared;           // so many times
-    size_t gathered;                    // entries that may wait to be written
+    size_t buffered;                    // entries that may wait to be written
     size_t written;                     // entries that must be in the file
     size_t announced;                   // in all
 } map = {
@@ -445,16 +444,16 @@ static bool is_buffering;
 static void
 target_count(struct target *target, size_t count)
 {
-    *(target->gathers ? &target->gathered : &target->written) += count;
+    *(target->is_buffering ? &target->buffered : &target->written) += count;
     target->announced += count;
 }
 
-/* What was gathered has been written, or may have been lost. */
+/* What was buffered has been written, or may have been lost. */
 static void
 target_settle(struct target *target, bool lost)
 {
-    target->written += lost ? 0 : target->gathered;
-    target->gathered = 0;
+    target->written += lost ? 0 : target->buffered;
+    target->buffered = 0;
 }
 
 static void
@@ -463,7 +462,7 @@ target_close(struct target *target)
     const unsigned int before = count_hits();
     target->kind.output->close();
     target_settle(target, count_hits() != before);
-    target->is_open = target->gathers = false;
+    target->is_open = target->is_buffering = false;
 }
 
 static int
@@ -538,30 +537,30 @@ step_copy(struct input *input)
     }
     fclose(file);
     if (_PyPerfMap_CopyFile(other_path) == 0) {
-        map.written += lines;           // without being gathered
+        map.written += lines;           // past the buffer
         map.announced += lines;
     }
 }
 
 static void
-target_gather(struct target *target, bool start)
+target_buffer(struct target *target, bool start)
 {
     struct _PyPerfError error;
     _PyPerfGeneration generation;
     const int result = target->kind.output->set_buffering(start, &generation, &error);
     target_settle(target, result < 0);
-    target->gathers = start;
+    target->is_buffering = start;
     if (result < 0) {
         target_close(target);
     }
 }
 
 static void
-step_gather(void)
+step_buffer(void)
 {
-    gathers = !gathers;
-    target_gather(&map, gathers);
-    target_gather(&dump, gathers);
+    is_buffering = !is_buffering;
+    target_buffer(&map, is_buffering);
+    target_buffer(&dump, is_buffering);
 }
 
 #define GONE_SIZE (sizeof(map.path) + 20)
@@ -623,7 +622,7 @@ step(struct input *input)
         step_copy(input);
         break;
     case 8:
-        step_gather();
+        step_buffer();
         break;
     case 9:
         target_close(&map);
@@ -642,8 +641,8 @@ static void
 target_start(struct target *target)
 {
     unlink(target->path);
-    target->is_open = target->gathers = false;
-    target->gathered = target->written = target->announced = 0;
+    target->is_open = target->is_buffering = false;
+    target->buffered = target->written = target->announced = 0;
     target->disappeared = 0;
 }
 
@@ -705,7 +704,7 @@ LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t length)
     descriptors_compare(false);
     inputs++;
     memset(hits, 0, sizeof(hits));
-    gathers = false;
+    is_buffering = false;
     target_start(&map);
     target_start(&dump);
     _PyPerfFd_NoteChange();
@@ -713,8 +712,8 @@ LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t length)
         step(&input);
     }
     faults_pass();
-    target_gather(&map, false);
-    target_gather(&dump, false);
+    target_buffer(&map, false);
+    target_buffer(&dump, false);
     target_close(&map);
     target_close(&dump);
     target_check(&map);

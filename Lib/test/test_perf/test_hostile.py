@@ -13,12 +13,12 @@ import sys
 import textwrap
 import unittest
 
-from test import perf_support
 from test.support import import_helper
+from test.test_perf import fixtures, parsers
 
 
 def setUpModule():
-    perf_support.require_trampoline()
+    fixtures.require_trampoline()
 
 
 # ---------------------------------------------------------------------------
@@ -37,7 +37,7 @@ def unescape(name):
     return ESCAPE.sub(character, name)
 
 
-class NameTests(perf_support.PerfTestCase):
+class NameTests(fixtures.PerfTestCase):
 
     def run_named(self, qualname="'function'", filename="'/file.py'"):
         """Run a function with this name and file name, given as source."""
@@ -181,7 +181,7 @@ class NameTests(perf_support.PerfTestCase):
                     function()
                     """)
                 name = self.script_name(r'a\n\udc80' + 'n' * 100_000)
-                child = perf_support.read_map(self.track(run.out))
+                child = parsers.read_map(self.track(run.out))
                 self.assertIn(name, [entry.name for entry in child])
 
 
@@ -209,15 +209,15 @@ PROGRAM = """\
 FLAT_PROGRAM = textwrap.dedent(PROGRAM)
 
 
-class MapTestCase(perf_support.PerfTestCase):
+class MapTestCase(fixtures.PerfTestCase):
     """What the mixins below are told of the file that profiling makes."""
 
     mode = 'perf'
     variable = '"$MAP"'             # its path, for the shell, in `prepare`
-    run_profiled = perf_support.PerfTestCase.run_python
+    run_profiled = fixtures.PerfTestCase.run_python
 
     def file_of(self, pid):
-        return perf_support.map_path(pid)
+        return parsers.map_path(pid)
 
     def assert_written(self, run, qualname):
         """It has this function of the script."""
@@ -252,12 +252,12 @@ class FileInTheWay:
         run = self.run_refused(f'mkfifo {self.variable}')
         self.assertTrue(stat.S_ISFIFO(os.stat(self.file_of(run.pid)).st_mode))
 
-    @perf_support.requires_root
+    @fixtures.requires_root
     def test_a_device_is_left_alone(self):
         run = self.run_refused(f'mknod {self.variable} c 1 3')
         self.assertTrue(stat.S_ISCHR(os.stat(self.file_of(run.pid)).st_mode))
 
-    @perf_support.requires_root
+    @fixtures.requires_root
     def test_a_device_that_is_a_disk_is_left_alone(self):
         # One that does not exist.
         run = self.run_refused(f'mknod {self.variable} b 259 1048575')
@@ -271,7 +271,7 @@ class FileInTheWay:
         run = self.run_refused(f'{sys.executable} {bind} {self.variable}')
         self.assertTrue(stat.S_ISSOCK(os.stat(self.file_of(run.pid)).st_mode))
 
-    @perf_support.requires_root
+    @fixtures.requires_root
     def test_another_users_file_is_left_alone(self):
         run = self.run_refused(
             f'F={self.variable}; '
@@ -403,7 +403,7 @@ class FileInTheWayTests(FileInTheWay, MapTestCase):
         self.assertEqual(run.out, 'after\nlate\n')
 
 
-class StandardErrorTests(perf_support.PerfTestCase):
+class StandardErrorTests(fixtures.PerfTestCase):
     """Where the warning goes when nobody can hear it."""
 
     def test_stderr_may_be_closed(self):
@@ -537,7 +537,7 @@ class Limits:
                                 os.strerror(errno.EMFILE))
         self.assert_written(run, 'late')
 
-    @perf_support.requires_the_kernel
+    @fixtures.requires_the_kernel
     def test_a_limit_on_memory(self):
         run = self.run_profiled(f"""\
             import re, resource, sys
@@ -631,7 +631,7 @@ class LimitTests(Limits, MapTestCase):
         first, second, lines = head.split('\n', 2)
         self.assertEqual((first, second, tail), ('True', 'False', 'True\n'))
         # It stopped at the last line that fitted.
-        lines = perf_support.parse_map(lines + '\n')
+        lines = parsers.parse_map(lines + '\n')
         self.assertGreater(len(lines), 3)
         self.assert_one_warning(run, 'cannot write', run.map_path,
                                 os.strerror(errno.EFBIG))
@@ -647,7 +647,7 @@ class LimitTests(Limits, MapTestCase):
                 self.assertEqual(run.out, '20\nFalse\n')
                 self.assert_one_warning(run, 'cannot write', run.map_path,
                                         os.strerror(errno.EFBIG))
-                self.assertEqual(perf_support.overlapping(run.entries), [])
+                self.assertEqual(parsers.overlapping(run.entries), [])
 
     def test_a_limit_on_the_size_of_files_does_not_kill_by_a_signal(self):
         run = self.run_on_and_off("""\
@@ -668,7 +668,7 @@ class LimitTests(Limits, MapTestCase):
         self.assert_one_warning(run, 'cannot write', run.map_path)
         self.assert_good_map(run.entries)
 
-    @perf_support.requires_the_kernel
+    @fixtures.requires_the_kernel
     def test_a_limit_on_memory_that_is_reached_on_the_way(self):
         run = self.run_on_and_off("""\
             import re, resource
@@ -723,9 +723,9 @@ FORBID_EXECUTABLE_MEMORY = """\
     """
 
 
-@perf_support.requires_the_kernel
+@fixtures.requires_the_kernel
 @unittest.skipUnless(sys.platform == 'linux', 'seccomp is of Linux')
-class ExecutableMemoryTests(perf_support.PerfTestCase):
+class ExecutableMemoryTests(fixtures.PerfTestCase):
 
     def setUp(self):
         super().setUp()
@@ -806,9 +806,9 @@ class ExecutableMemoryTests(perf_support.PerfTestCase):
                                 os.strerror(errno.EPERM))
 
 
-@perf_support.requires_root
+@fixtures.requires_root
 @unittest.skipUnless(sys.platform == 'linux', 'needs mount namespaces')
-class MountTests(perf_support.PerfTestCase):
+class MountTests(fixtures.PerfTestCase):
     """Another /tmp, in a mount namespace of the child's own.
 
     The test's directory is hidden by it, but is the current one.
@@ -886,7 +886,7 @@ class MountTests(perf_support.PerfTestCase):
                          source=source)
         with open(self.path('map'), 'rb') as file:
             data = file.read()
-        entries = perf_support.parse_map(data)
+        entries = parsers.parse_map(data)
         self.assert_good_map(entries)
         self.assertGreater(len(data), 4096)
         self.assertLess(len(data), 8192)
@@ -906,7 +906,7 @@ class MountTests(perf_support.PerfTestCase):
                 import colorsys
                 """), returncode=0)
         with open(self.path('map'), 'rb') as file:
-            entries = perf_support.parse_map(file.read())
+            entries = parsers.parse_map(file.read())
         names = [entry.name for entry in entries]
         self.assertIn('py::late:<string>', names)
         # Called while the interpreter started, so its name was lost then.
@@ -993,7 +993,7 @@ class MountTests(perf_support.PerfTestCase):
 
 
 @unittest.skipUnless(sys.platform == 'linux', 'needs /proc')
-class ForkTests(perf_support.PerfTestCase):
+class ForkTests(fixtures.PerfTestCase):
 
     def test_a_parents_map_that_is_gone_does_the_child_no_harm(self):
         import_helper.import_module('_testinternalcapi')
@@ -1014,7 +1014,7 @@ class ForkTests(perf_support.PerfTestCase):
                     assert os.waitpid(child, 0)[1] == 7 << 8
                     print(child)
                     """)
-                child = perf_support.read_map(self.track(run.out))
+                child = parsers.read_map(self.track(run.out))
                 names = [entry.name for entry in child]
                 if self.script_name('in_child') not in names:
                     self.assert_one_warning(run)
@@ -1034,7 +1034,7 @@ class ForkTests(perf_support.PerfTestCase):
             print(child)
             """)
         names = [entry.name
-                 for entry in perf_support.read_map(self.track(run.out))]
+                 for entry in parsers.read_map(self.track(run.out))]
         self.assertIn(self.script_name('in_child'), names)
 
 

@@ -15,11 +15,11 @@ import subprocess
 import sysconfig
 import unittest
 
-from test import perf_faults
-from test import perf_support
+from test.test_perf import fixtures, relink
 
-TARGET = 'Lib/test/perf_fuzz.c'
-SOURCES = ['Python/perf_text.c', 'Python/perf_file.c', 'Python/perf_map.c',
+TARGET = 'Lib/test/test_perf/src/perf_fuzz.c'
+SOURCES = ['Python/perf_error.c', 'Python/perf_text.c',
+           'Python/perf_file.c', 'Python/perf_map.c',
            'Python/perf_jitdump.c', 'Python/perf_unwind.c',
            f'Python/asm_trampoline_{platform.machine()}.S']
 
@@ -76,20 +76,20 @@ def seeds():
 
 
 def setUpModule():
-    perf_support.require_trampoline()
-    perf_support.require_no_emulation(
+    fixtures.require_trampoline()
+    fixtures.require_no_emulation(
         'the fuzzer is compiled by the clang of another processor')
     if not sysconfig.is_python_build():
         raise unittest.SkipTest('needs the sources of the interpreter')
 
 
-class FuzzTests(perf_support.PerfTestCase):
+class FuzzTests(fixtures.PerfTestCase):
 
     def compile(self, name, *options):
         """Compile one of the sources and return the object."""
         source = sysconfig.get_config_var('abs_srcdir')
         result = self.path(os.path.basename(name) + '.o')
-        perf_faults.run(
+        relink.run(
             ['clang', '-std=c11', '-g', '-O1', '-Wall', '-Wextra', '-Werror',
              *options, '-D_GNU_SOURCE',
              '-DPy_BUILD_CORE', '-DPY_HAVE_PERF_TRAMPOLINE',
@@ -108,14 +108,14 @@ class FuzzTests(perf_support.PerfTestCase):
         objects = [target]
         for name in SOURCES:
             objects.append(self.compile(name, *sanitizers))
-            perf_faults.redirect(objects[-1], objects[-1],
-                                 perf_faults.wrapped(target))
+            relink.redirect(objects[-1], objects[-1],
+                                 relink.wrapped(target))
         program = self.path('fuzz')
         done = subprocess.run(
             ['clang', '-no-pie', *sanitizers, *objects, '-o', program],
             stdin=subprocess.DEVNULL, capture_output=True, text=True)
         if 'libclang_rt' in done.stderr:
-            perf_support.tool_missing(f'no libFuzzer: {done.stderr}')
+            fixtures.tool_missing(f'no libFuzzer: {done.stderr}')
         self.assertEqual(done.returncode, 0, done.stderr)
         return program
 
@@ -141,7 +141,7 @@ class FuzzTests(perf_support.PerfTestCase):
             [program, '-max_len=4096', '-timeout=60', '-print_final_stats=1',
              *([f'-max_total_time={SECONDS}'] if SECONDS else REPEATABLE),
              f'-artifact_prefix={self.directory}/', corpus],
-            env=perf_support.clean_environment(JITDUMPDIR=self.directory),
+            env=fixtures.clean_environment(JITDUMPDIR=self.directory),
             returncode=None)
         self.assertEqual(run.returncode, 0, run.err[-6000:] + self.found())
         [runs] = re.findall(r'number_of_executed_units: (\d+)', run.err)

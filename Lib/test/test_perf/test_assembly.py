@@ -9,7 +9,7 @@ import re
 import sysconfig
 import unittest
 
-from test import perf_support
+from test.test_perf import fixtures
 
 # Architecture as in the file's name, its ELF target, its Mach-O target.
 TARGETS = [
@@ -33,7 +33,7 @@ RANGE = re.compile(r' pc=([0-9a-f]+)\.\.\.([0-9a-f]+)$')
 
 
 def setUpModule():
-    perf_support.require_trampoline()
+    fixtures.require_trampoline()
 
 
 class ObjectFile:
@@ -42,7 +42,7 @@ class ObjectFile:
     def __init__(self, case, path):
         self.case = case
         self.path = path
-        self.objdump = perf_support.find_tool('LLVM_OBJDUMP', 'llvm-objdump')
+        self.objdump = fixtures.find_tool('LLVM_OBJDUMP', 'llvm-objdump')
 
     def dump(self, *options):
         return self.case.run_command([self.objdump, *options, self.path]).out
@@ -81,11 +81,11 @@ class ObjectFile:
         return fdes
 
 
-class AssemblyTests(perf_support.PerfTestCase):
+class AssemblyTests(fixtures.PerfTestCase):
 
     def setUp(self):
         super().setUp()
-        self.clang = perf_support.find_tool('CLANG', 'clang')
+        self.clang = fixtures.find_tool('CLANG', 'clang')
         self.sources = os.path.join(
             os.path.abspath(sysconfig.get_config_var('srcdir')), 'Python')
         if not os.path.exists(os.path.join(self.sources, 'asm_trampoline.h')):

@@ -9,17 +9,15 @@ import re
 import sys
 import unittest
 
-from test import perf_jitdump
-from test import perf_names
-from test import perf_support
-from test.test_perf_hostile import unescape
+from test.test_perf import fixtures, jitdump, namegen, parsers, scenarios
+from test.test_perf.test_hostile import unescape
 
 COUNT = 10_000
 
 # Calls a function of each name.  What it does is given by the test.
 PROGRAM = """\
 import sys, types
-from test import perf_names
+from test.test_perf import namegen
 
 {prepare}
 
@@ -27,7 +25,7 @@ def function():
     {body}
 
 def main():
-    for qualname, filename in perf_names.generate({count}, {seed}, {longest}):
+    for qualname, filename in namegen.generate({count}, {seed}, {longest}):
         types.FunctionType(function.__code__.replace(
             co_qualname=qualname, co_filename=filename), globals())()
 
@@ -36,10 +34,10 @@ main()
 
 
 def setUpModule():
-    perf_support.require_trampoline()
+    fixtures.require_trampoline()
 
 
-def program(count=COUNT, seed=perf_names.SEED, longest=sys.maxsize,
+def program(count=COUNT, seed=namegen.SEED, longest=sys.maxsize,
             prepare='', body='pass'):
     return PROGRAM.format(count=count, seed=seed, longest=longest,
                           prepare=prepare, body=body)
@@ -47,7 +45,7 @@ def program(count=COUNT, seed=perf_names.SEED, longest=sys.maxsize,
 
 def expected(*args, **options):
     return [f'py::{qualname}:{filename}'
-            for qualname, filename in perf_names.generate(*args, **options)]
+            for qualname, filename in namegen.generate(*args, **options)]
 
 
 ESCAPED = re.compile('[\\\\\0-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]')
@@ -75,7 +73,7 @@ def strangers(seen, names):
 FORBIDDEN = re.compile('[\0-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]')
 
 
-class NameTests(perf_support.PerfTestCase):
+class NameTests(fixtures.PerfTestCase):
 
     def check(self, names, **options):
         """These are the names that the file has, in this order, and those of
@@ -83,7 +81,7 @@ class NameTests(perf_support.PerfTestCase):
         wanted = expected(COUNT, **options)
         start = names.index(self.script_name('main')) + 1
         found = [name for name in names[start:]
-                 if not name.endswith(('perf_names.py', 'random.py'))]
+                 if not name.endswith(('namegen.py', 'random.py'))]
         self.assertGreaterEqual(len(found), len(wanted))
         for name, original in zip(found, wanted):
             self.assertTrue(unescape(name) == original, ascii(name[:200]))
@@ -92,12 +90,12 @@ class NameTests(perf_support.PerfTestCase):
     def test_the_generator_makes_all_kinds(self):
         together = set()
         longest = 0
-        for qualname, filename in perf_names.generate(COUNT):
+        for qualname, filename in namegen.generate(COUNT):
             together.update(qualname)
             together.update(filename)
             longest = max(longest, len(qualname))
         self.assertEqual(longest, 1_000_000)
-        for characters in perf_names.categories():
+        for characters in namegen.categories():
             self.assertTrue(together & set(characters))
 
     def test_in_a_map(self):
@@ -110,7 +108,7 @@ class NameTests(perf_support.PerfTestCase):
         run = self.run_python(program(), 'perf_jit',
                               prepare='rm -f /tmp/jit-$$.dump')
         self.assertEqual(run.err, '')
-        dump = perf_jitdump.read(f'/tmp/jit-{run.pid}.dump')
+        dump = jitdump.read(f'/tmp/jit-{run.pid}.dump')
         self.assertEqual(dump.torn, 0)
         functions = dump.functions()
         self.check([function.load.name for function in functions])
@@ -119,7 +117,7 @@ class NameTests(perf_support.PerfTestCase):
                 ':' + function.debug.entries[0].filename))
 
 
-class RecordedTests(perf_support.PerfToolTestCase):
+class RecordedTests(scenarios.PerfToolTestCase):
     """perf samples each function: there is a page that it touches first.
 
     What it recorded is read by perf and by samply.
@@ -135,7 +133,7 @@ places = itertools.count(0, mmap.PAGESIZE)
     @classmethod
     def setUpClass(cls):
         super().setUpClass()
-        cls.samply = perf_support.find_tool('SAMPLY', 'samply')
+        cls.samply = fixtures.find_tool('SAMPLY', 'samply')
 
     def record_faults(self, mode):
         command = self.python_command(
@@ -146,13 +144,13 @@ places = itertools.count(0, mmap.PAGESIZE)
                 'record', '-q', '-B', '-N', '-e', 'page-faults:u', '-c', '1',
                 '-m', '16M', '-g', '-k', '1', '-o', self.path('perf.data'),
                 '--', *self.telling_pid(command)),
-            env=perf_support.clean_environment(JITDUMPDIR=self.directory))
+            env=fixtures.clean_environment(JITDUMPDIR=self.directory))
         self.told(run)
 
     def check(self, samples):
         """All were seen, and nothing that is none of them."""
         seen = {name for sample in samples
-                for name in perf_support.python_names(sample)}
+                for name in parsers.python_names(sample)}
         names = {escape(name) for name in expected(COUNT)}
         for wrong in (names - seen, strangers(seen, names)):
             self.assertEqual(len(wrong), 0, ascii([
@@ -162,8 +160,8 @@ places = itertools.count(0, mmap.PAGESIZE)
         self.run_command([self.samply, 'import', '--save-only', '-o',
                           self.path('profile.json.gz'),
                           self.path('perf.data')])
-        self.check(perf_support.samply_samples(
-            perf_support.read_profile(self.path('profile.json.gz'))))
+        self.check(parsers.samply_samples(
+            parsers.read_profile(self.path('profile.json.gz'))))
 
     def test_with_a_map(self):
         self.record_faults('perf')
@@ -175,12 +173,12 @@ places = itertools.count(0, mmap.PAGESIZE)
         self.run_command(self.perf_command(
             'inject', '--jit', '-i', self.path('perf.data'),
             '-o', self.path('perf.jit.data')), cwd=self.directory)
-        self.check(perf_support.parse_perf_script(
+        self.check(parsers.parse_perf_script(
             self.script('pid,ip,sym,dso', data='perf.jit.data')))
         self.check_samply()
 
 
-class SamplyTests(perf_support.SamplyTestCase):
+class SamplyTests(scenarios.SamplyTestCase):
     """samply itself samples by time: it sees most names, and no others."""
 
     def check(self, mode):
@@ -189,7 +187,7 @@ class SamplyTests(perf_support.SamplyTestCase):
             program(count=count, body='until(0.004, spin, 2000)'), mode)
         self.assertEqual(run.err_without_warnings, run.err)
         seen = {name for sample in samples
-                for name in perf_support.python_names(sample)}
+                for name in parsers.python_names(sample)}
         names = {escape(name) for name in expected(count)}
         self.assertGreater(len(seen & names), 0.9 * len(names))
         self.assertEqual(strangers(seen, names), set())

@@ -19,8 +19,8 @@ import struct
 import textwrap
 import unittest
 
-from test import perf_jitdump, perf_support
 from test.support import import_helper
+from test.test_perf import fixtures, jitdump, parsers
 
 # How many records there are in a base (Python/asm_trampoline_*.S).
 RECORDS = 32
@@ -74,8 +74,8 @@ can_step = unittest.skipUnless(
 
 
 def setUpModule():
-    perf_support.require_trampoline()
-    perf_support.require_frame_pointers()
+    fixtures.require_trampoline()
+    fixtures.require_frame_pointers()
     import_helper.import_module('_testinternalcapi')
 
 
@@ -130,12 +130,12 @@ class Names:
 
     @staticmethod
     def read_map(pid, time):
-        for entry in perf_support.read_map(pid):
+        for entry in parsers.read_map(pid):
             yield entry.start, entry.start + entry.size, entry.name
 
     @staticmethod
     def read_jitdump(pid, time):
-        dump = perf_jitdump.read(f'/tmp/jit-{pid}.dump')
+        dump = jitdump.read(f'/tmp/jit-{pid}.dump')
         for function in dump.functions():
             if function.load.timestamp <= time:
                 yield function.start, function.end, function.load.name
@@ -174,7 +174,7 @@ class Names:
         return [name for name in self.chain(addresses) if is_python(name)]
 
 
-class RecordTestCase(perf_support.PerfTestCase):
+class RecordTestCase(fixtures.PerfTestCase):
 
     def run_child(self, source, mode='perf', **options):
         """Run a program.  Return its Names and what it put into `chains`."""

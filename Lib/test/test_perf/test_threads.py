@@ -9,32 +9,30 @@ import sys
 import tempfile
 import unittest
 
-from test import perf_faults
-from test import perf_jitdump
-from test import perf_support
 from test.support import import_helper, os_helper
+from test.test_perf import fixtures, jitdump, parsers, relink
 
 MODES = ('perf', 'perf_jit')
 
 
 def setUpModule():
-    perf_support.require_trampoline()
+    fixtures.require_trampoline()
 
 
 def names_of(mode, pid):
     """Return the names in a file that must be whole."""
     if mode == 'perf':
-        entries = perf_support.read_map(pid)
-        if perf_support.overlapping(entries):
+        entries = parsers.read_map(pid)
+        if parsers.overlapping(entries):
             raise ValueError('entries overlap')
         return [entry.name for entry in entries]
-    dump = perf_jitdump.read(f'/tmp/jit-{pid}.dump')
+    dump = jitdump.read(f'/tmp/jit-{pid}.dump')
     if dump.torn:
         raise ValueError(f'{dump.torn} bytes are torn')
     return [function.load.name for function in dump.functions()]
 
 
-class ThreadTests(perf_support.PerfTestCase):
+class ThreadTests(fixtures.PerfTestCase):
 
     def test_thousands_of_switches_while_threads_call_new_functions(self):
         # Between two modes and off; each thread's results are its own.
@@ -188,7 +186,7 @@ class ThreadTests(perf_support.PerfTestCase):
                 self.assertIn(self.script_name('busy'), names)
 
 
-class SubinterpreterTests(perf_support.PerfTestCase):
+class SubinterpreterTests(fixtures.PerfTestCase):
 
     def setUp(self):
         super().setUp()
@@ -285,7 +283,7 @@ class SubinterpreterTests(perf_support.PerfTestCase):
             names_of(mode, run.pid)
 
 
-class EmbeddingTests(perf_support.PerfTestCase):
+class EmbeddingTests(fixtures.PerfTestCase):
     """An interpreter is started and ended again and again in one process."""
 
     @classmethod
@@ -293,7 +291,7 @@ class EmbeddingTests(perf_support.PerfTestCase):
         super().setUpClass()
         directory = tempfile.mkdtemp(prefix='test_perf_')
         cls.addClassCleanup(os_helper.rmtree, directory)
-        cls.program = perf_faults.build_embedding(directory)
+        cls.program = relink.build_embedding(directory)
 
     SOURCE = """\
 import itertools, os, sys

@@ -11,17 +11,19 @@ import glob
 import json
 import os
 import re
+import shutil
 import subprocess
 import unittest
 import urllib.parse
 import urllib.request
 from textwrap import dedent
 
-from test import perf_support
-from test.perf_support import (
-    EVAL_LOOP, RECURSIVE, RUN_FOO, WORK, has_nested, optimization,
-    python_names, samples_of)
 from test.support import check_sanitizer, import_helper, os_helper
+from test.test_perf import fixtures, scenarios
+from test.test_perf.fixtures import optimization
+from test.test_perf.parsers import (
+    EVAL_LOOP, has_nested, python_names, samples_of)
+from test.test_perf.scenarios import RECURSIVE, RUN_FOO, WORK
 
 # The first that gives each piece of code its unwinding information.
 OLDEST_PERF = (6, 8)
@@ -34,7 +36,7 @@ OUTERMOST_OF_THREAD = re.compile(r'(__)?clone3?|start_thread|thread_start')
 
 
 def setUpModule():
-    perf_support.require_trampoline()
+    fixtures.require_trampoline()
 
 
 # "/usr/lib/aarch64-linux-gnu/ld-linux-aarch64.so.1", not "/tmp/jitted-1-2.so"
@@ -83,7 +85,7 @@ def is_named(sample):
     return not waiting
 
 
-class JitTestCase(perf_support.ProfilerTestCase):
+class JitTestCase(scenarios.ProfilerTestCase):
 
     # But those of the trampolines, for samply.
     needs_frame_pointers = False
@@ -132,9 +134,9 @@ def remove_images(pid):
 # ---------------------------------------------------------------------------
 # perf
 
-class PerfTestCase(JitTestCase, perf_support.PerfToolTestCase):
+class PerfTestCase(JitTestCase, scenarios.PerfToolTestCase):
 
-    record_options = (*perf_support.PerfToolTestCase.record_options,
+    record_options = (*scenarios.PerfToolTestCase.record_options,
                       '-k', '1')
     call_graph = 'dwarf'
 
@@ -146,7 +148,7 @@ class PerfTestCase(JitTestCase, perf_support.PerfToolTestCase):
                                  capture_output=True).stdout
         found = re.search(r'(\d+)\.(\d+)', version)
         if not found or tuple(map(int, found.groups())) < OLDEST_PERF:
-            perf_support.tool_missing(f'too old for jitdump: {version}')
+            fixtures.tool_missing(f'too old for jitdump: {version}')
 
     def record_command(self, dump=8192):
         """dump: bytes of the stack that each sample has; 8192 is what perf
@@ -343,8 +345,8 @@ class SourceLineTests(PerfTestCase):
     @classmethod
     def setUpClass(cls):
         super().setUpClass()
-        if perf_support.shutil.which('addr2line') is None:
-            perf_support.tool_missing('perf finds lines with addr2line, '
+        if shutil.which('addr2line') is None:
+            fixtures.tool_missing('perf finds lines with addr2line, '
                                       'which is not there')
 
     # Each on a line that no other one has.
@@ -459,7 +461,7 @@ class RealProgramTests(PerfTestCase):
 # ---------------------------------------------------------------------------
 # samply
 
-class SamplyTests(JitTestCase, perf_support.SamplyTestCase):
+class SamplyTests(JitTestCase, scenarios.SamplyTestCase):
 
     def test_functions_are_nested_in_order(self):
         self.record_foo()
@@ -528,7 +530,7 @@ class SamplyTests(JitTestCase, perf_support.SamplyTestCase):
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True,
                               stderr=subprocess.STDOUT,
                               stdin=subprocess.DEVNULL,
-                              env=perf_support.clean_environment()) as server:
+                              env=fixtures.clean_environment()) as server:
             try:
                 for line in server.stdout:
                     if match := re.search(r'symbolServer=(\S+)', line):
@@ -543,7 +545,7 @@ class SamplyTests(JitTestCase, perf_support.SamplyTestCase):
                 opener = urllib.request.build_opener(
                     urllib.request.ProxyHandler({}))
                 with opener.open(url, json.dumps(request).encode(),
-                                 perf_support.TIMEOUT) as answer:
+                                 fixtures.TIMEOUT) as answer:
                     return json.load(answer)['results'][0]['stacks'][0]
             finally:
                 server.terminate()

@@ -16,8 +16,7 @@ import sys
 import sysconfig
 import unittest
 
-from test import perf_support
-from test import test_perf_stacks
+from test.test_perf import fixtures, parsers, test_stacks
 
 MODES = (None, 'perf', 'perf_jit')
 
@@ -111,23 +110,23 @@ __attribute__((destructor)) static void end(void)
 
 
 def setUpModule():
-    perf_support.require_trampoline()
+    fixtures.require_trampoline()
 
 
-class GdbTestCase(perf_support.PerfTestCase):
+class GdbTestCase(fixtures.PerfTestCase):
 
     @classmethod
     def setUpClass(cls):
         super().setUpClass()
-        perf_support.require_no_emulation(
+        fixtures.require_no_emulation(
             'gdb sees qemu-user, not what that runs')
-        cls.gdb = perf_support.find_tool('GDB', 'gdb')
+        cls.gdb = fixtures.find_tool('GDB', 'gdb')
         trial = subprocess.run(
             cls.gdb_command(['run'], ['true']),
-            env=perf_support.clean_environment(), stdin=subprocess.DEVNULL,
+            env=fixtures.clean_environment(), stdin=subprocess.DEVNULL,
             capture_output=True, text=True)
         if 'exited normally' not in trial.stdout:
-            perf_support.tool_missing(
+            fixtures.tool_missing(
                 f'gdb can run nothing here: {trial.stderr}')
 
     @classmethod
@@ -153,7 +152,7 @@ class GdbTestCase(perf_support.PerfTestCase):
     def run_gdb(self, commands, program=(), *, env=None, **options):
         """Run gdb.  Return what it has said, and the program in it."""
         if env is not None:
-            env = perf_support.clean_environment(**env)
+            env = fixtures.clean_environment(**env)
         run = self.run_command(
             self.gdb_command(commands, program, **options), env=env,
             returncode=None)
@@ -188,8 +187,8 @@ class GdbTestCase(perf_support.PerfTestCase):
             self.assertEqual(addresses, [])
         else:
             pid = run.pids[0] if pid is None else pid
-            table = test_perf_stacks.Table(test_perf_stacks.regions(
-                perf_support.Finished(pid, 0, '', ''), mode))
+            table = test_stacks.Table(test_stacks.regions(
+                fixtures.Finished(pid, 0, '', ''), mode))
             self.assertEqual(table.names(addresses), self.python_stack())
         return frames
 
@@ -273,7 +272,7 @@ print('result', down(100))
         self.notes_path = self.path('notes.json')
         with subprocess.Popen(
                 self.python_command(source, mode, args=[self.notes_path]),
-                env=perf_support.clean_environment(), text=True,
+                env=fixtures.clean_environment(), text=True,
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
             self.track(child.pid)
             try:
@@ -282,7 +281,7 @@ print('result', down(100))
                 run = self.run_gdb(['info proc', 'bt'],
                                    pid=(other or [child.pid])[0])
                 out, _ = child.communicate('\n',
-                                           timeout=perf_support.TIMEOUT)
+                                           timeout=fixtures.TIMEOUT)
             except BaseException:
                 child.kill()
                 raise
@@ -469,7 +468,7 @@ class ProgramTests(GdbTestCase):
                 self.assertEqual(len(stops), 40)    # none without a name
                 self.assertNotIn(TRAMPOLINE, [name for name, _ in stops])
                 base = [int(offset or 0) for name, offset in stops
-                        if name == perf_support.RECORD_BASE]
+                        if name == parsers.RECORD_BASE]
                 self.assertEqual(base, sorted(set(base)))
                 # On x86-64 it has eight instructions before its call, and
                 # three behind it.
@@ -533,7 +532,7 @@ class InterfaceTests(GdbTestCase):
             sections = elf_sections(file.read())
         text, _ = sections['.text']
         unwind, data = sections['.eh_frame']
-        functions = perf_support.read_map(run.pids[0])
+        functions = parsers.read_map(run.pids[0])
         self.assertGreater(len(functions), 10)
         for function in functions:
             self.assertIn(function.start, text)
@@ -551,7 +550,7 @@ class InterfaceTests(GdbTestCase):
         source, library = self.path('other.c'), self.path('other.so')
         with open(source, 'w', encoding='utf-8') as file:
             file.write(OTHER)
-        self.run_command([*test_perf_stacks.compiler('CC'), '-fPIC',
+        self.run_command([*test_stacks.compiler('CC'), '-fPIC',
                           '-shared', '-o', library, source])
         for mode in MODES:
             with self.subTest(mode=mode):

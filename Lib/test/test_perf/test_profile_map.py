@@ -12,20 +12,20 @@ import types
 import unittest
 from textwrap import dedent
 
-from test import perf_support
-from test.perf_support import (
-    EVAL_LOOP, RECORD_BASE, RECURSIVE, RUN_FOO, WORK, called_by, python_names,
-    samples_of)
 from test.support import import_helper
+from test.test_perf import fixtures, scenarios
+from test.test_perf.parsers import (
+    EVAL_LOOP, RECORD_BASE, called_by, python_names, samples_of)
+from test.test_perf.scenarios import RECURSIVE, RUN_FOO, WORK
 
 STDLIB = os.path.dirname(os.__file__)
 
 
 def setUpModule():
-    perf_support.require_trampoline()
+    fixtures.require_trampoline()
 
 
-class NestingTests(perf_support.PerfToolTestCase):
+class NestingTests(scenarios.PerfToolTestCase):
 
     def test_functions_are_nested_in_order(self):
         self.record_foo()
@@ -62,7 +62,7 @@ class NestingTests(perf_support.PerfToolTestCase):
         # bases are in 127 entries, each with an eval loop, and where the
         # compiler does not turn last calls into jumps, with three C functions
         # that lead to it.
-        levels = 115 if perf_support.last_calls_are_jumps() else 100
+        levels = 115 if fixtures.last_calls_are_jumps() else 100
         for depth in (200, 210, 220, 230):
             with self.subTest(depth=depth):
                 run, samples = self.record(
@@ -139,7 +139,7 @@ AWAIT_WORK = """if True:
     """
 
 
-class ForkTests(perf_support.PerfToolTestCase):
+class ForkTests(scenarios.PerfToolTestCase):
     """The samples of a child that was forked."""
 
     def assert_named(self, samples, pid):
@@ -199,7 +199,7 @@ class ForkTests(perf_support.PerfToolTestCase):
         so that it has nothing but the child's own map to go by."""
         program = subprocess.Popen(
             self.python_command(WORK + dedent(self.ATTACH), args=args),
-            env=perf_support.clean_environment(),
+            env=fixtures.clean_environment(),
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         with program:
             self.track(program.pid)
@@ -210,7 +210,7 @@ class ForkTests(perf_support.PerfToolTestCase):
                                   str(child)])
             finally:
                 program.stdin.close()
-                program.wait(perf_support.TIMEOUT)
+                program.wait(fixtures.TIMEOUT)
         self.assertEqual(program.returncode, 0)
         return child, self.samples()
 
@@ -223,7 +223,7 @@ class ForkTests(perf_support.PerfToolTestCase):
                 self.assert_named(samples, child)
 
 
-class HostileNameTests(perf_support.PerfToolTestCase):
+class HostileNameTests(scenarios.PerfToolTestCase):
 
     def test_hostile_names_are_resolved(self):
         names = {
@@ -272,7 +272,7 @@ CALLED = """\
     """
 
 
-class RealProgramTests(perf_support.PerfToolTestCase):
+class RealProgramTests(scenarios.PerfToolTestCase):
     """lib2to3, converting a package of the library."""
 
     def setUp(self):

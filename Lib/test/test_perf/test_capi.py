@@ -9,16 +9,16 @@ import os
 import stat
 import unittest
 
-from test import perf_support
 from test.support import import_helper
+from test.test_perf import fixtures, parsers
 
 
 def setUpModule():
-    perf_support.require_trampoline()
+    fixtures.require_trampoline()
     import_helper.import_module('_testinternalcapi')
 
 
-class MapFileTests(perf_support.PerfTestCase):
+class MapFileTests(fixtures.PerfTestCase):
     """_testinternalcapi.write_perf_map_entry(), perf_map_state_teardown()."""
 
     def write(self, *statements, **options):
@@ -168,7 +168,7 @@ class MapFileTests(perf_support.PerfTestCase):
         self.assertEqual(self.written(run),
                          b'10 1 parent\n30 1 parent again\n')
         self.assertEqual(
-            [entry.name for entry in perf_support.read_map(child)], ['child'])
+            [entry.name for entry in parsers.read_map(child)], ['child'])
 
     def test_many_threads_tear_no_line(self):
         run = self.write(
@@ -186,7 +186,7 @@ class MapFileTests(perf_support.PerfTestCase):
         self.assertEqual(set(run.entries), expected)
 
 
-class CFunctionTests(perf_support.PerfTestCase):
+class CFunctionTests(fixtures.PerfTestCase):
     """The C functions themselves, called as C code would call them."""
 
     def setUp(self):

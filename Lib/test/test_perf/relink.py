@@ -1,6 +1,6 @@
 """An interpreter in which what native profiling calls can be made to fail.
 
-    executable = perf_faults.build(directory)
+    executable = relink.build(directory)
     subprocess.run([sys.executable, ...], executable=executable)
 
 It is linked from the objects of the interpreter that runs this, with the calls
@@ -16,9 +16,9 @@ import subprocess
 import sysconfig
 import unittest
 
-from test import perf_support
+from test.test_perf import fixtures
 
-HERE = os.path.dirname(os.path.abspath(__file__))
+SOURCES = os.path.join(os.path.dirname(os.path.abspath(__file__)), 'src')
 
 PREFIX = 'perf_fault_'
 
@@ -84,7 +84,7 @@ perf-faults-question:
 def run(command, **options):
     """Run a command of the build in its directory and return its output."""
     if not shutil.which(command[0]):
-        perf_support.tool_missing(f'no {command[0]}')
+        fixtures.tool_missing(f'no {command[0]}')
     done = subprocess.run(command, capture_output=True, text=True,
                           cwd=sysconfig.get_config_var('abs_builddir'),
                           env={k: v for k, v in os.environ.items()
@@ -161,9 +161,9 @@ def redirect(path, copy, names):
 
 
 def compile_here(build, source, directory):
-    """Compile one of the files next to this one and return the object."""
+    """Compile one of the files in src and return the object."""
     result = os.path.join(directory, source.removesuffix('.c') + '.o')
-    run([*build.compile, '-fno-lto', '-c', os.path.join(HERE, source),
+    run([*build.compile, '-fno-lto', '-c', os.path.join(SOURCES, source),
          '-o', result])
     return result
 

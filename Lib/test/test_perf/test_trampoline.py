@@ -12,12 +12,12 @@ import sys
 import sysconfig
 import unittest
 
-from test import perf_support
 from test.support import import_helper
+from test.test_perf import fixtures, parsers
 
 
 def setUpModule():
-    perf_support.require_trampoline()
+    fixtures.require_trampoline()
 
 
 # A script that tells whether profiling is on, in a function of its own.
@@ -31,7 +31,7 @@ TELL = """\
     """
 
 
-class SwitchTests(perf_support.PerfTestCase):
+class SwitchTests(fixtures.PerfTestCase):
 
     def assert_on(self, run):
         self.assertEqual(run.out, 'True\n')
@@ -139,7 +139,7 @@ class SwitchTests(perf_support.PerfTestCase):
                 self.assertIn(expected, run.out)
 
 
-class FunctionTests(perf_support.PerfTestCase):
+class FunctionTests(fixtures.PerfTestCase):
     """sys.activate_stack_trampoline() and its kin."""
 
     def test_it_goes_on_and_off(self):
@@ -351,7 +351,7 @@ class FunctionTests(perf_support.PerfTestCase):
         self.assertEqual(run.out, 'True\nFalse\nTrue\n')
 
 
-class MapTests(perf_support.PerfTestCase):
+class MapTests(fixtures.PerfTestCase):
     """What stands in the file."""
 
     def test_each_function_has_one_good_line(self):
@@ -548,7 +548,7 @@ class MapTests(perf_support.PerfTestCase):
         self.assertIn(self.script_name('at_exit'), run.names)
 
 
-class SameResultTests(perf_support.PerfTestCase):
+class SameResultTests(fixtures.PerfTestCase):
     """The program does what it would have done."""
 
     def test_output_and_exit_status_are_the_programs_own(self):
@@ -650,7 +650,7 @@ class SameResultTests(perf_support.PerfTestCase):
             """)
 
 
-class DescriptorTests(perf_support.PerfTestCase):
+class DescriptorTests(fixtures.PerfTestCase):
     """Programs that close or take over every descriptor."""
 
     def test_closing_all_descriptors_costs_nothing(self):
@@ -783,7 +783,7 @@ class DescriptorTests(perf_support.PerfTestCase):
         self.assertTrue(run.has_map)
 
 
-class ProcessTests(perf_support.PerfTestCase):
+class ProcessTests(fixtures.PerfTestCase):
     """Children that are executed, and their environment."""
 
     def test_an_executed_child_has_a_map_of_its_own(self):
@@ -799,7 +799,7 @@ class ProcessTests(perf_support.PerfTestCase):
             print(child.pid)
             """, mode=None, env={'PYTHONPERFSUPPORT': '1'})
         child = [entry.name
-                 for entry in perf_support.read_map(self.track(run.out))]
+                 for entry in parsers.read_map(self.track(run.out))]
         self.assertIn('py::child:<string>', child)
         self.assertNotIn(self.script_name('parent'), child)
         self.assertIn(self.script_name('parent'), run.names)
@@ -833,10 +833,10 @@ class ProcessTests(perf_support.PerfTestCase):
         self.assert_good_map(run.entries)
 
 
-class ForkTests(perf_support.PerfTestCase):
+class ForkTests(fixtures.PerfTestCase):
 
     def names(self, pid):
-        entries = perf_support.read_map(self.track(pid))
+        entries = parsers.read_map(self.track(pid))
         self.assert_good_map(entries)
         return [entry.name for entry in entries]
 
@@ -875,7 +875,7 @@ class ForkTests(perf_support.PerfTestCase):
             os.waitpid(child, 0)
             print(child)
             """)
-        status = os.stat(perf_support.map_path(self.track(run.out)))
+        status = os.stat(parsers.map_path(self.track(run.out)))
         self.assertEqual(stat.S_IMODE(status.st_mode), 0o600)
 
     def test_the_functions_on_the_childs_stack_are_announced(self):
@@ -893,7 +893,7 @@ class ForkTests(perf_support.PerfTestCase):
 
             outer()
             """)
-        child = perf_support.read_map(self.track(run.out))
+        child = parsers.read_map(self.track(run.out))
         self.assertEqual(
             {entry.name for entry in child},
             {self.script_name(name)
@@ -940,7 +940,7 @@ class ForkTests(perf_support.PerfTestCase):
             print(child)
             """)
         self.track(run.out)
-        child = perf_support.read_map(int(run.out))
+        child = parsers.read_map(int(run.out))
         name = self.script_name('both')
         [in_child] = [entry for entry in child if entry.name == name]
         [in_parent] = [entry for entry in run.entries if entry.name == name]
@@ -963,9 +963,9 @@ class ForkTests(perf_support.PerfTestCase):
             in_parent()
             print(child)
             """)
-        child = perf_support.read_map(self.track(run.out))
+        child = parsers.read_map(self.track(run.out))
         both = set(child) | set(run.entries)
-        self.assertEqual(perf_support.overlapping(both), [])
+        self.assertEqual(parsers.overlapping(both), [])
 
     def test_twice_in_a_row(self):
         run = self.run_python("""\
@@ -1125,7 +1125,7 @@ class ForkTests(perf_support.PerfTestCase):
         self.assertIn(self.script_name('in_parent'), run.names)
         self.assertNotIn(self.script_name('in_child'), run.names)
 
-    @perf_support.not_emulated('a fork among threads hangs qemu-user: its lock '
+    @fixtures.not_emulated('a fork among threads hangs qemu-user: its lock '
                                'for paths stays locked in the child')
     def test_a_lock_that_another_thread_held_does_not_hang_the_child(self):
         # Threads without the GIL may be in the map's functions at any time.
@@ -1210,7 +1210,7 @@ class ForkTests(perf_support.PerfTestCase):
             """)
         self.assertIn(self.script_name('<module>'), run.names)
         self.assertFalse(os.path.exists(
-            perf_support.map_path(self.track(run.out))))
+            parsers.map_path(self.track(run.out))))
 
     def test_the_child_is_whole_when_it_ends_like_a_program(self):
         run = self.run_python("""\
@@ -1229,7 +1229,7 @@ class ForkTests(perf_support.PerfTestCase):
         self.assertIn(self.script_name('at_the_end'), self.names(run.out))
 
 
-class PersistTests(perf_support.PerfTestCase):
+class PersistTests(fixtures.PerfTestCase):
     """Children that keep the trampolines of their parent."""
 
     def setUp(self):
@@ -1265,8 +1265,8 @@ class PersistTests(perf_support.PerfTestCase):
             print(child)
             """)
         before, child = run.out.split('\n\n')
-        before = perf_support.parse_map(before + '\n')
-        child = perf_support.read_map(self.track(child))
+        before = parsers.parse_map(before + '\n')
+        child = parsers.read_map(self.track(child))
         self.assert_good_map(child)
         self.assertIn(self.script_name('precompiled'),
                       [entry.name for entry in before])
@@ -1321,7 +1321,7 @@ class PersistTests(perf_support.PerfTestCase):
             print(child, os.read(read, 100).decode())
             """)
         child, grandchild = map(self.track, run.out.split())
-        entries = perf_support.read_map(grandchild)
+        entries = parsers.read_map(grandchild)
         self.assert_good_map(entries)
         names = [entry.name for entry in entries]
         for name in ('in_parent', 'in_child', 'in_grandchild'):
@@ -1382,7 +1382,7 @@ class PersistTests(perf_support.PerfTestCase):
             print(child)
             """)
         names = [entry.name
-                 for entry in perf_support.read_map(self.track(run.out))]
+                 for entry in parsers.read_map(self.track(run.out))]
         self.assertNotIn(self.script_name('in_parent'), names)
         self.assertIn(self.script_name('<module>'), names)
 
@@ -1404,12 +1404,12 @@ class PersistTests(perf_support.PerfTestCase):
             print(child)
             """)
         names = [entry.name
-                 for entry in perf_support.read_map(self.track(run.out))]
+                 for entry in parsers.read_map(self.track(run.out))]
         self.assertIn(self.script_name('in_child'), names)
         self.assertNotIn(self.script_name('in_child'), run.names)
 
 
-class ThreadTests(perf_support.PerfTestCase):
+class ThreadTests(fixtures.PerfTestCase):
 
     def test_threads_call_new_functions(self):
         run = self.run_on_and_off("""\
@@ -1467,7 +1467,7 @@ class ThreadTests(perf_support.PerfTestCase):
             """)
         self.assertEqual(run.out, 'True\n')
         self.assertEqual(run.err, '')
-        self.assertEqual(perf_support.overlapping(run.entries), [])
+        self.assertEqual(parsers.overlapping(run.entries), [])
 
     def test_a_thread_may_leave_by_pthread_exit(self):
         # Its stack is unwound through the trampolines.
@@ -1517,7 +1517,7 @@ class ThreadTests(perf_support.PerfTestCase):
             self.assert_good_map(run.entries)
 
 
-class SubinterpreterTests(perf_support.PerfTestCase):
+class SubinterpreterTests(fixtures.PerfTestCase):
 
     def setUp(self):
         super().setUp()
@@ -1569,17 +1569,17 @@ class SubinterpreterTests(perf_support.PerfTestCase):
         self.assertIn('within', ' '.join(run.names))
 
 
-class EmbeddingTests(perf_support.PerfTestCase):
+class EmbeddingTests(fixtures.PerfTestCase):
 
     def test_stdin_is_a_program_too(self):
         with subprocess.Popen(
                 [sys.executable, '-X', 'perf', '-'],
-                env=perf_support.clean_environment(),
+                env=fixtures.clean_environment(),
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
             self.track(child.pid)
             out, _ = child.communicate(b'def f(): print(1)\nf()\n')
         self.assertEqual(out, b'1\n')
-        names = [entry.name for entry in perf_support.read_map(child.pid)]
+        names = [entry.name for entry in parsers.read_map(child.pid)]
         self.assertIn('py::f:<stdin>', names)
 
 

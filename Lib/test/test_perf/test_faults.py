@@ -6,8 +6,8 @@ those of its own.  There is one warning that names the cause.  Nothing leaks, no
 file is torn, and when the fault has passed profiling can be switched on again
 and names what is called, also what was called before.
 
-The interpreter is linked anew for this, see perf_faults.py; the cases are
-played by perf_faults_walk.py.
+The interpreter is linked anew for this, see relink.py; the cases are
+played by faults_walk.py.
 """
 
 import concurrent.futures
@@ -19,13 +19,11 @@ import sys
 import tempfile
 import unittest
 
-from test import perf_faults
-from test import perf_jitdump
-from test import perf_support
 from test.support import os_helper
+from test.test_perf import fixtures, jitdump, relink
 
 WALK = os.path.join(os.path.dirname(os.path.abspath(__file__)),
-                    'perf_faults_walk.py')
+                    'faults_walk.py')
 
 # What our objects call and what cannot fail, or has no failure to be told of:
 # functions that compute, the process's own numbers, the state of its signals,
@@ -69,12 +67,12 @@ executable = directory = None
 
 def setUpModule():
     global executable, directory
-    perf_support.require_trampoline()
-    perf_support.require_no_emulation(
+    fixtures.require_trampoline()
+    fixtures.require_no_emulation(
         'qemu-user answers calls that the kernel would refuse')
     directory = os.path.realpath(tempfile.mkdtemp(prefix='test_perf_'))
     unittest.addModuleCleanup(os_helper.rmtree, directory)
-    executable = perf_faults.build(directory)
+    executable = relink.build(directory)
 
 
 def reasons(kind, number):
@@ -82,14 +80,14 @@ def reasons(kind, number):
     return REASONS.get((kind, number), [os.strerror(number)])
 
 
-class CompletenessTests(perf_support.PerfTestCase):
+class CompletenessTests(fixtures.PerfTestCase):
 
     def test_everything_that_can_fail_is_made_to_fail(self):
-        build = perf_faults.Build()
+        build = relink.Build()
         self.assertGreater(len(build.our_objects), 10)
-        calls = {name for name in perf_faults.our_calls(build, directory)
+        calls = {name for name in relink.our_calls(build, directory)
                  if not name.startswith(OURS)}
-        faults = perf_faults.wrapped(os.path.join(directory, 'perf_faults.o'))
+        faults = relink.wrapped(os.path.join(directory, 'perf_faults.o'))
         self.assertEqual(calls - faults - CANNOT_FAIL, set())
         # None is there for nothing: that would be a spelling mistake.
         self.assertEqual(faults - calls, set())
@@ -138,7 +136,7 @@ def describe(case):
     return f'{case["mode"]} {case["phase"]}: {faults or "no fault"}'
 
 
-class WalkTestCase(perf_support.PerfTestCase):
+class WalkTestCase(fixtures.PerfTestCase):
 
     executable = property(lambda self: executable)
     leaks_of_none = None
@@ -150,10 +148,10 @@ class WalkTestCase(perf_support.PerfTestCase):
         run = subprocess.run(
             [sys.executable, WALK, mode, phase, directory],
             executable=self.executable,
-            env=perf_support.clean_environment(
+            env=fixtures.clean_environment(
                 ASAN_OPTIONS='detect_leaks=1:exitcode=99'),
             stdin=subprocess.DEVNULL, capture_output=True, text=True,
-            timeout=perf_support.TIMEOUT)
+            timeout=fixtures.TIMEOUT)
         self.assertEqual((run.returncode, run.stderr), (0, ''))
         cases = [json.loads(line) for line in run.stdout.splitlines()]
         self.assertFalse(any(cases[0]['hits'].values()))
@@ -217,7 +215,7 @@ class WalkTestCase(perf_support.PerfTestCase):
             off = min(len(lines), 1)
         check(len(lines) + told == off, f'{off} off, told: {lines}')
         for line in lines:
-            check(line.startswith(perf_support.WARNING)
+            check(line.startswith(fixtures.WARNING)
                   and any(reason in line for reason in causes),
                   f'stderr: {line}')
         return wrong
@@ -295,7 +293,7 @@ class SanitizedTests(WalkTestCase):
         super().setUpClass()
         place = os.path.join(directory, 'sanitized')
         os.mkdir(place)
-        cls.executable = perf_faults.build(place, sanitized=True)
+        cls.executable = relink.build(place, sanitized=True)
 
     def test_activation(self):
         self.check_phase('at_activation', 'memory', 'encode', 'mmap')
@@ -338,12 +336,12 @@ class StartTests(WalkTestCase):
     def start(self, mode, fault=''):
         run = self.run_command(
             [sys.executable, '-X', mode, '-c', STARTED, mode],
-            env=perf_support.clean_environment(PERF_FAULTS=fault),
+            env=fixtures.clean_environment(PERF_FAULTS=fault),
             executable=executable, returncode=7)
         if mode == 'perf':
             run.names_of_file = run.names
         else:
-            dump = perf_jitdump.read(f'/tmp/jit-{run.pid}.dump')
+            dump = jitdump.read(f'/tmp/jit-{run.pid}.dump')
             run.names_of_file = [f.load.name for f in dump.functions()]
         run.hits, *run.balance = map(int, run.out.splitlines()[-1].split())
         return run
@@ -360,8 +358,8 @@ class StartTests(WalkTestCase):
     def check_start(self, mode, *kinds):
         usual = self.start(mode)
         faults = [(*fault, False)
-                  for fault in perf_faults.FAULTS + perf_faults.ONCE]
-        faults += [(*fault, True) for fault in perf_faults.FAULTS
+                  for fault in relink.FAULTS + relink.ONCE]
+        faults += [(*fault, True) for fault in relink.FAULTS
                    if fault[0] not in MANY_AT_START]
         with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
             walks = list(pool.map(self.walk_kind, [mode] * len(faults),

@@ -1,6 +1,6 @@
 """Names that a fuzzer makes, the same ones each time.
 
-    for qualname, filename in perf_names.generate(10_000): ...
+    for qualname, filename in namegen.generate(10_000): ...
 
 There are no tests in here.
 """

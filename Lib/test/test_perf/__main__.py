@@ -1,0 +1,7 @@
+import unittest
+
+from test import test_perf
+
+load_tests = test_perf.load_tests
+
+unittest.main()
