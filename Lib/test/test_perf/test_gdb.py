@@ -16,7 +16,7 @@ import sys
 import sysconfig
 import unittest
 
-from test.test_perf import fixtures, parsers, test_stacks
+from test.test_perf import extensions, fixtures, parsers, walker
 
 MODES = (None, 'perf', 'perf_jit')
 
@@ -187,7 +187,7 @@ class GdbTestCase(fixtures.PerfTestCase):
             self.assertEqual(addresses, [])
         else:
             pid = run.pids[0] if pid is None else pid
-            table = test_stacks.Table(test_stacks.regions(
+            table = walker.Table(walker.regions(
                 fixtures.Finished(pid, 0, '', ''), mode))
             self.assertEqual(table.names(addresses), self.python_stack())
         return frames
@@ -550,7 +550,7 @@ class InterfaceTests(GdbTestCase):
         source, library = self.path('other.c'), self.path('other.so')
         with open(source, 'w', encoding='utf-8') as file:
             file.write(OTHER)
-        self.run_command([*test_stacks.compiler('CC'), '-fPIC',
+        self.run_command([*extensions.compiler('CC'), '-fPIC',
                           '-shared', '-o', library, source])
         for mode in MODES:
             with self.subTest(mode=mode):

@@ -9,13 +9,257 @@ import re
 import sys
 import unittest
 
+from test.support import import_helper
 from test.test_perf import fixtures, jitdump, namegen, parsers, scenarios
-from test.test_perf.test_hostile import unescape
+from test.test_perf.modes import JitdumpMode
+
+
+def setUpModule():
+    fixtures.require_trampoline()
+
+
+ESCAPE = re.compile(r'\\(\\|n|t|r|x[0-9a-f]{2}|u[0-9a-f]{4})')
+
+
+def unescape(name):
+    """Undo what the writer does to a name."""
+    def character(match):
+        text = match[1]
+        if text[0] in 'xu':
+            return chr(int(text[1:], 16))
+        return {'\\': '\\', 'n': '\n', 't': '\t', 'r': '\r'}[text]
+    return ESCAPE.sub(character, name)
+
+
+class MapNameTests(fixtures.PerfTestCase):
+
+    def run_named(self, qualname="'function'", filename="'/file.py'"):
+        """Run a function with this name and file name, given as source."""
+        return self.run_on_and_off(f"""\
+            def function():
+                return 'result'
+
+            function.__code__ = function.__code__.replace(
+                co_qualname={qualname}, co_filename={filename})
+            print(function())
+            """)
+
+    def assert_name(self, expected, **names):
+        run = self.run_named(**names)
+        self.assertIn(expected, run.names)
+        self.assertEqual(run.out, 'result\n')
+        self.assertEqual(run.err, '')
+        self.assert_good_map(run.entries)
+
+    def assert_both(self, literal, expected):
+        """The name and the file name get the same treatment."""
+        self.assert_name(f'py::{expected}:/file.py', qualname=literal)
+        self.assert_name(f'py::function:{expected}', filename=literal)
+
+    def test_a_newline_in_a_name_stays_on_one_line(self):
+        self.assert_both(r"'a\nb'", r'a\nb')
+
+    def test_a_name_cannot_forge_an_entry(self):
+        self.assert_both(r"'a\n1000 10 py::forged:/x'",
+                         r'a\n1000 10 py::forged:/x')
+
+    def test_a_name_that_ends_in_a_newline_does_not_end_the_line(self):
+        self.assert_both(r"'a\n'", r'a\n')
+
+    def test_a_carriage_return_and_a_tab_are_escaped(self):
+        self.assert_both(r"'a\rb\tc'", r'a\rb\tc')
+
+    def test_controls_are_escaped(self):
+        self.assert_both(r"'\x01\x08\x0b\x0c\x1f\x7f'",
+                         r'\x01\x08\x0b\x0c\x1f\x7f')
+
+    def test_a_terminal_sequence_is_escaped(self):
+        self.assert_both(r"'\x1b[31mred\x1b]0;title\x07'",
+                         r'\x1b[31mred\x1b]0;title\x07')
+
+    def test_c1_controls_are_escaped(self):
+        self.assert_both(r"'\x80\x85\x9b\x9f\xa0'",
+                         '\\x80\\x85\\x9b\\x9f\xa0')
+
+    def test_line_and_paragraph_separators_are_escaped(self):
+        self.assert_both(r"'a\u2028b\u2029c'", r'a\u2028b\u2029c')
+
+    def test_lone_surrogates_are_escaped(self):
+        self.assert_both(r"'a\udc80b\ud800\udfff\ud83d'",
+                         r'a\udc80b\ud800\udfff\ud83d')
+
+    def test_a_backslash_is_doubled(self):
+        self.assert_both(r"'a\\nb\\'", r'a\\nb\\')
+
+    def test_a_nul_does_not_end_a_name(self):
+        self.assert_both(r"'a\0b'", r'a\x00b')
+
+    def test_non_ascii_names_stand_as_they_are(self):
+        self.assert_both(
+            r"'Gr\xfc\xdfe \u65e5\u672c\u8a9e \U0001f40d e\u0301'",
+            'Grüße 日本語 🐍 e\u0301')
+
+    def test_spaces_stand_as_they_are(self):
+        self.assert_both("' a  b '", ' a  b ')
+
+    def test_a_name_may_be_one_character(self):
+        self.assert_both("'f'", 'f')
+
+    def test_a_name_may_be_empty(self):
+        self.assert_both("''", '')
+
+    def test_a_name_may_look_like_a_number(self):
+        self.assert_both("'7f0000000000 100'", '7f0000000000 100')
+
+    def test_a_name_of_100_000_characters_is_whole(self):
+        self.assert_both("'n' * 99_999 + 'm'", 'n' * 99_999 + 'm')
+
+    def test_a_name_of_100_000_escapes_is_whole(self):
+        self.assert_both(r"'\n' * 100_000", r'\n' * 100_000)
+
+    def test_names_about_the_size_of_a_buffer_are_whole(self):
+        sizes = [n + d for n in (128, 256, 512, 1024, 2048, 4096, 8192, 65536)
+                 for d in range(-40, 8)]
+        run = self.run_on_and_off(f"""\
+            def function():
+                return 'result'
+
+            for size in {sizes}:
+                function.__code__ = function.__code__.replace(
+                    co_qualname='é' + 'n' * (size - 2), co_filename='/f')
+                function()
+            """)
+        self.assertEqual(
+            [name for name in run.names if name.endswith(':/f')],
+            ['py::é' + 'n' * (size - 2) + ':/f' for size in sizes])
+
+    def test_every_character_can_be_told_from_the_line(self):
+        every = "''.join(map(chr, [*range(0x10000), *range(0x10000, " \
+                "0x110000, 97)]))"
+        run = self.run_named(qualname=every)
+        [name] = [name for name in run.names if name.endswith(':/file.py')]
+        self.assertTrue(
+            unescape(name.removeprefix('py::').removesuffix(':/file.py'))
+            == eval(every))
+        with open(run.map_path, 'rb') as file:
+            data = file.read()
+        self.assertEqual(
+            [byte for byte in set(data) if byte < 32 or byte == 127], [10])
+        self.assertFalse(re.search('[\x80-\x9f\u2028\u2029]', data.decode()))
+
+    def test_a_name_from_source_code_may_be_hostile(self):
+        run = self.run_on_and_off(r"""
+            exec(compile('def function(): return 1\nprint(function())',
+                         'a\n\udcff\x1b file', 'exec'))
+            """)
+        self.assertIn(r'py::function:a\n\udcff\x1b file', run.names)
+
+    def test_a_hostile_name_is_told_to_the_child_of_a_fork(self):
+        import_helper.import_module('_testinternalcapi')
+        for persist in (0, 1):
+            with self.subTest(persist=persist):
+                run = self.run_python(f"""\
+                    import os, _testinternalcapi
+
+                    def function():
+                        child = os.fork()
+                        if not child:
+                            os._exit(0)
+                        os.waitpid(child, 0)
+                        print(child)
+
+                    function.__code__ = function.__code__.replace(
+                        co_qualname='a\\n\\udc80' + 'n' * 100_000)
+                    _testinternalcapi.perf_trampoline_set_persist_after_fork(
+                        {persist})
+                    function()
+                    """)
+                name = self.script_name(r'a\n\udc80' + 'n' * 100_000)
+                child = parsers.read_map(self.track(run.out))
+                self.assertIn(name, [entry.name for entry in child])
+
+
+class JitdumpNameTests(JitdumpMode):
+
+    NAMES = {
+        r"'a\nb'": r'a\nb',
+        r"'a\0b'": r'a\x00b',
+        r"'\x01\x1b[31m\x7f\x85'": r'\x01\x1b[31m\x7f\x85',
+        r"'a\rb\tc'": r'a\rb\tc',
+        r"'\u2028\udc80\ud800'": r'\u2028\udc80\ud800',
+        r"'back\\slash'": r'back\\slash',
+        r"'Gr\xfc\xdfe \u65e5\u672c \U0001f40d'": 'Grüße 日本 🐍',
+        "'f'": 'f',
+        "'n' * 99_999 + 'm'": 'n' * 99_999 + 'm',
+        r"'\n' * 100_000": r'\n' * 100_000,
+        # In a jitdump this byte would stand for the name before.
+        r"'\xff'": '\xff',
+    }
+
+    def test_hostile_names_are_as_in_a_map(self):
+        source = f"""\
+            def function(): pass
+
+            code = function.__code__
+            for name in [{', '.join(self.NAMES)}, '']:
+                function.__code__ = code.replace(
+                    co_qualname=name, co_filename='/file.py')
+                function()
+                function.__code__ = code.replace(
+                    co_qualname='function', co_filename=name)
+                function()
+            """
+        dump = self.read(self.run_jit_and_off(source))
+        names = dump.names
+        for name in [*self.NAMES.values(), '']:
+            with self.subTest(name=name[:100]):
+                self.assertIn(f'py::{name}:/file.py', names)
+                self.assertIn(f'py::function:{name}', names)
+        in_map = self.run_python(source)
+        for name in in_map.names:
+            self.assertTrue(name in names, name[:100])
+
+    def test_an_empty_file_name_is_no_fault(self):
+        run = self.run_jit("""\
+            def function(): pass
+            function.__code__ = function.__code__.replace(co_filename='')
+            function()
+            """)
+        [function] = [f for f in self.read(run).functions()
+                      if f.load.name == 'py::function:']
+        self.assertEqual(function.lines()[0][:2], ('', 1))
+
+    def test_names_about_the_size_of_a_buffer_are_whole(self):
+        sizes = [n + d for n in (64, 128, 256, 512, 1024, 4096, 65536)
+                 for d in range(-8, 8)]
+        run = self.run_jit(f"""\
+            def function(): pass
+            code = function.__code__
+            for size in {sizes}:
+                function.__code__ = code.replace(
+                    co_qualname='é' + 'n' * (size - 2), co_filename='/f')
+                function()
+                function.__code__ = code.replace(
+                    co_qualname='x', co_filename='/' + 'f' * size)
+                function()
+            """)
+        names = self.read(run).names
+        self.assertEqual(
+            [name for name in names if name.endswith(':/f')],
+            ['py::é' + 'n' * (size - 2) + ':/f' for size in sizes])
+        self.assertEqual(
+            [name for name in names if name.startswith('py::x:')],
+            ['py::x:/' + 'f' * size for size in sizes])
+
+
+# ---------------------------------------------------------------------------
+# Generated names
 
 COUNT = 10_000
 
+
 # Calls a function of each name.  What it does is given by the test.
-PROGRAM = """\
+NAMED_PROGRAM = """\
 import sys, types
 from test.test_perf import namegen
 
@@ -33,13 +277,9 @@ main()
 """
 
 
-def setUpModule():
-    fixtures.require_trampoline()
-
-
 def program(count=COUNT, seed=namegen.SEED, longest=sys.maxsize,
             prepare='', body='pass'):
-    return PROGRAM.format(count=count, seed=seed, longest=longest,
+    return NAMED_PROGRAM.format(count=count, seed=seed, longest=longest,
                           prepare=prepare, body=body)
 
 
@@ -73,7 +313,7 @@ def strangers(seen, names):
 FORBIDDEN = re.compile('[\0-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]')
 
 
-class NameTests(fixtures.PerfTestCase):
+class GeneratedNameTests(fixtures.PerfTestCase):
 
     def check(self, names, **options):
         """These are the names that the file has, in this order, and those of
@@ -117,7 +357,7 @@ class NameTests(fixtures.PerfTestCase):
                 ':' + function.debug.entries[0].filename))
 
 
-class RecordedTests(scenarios.PerfToolTestCase):
+class RecordedNameTests(scenarios.PerfToolTestCase):
     """perf samples each function: there is a page that it touches first.
 
     What it recorded is read by perf and by samply.
@@ -178,7 +418,7 @@ places = itertools.count(0, mmap.PAGESIZE)
         self.check_samply()
 
 
-class SamplyTests(scenarios.SamplyTestCase):
+class SamplyNameTests(scenarios.SamplyTestCase):
     """samply itself samples by time: it sees most names, and no others."""
 
     def check(self, mode):

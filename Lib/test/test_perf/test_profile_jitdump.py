@@ -14,6 +14,7 @@ import re
 import shutil
 import subprocess
 import unittest
+
 import urllib.parse
 import urllib.request
 from textwrap import dedent

@@ -6,25 +6,18 @@ must do the same.  What it takes is in two extensions, perf_stacks.c and
 perf_stacks_cxx.cpp, that are compiled here.
 """
 
-import bisect
 import json
 import os
-import shlex
-import shutil
 import signal
-import subprocess
-import sysconfig
 import tempfile
 import unittest
 
 from test.support import os_helper, skip_if_sanitizer
-from test.test_perf import fixtures, jitdump
+from test.test_perf import fixtures
+from test.test_perf.extensions import STACK_FACTOR, compile_extension
+from test.test_perf.walker import Table, regions
 
 MODES = (None, 'perf', 'perf_jit')
-
-# The tests give C stack sparingly.  The eval loop's frame has a third of a
-# kilobyte, but ten when it is compiled with -O0, profiled or not.
-STACK_FACTOR = 16 if fixtures.optimization() == '0' else 1
 
 
 def setUpModule():
@@ -37,33 +30,6 @@ def has_frame_pointers():
     except unittest.SkipTest:
         return False
     return True
-
-
-def compiler(variable):
-    """Return the words of the compiler that built the interpreter."""
-    words = shlex.split(sysconfig.get_config_var(variable)
-                        or {'CC': 'cc', 'CXX': 'g++'}[variable])
-    if not shutil.which(words[0]):
-        fixtures.tool_missing(f'no compiler: {shlex.join(words)}')
-    return words
-
-
-def compile_extension(variable, source, directory):
-    """Compile one of the files in src, which needs nothing."""
-    sources = os.path.join(os.path.dirname(os.path.abspath(__file__)), 'src')
-    name = os.path.splitext(source)[0]
-    command = [*compiler(variable), '-O2', '-g', '-fPIC', '-shared',
-               '-fno-omit-frame-pointer', '-fasynchronous-unwind-tables',
-               '-pthread', '-Wall', '-Wextra', '-Werror',
-               f'-DSTACK_FACTOR={STACK_FACTOR}',
-               *(f'-I{sysconfig.get_path(path)}'
-                 for path in ('include', 'platinclude')),
-               os.path.join(sources, source),
-               '-o', os.path.join(directory, f'{name}.so'), '-ldl']
-    built = subprocess.run(command, stdin=subprocess.DEVNULL,
-                           capture_output=True, text=True)
-    if built.returncode or built.stderr:
-        raise AssertionError(f'{shlex.join(command)}: {built.stderr}')
 
 
 class StacksTestCase(fixtures.PerfTestCase):
@@ -122,36 +88,6 @@ class StacksTestCase(fixtures.PerfTestCase):
         """The same, if the interpreter can be walked by frame pointers."""
         if has_frame_pointers():
             self.assert_stacks(runs, least)
-
-
-def regions(run, mode):
-    """Return (start, end, name) of all that a run has announced."""
-    if mode == 'perf':
-        return [(entry.start, entry.start + entry.size, entry.name)
-                for entry in run.entries]
-    path = f'/tmp/jit-{run.pid}.dump'
-    if mode is None or not os.path.exists(path):
-        return []
-    return [(function.start, function.end, function.load.name)
-            for function in jitdump.read(path).functions()]
-
-
-class Table:
-    """Finds the names of addresses.  The last announcement counts."""
-
-    def __init__(self, regions):
-        self.regions = sorted(
-            {start: (start, end, name)
-             for start, end, name in regions}.values())
-        self.starts = [start for start, end, name in self.regions]
-
-    def names(self, addresses):
-        names = []
-        for address in addresses:
-            index = bisect.bisect_right(self.starts, address) - 1
-            if index >= 0 and address < self.regions[index][1]:
-                names.append(self.regions[index][2])
-        return names
 
 
 # where() notes the stack as Python has it and as frame records have it.

@@ -5,34 +5,21 @@ that outlive the interpreter, interpreters within the interpreter, and a program
 that starts and ends its interpreter again and again.
 """
 
+import collections
 import sys
 import tempfile
 import unittest
 
 from test.support import import_helper, os_helper
-from test.test_perf import fixtures, jitdump, parsers, relink
-
-MODES = ('perf', 'perf_jit')
+from test.test_perf import fixtures, parsers, relink
+from test.test_perf.modes import MODES, names_of
 
 
 def setUpModule():
     fixtures.require_trampoline()
 
 
-def names_of(mode, pid):
-    """Return the names in a file that must be whole."""
-    if mode == 'perf':
-        entries = parsers.read_map(pid)
-        if parsers.overlapping(entries):
-            raise ValueError('entries overlap')
-        return [entry.name for entry in entries]
-    dump = jitdump.read(f'/tmp/jit-{pid}.dump')
-    if dump.torn:
-        raise ValueError(f'{dump.torn} bytes are torn')
-    return [function.load.name for function in dump.functions()]
-
-
-class ThreadTests(fixtures.PerfTestCase):
+class ThreadSwitchTests(fixtures.PerfTestCase):
 
     def test_thousands_of_switches_while_threads_call_new_functions(self):
         # Between two modes and off; each thread's results are its own.
@@ -186,7 +173,115 @@ class ThreadTests(fixtures.PerfTestCase):
                 self.assertIn(self.script_name('busy'), names)
 
 
-class SubinterpreterTests(fixtures.PerfTestCase):
+class MapThreadTests(fixtures.PerfTestCase):
+
+    def test_threads_call_new_functions(self):
+        run = self.run_on_and_off("""\
+            import threading
+
+            results = []
+
+            def work(name):
+                for i in range(500):
+                    namespace = {}
+                    exec(f'def {name}{i}(): return {i}', namespace)
+                    results.append(namespace[f'{name}{i}']())
+
+            threads = [threading.Thread(target=work, args=(name,))
+                       for name in 'abcd']
+            for thread in threads: thread.start()
+            for thread in threads: thread.join()
+            print(sum(results))
+            """)
+        self.assert_good_map(run.entries)
+        counts = collections.Counter(run.names)
+        self.assertEqual(
+            {counts[f'py::{name}{i}:<string>']
+             for name in 'abcd' for i in range(500)}, {1})
+
+    def test_a_thread_switches_while_others_run(self):
+        run = self.run_python("""\
+            import sys, threading
+
+            results = []
+
+            def deep(n):
+                return deep(n - 1) + 1 if n else 0
+
+            def work(name):
+                for i in range(500):
+                    namespace = {}
+                    exec(f'def {name}{i}(): return {i}', namespace)
+                    results.append(namespace[f'{name}{i}']() + deep(10))
+
+            def switch():
+                while any(thread.is_alive() for thread in threads):
+                    sys.activate_stack_trampoline('perf')
+                    sys.deactivate_stack_trampoline()
+
+            sys.setswitchinterval(1e-5)
+            threads = [threading.Thread(target=work, args=(name,))
+                       for name in 'abcd']
+            for thread in threads: thread.start()
+            switching = threading.Thread(target=switch)
+            switching.start()
+            for thread in threads: thread.join()
+            switching.join()
+            print(sum(results) == 4 * sum(range(10, 510)))
+            """)
+        self.assertEqual(run.out, 'True\n')
+        self.assertEqual(run.err, '')
+        self.assertEqual(parsers.overlapping(run.entries), [])
+
+    def test_a_thread_may_leave_by_pthread_exit(self):
+        # Its stack is unwound through the trampolines.
+        import_helper.import_module('ctypes')
+        run = self.run_on_and_off("""\
+            import _thread, ctypes, os, threading
+
+            def outer():
+                leaving()
+
+            def leaving():
+                ready.set()
+                ctypes.CDLL(None).pthread_exit(None)
+
+            def threads():      # qemu-user has one of its own
+                return len(os.listdir('/proc/self/task'))
+
+            before = threads()
+            ready = threading.Event()
+            _thread.start_new_thread(outer, ())
+            ready.wait()
+            while threads() > before:
+                pass
+            print('alive')
+            """)
+        self.assertIn(self.script_name('leaving'), run.names)
+
+    def test_daemon_threads_live_on_at_the_end(self):
+        for i in range(5):
+            run = self.run_python("""\
+                import threading
+
+                def busy(name):
+                    i = 0
+                    while True:
+                        exec(f'def {name}{i}(): pass\\n{name}{i}()')
+                        i += 1
+                        ready.set()
+
+                ready = threading.Event()
+                for name in 'abc':
+                    threading.Thread(target=busy, args=(name,),
+                                     daemon=True).start()
+                ready.wait()
+                """)
+            self.assertIn(self.script_name('busy'), run.names)
+            self.assert_good_map(run.entries)
+
+
+class SubinterpreterModeTests(fixtures.PerfTestCase):
 
     def setUp(self):
         super().setUp()
@@ -281,6 +376,58 @@ class SubinterpreterTests(fixtures.PerfTestCase):
         self.assertEqual((run.out, run.err), ('[0, 1, 2, 3, 4, 5]\n', ''))
         for mode in MODES:
             names_of(mode, run.pid)
+
+
+class MapSubinterpreterTests(fixtures.PerfTestCase):
+
+    def setUp(self):
+        super().setUp()
+        import_helper.import_module('_xxsubinterpreters')
+
+    def test_a_subinterpreter_lives_and_dies(self):
+        run = self.run_on_and_off("""\
+            import _xxsubinterpreters as interpreters
+
+            def before(): pass
+            def after(): pass
+
+            before()
+            for i in range(3):
+                new = interpreters.create()
+                interpreters.run_string(
+                    new, 'def within(): print("within")\\nwithin()')
+                interpreters.destroy(new)
+            after()
+            """)
+        self.assertEqual(run.out, 'within\n' * 3)
+        self.assertIn(self.script_name('before'), run.names)
+        self.assertIn(self.script_name('after'), run.names)
+        self.assert_good_map(run.entries)
+
+    def test_a_subinterpreter_can_be_switched_by_itself(self):
+        run = self.run_python("""\
+            import _xxsubinterpreters as interpreters
+            import sys
+
+            def after(): pass
+
+            new = interpreters.create()
+            interpreters.run_string(new, '''if True:
+                import sys
+                sys.activate_stack_trampoline('perf')
+                def within(): pass
+                within()
+                print(sys.is_stack_trampoline_active())
+                sys.deactivate_stack_trampoline()
+                print(sys.is_stack_trampoline_active())
+                ''')
+            interpreters.destroy(new)
+            after()
+            print(sys.is_stack_trampoline_active())
+            """)
+        self.assertEqual(run.out, 'True\nFalse\nTrue\n')
+        self.assertIn(self.script_name('after'), run.names)
+        self.assertIn('within', ' '.join(run.names))
 
 
 class EmbeddingTests(fixtures.PerfTestCase):

@@ -1,0 +1,152 @@
+"""What the two modes write, the map and the jitdump, seen the same way.
+
+A test that holds in both modes is written once, in a class without a mode.  Two
+classes inherit it, one with MapMode and one with JitdumpMode.  This file has no
+tests.
+"""
+
+import os
+import struct
+
+from test.test_perf import fixtures, jitdump, parsers
+
+MODES = ('perf', 'perf_jit')
+
+# The file of a process, and the environment variable that switches the mode on.
+FILES = {'perf': 'perf-%d.map', 'perf_jit': 'jit-%d.dump'}
+VARIABLES = dict(zip(MODES, fixtures.SWITCHES))
+
+# The size of an entry in a jitdump with a file name of 30 characters, in bytes.
+LARGEST_ENTRY = 400
+
+
+def elf_machine(path):
+    """Return e_machine of an ELF file."""
+    with open(path, 'rb') as file:
+        return struct.unpack_from('<H', file.read(20), 18)[0]
+
+
+def dump_path(pid, directory='/tmp'):
+    return os.path.join(directory, f'jit-{pid}.dump')
+
+
+class MapMode(fixtures.PerfTestCase):
+    """What the mixins below are told of the file that profiling makes."""
+
+    mode = 'perf'
+    variable = '"$MAP"'             # its path, for the shell, in `prepare`
+    run_profiled = fixtures.PerfTestCase.run_python
+
+    def file_of(self, pid):
+        return parsers.map_path(pid)
+
+    def assert_written(self, run, qualname):
+        """It has this function of the script."""
+        self.assertIn(self.script_name(qualname), run.names)
+
+
+class JitdumpMode(fixtures.PerfTestCase):
+
+    def run_jit(self, source, mode='perf_jit', *, prepare='true', **options):
+        """Run a script.  In `prepare` $DUMP is the dump to come."""
+        return self.run_python(
+            source, mode, prepare='DUMP=/tmp/jit-$$.dump; rm -rf "$DUMP"; '
+                                  f'{prepare}', **options)
+
+    # For the mixins of test_perf_hostile.
+    mode = 'perf_jit'
+    variable = '"$DUMP"'
+    run_profiled = run_jit
+
+    def file_of(self, pid):
+        return dump_path(pid)
+
+    def assert_written(self, run, qualname):
+        self.functions(run, qualname)
+
+    def run_jit_and_off(self, source, returncode=0, **options):
+        """Run it in jitdump mode and without profiling, see that it does
+        the same, and return the run in jitdump mode."""
+        return self.run_on_and_off(source, returncode, silent=True,
+                                   run=self.run_jit, **options)
+
+    def read(self, run, directory='/tmp'):
+        """Return the dump of a run, complete and without fault."""
+        pid = run.pid if isinstance(run, fixtures.Finished) else int(run)
+        dump = jitdump.read(dump_path(pid, directory))
+        self.assertEqual(dump.torn, 0)
+        self.assert_good_dump(dump, pid)
+        return dump
+
+    def functions(self, run, *qualnames, directory='/tmp'):
+        """Return those functions of the script, of each the only one."""
+        functions = self.read(run, directory).functions()
+        found = []
+        for name in map(self.script_name, qualnames):
+            those = [f for f in functions if f.load.name == name]
+            self.assertEqual(len(those), 1, (name, those))
+            found += those
+        return found
+
+    def assert_good_dump(self, dump, pid):
+        """What holds in every dump of ours."""
+        self.assertEqual(dump.header.pid, pid)
+        self.assertEqual(dump.header.flags, 0)
+        self.assertEqual(dump.header.machine,
+                         elf_machine(fixtures.interpreter_image()))
+        functions = dump.functions()
+        self.assertGreater(len(functions), 0)
+        if not dump.torn:
+            self.assertEqual(len(dump.records), 3 * len(functions))
+        for function in functions:
+            load = function.load
+            self.assertEqual(load.pid, pid)
+            self.assertGreater(load.tid, 0)
+            self.assertEqual(load.vma, load.code_addr)
+            self.assertRegex(load.name, '^py::')
+            [(filename, line, start, end)] = function.lines()
+            self.assertEqual((start, end), (function.start, function.end))
+            self.assertGreaterEqual(line, 1)
+            self.assertEqual(function.debug.entries[1].line, line)
+            self.assertEqual(function.debug.entries[1].filename, filename)
+            self.assertTrue(load.name.endswith(f':{filename}'), load.name)
+        for value in (lambda f: f.load.code_index, lambda f: f.load.code):
+            self.assertEqual(len({value(f) for f in functions}),
+                             len(functions))
+        # Many functions have the same information.
+        for image in {(f.unwinding.eh_frame, f.unwinding.eh_frame_hdr,
+                       len(f.load.code)): f.image() for f in functions
+                      }.values():
+            self.assert_good_image(image)
+        self.assert_room(functions)
+
+    def assert_good_image(self, image):
+        [fde] = image.fdes
+        self.assertEqual(image.entries, [fde.cie, fde])
+        self.assertEqual((fde.start, fde.size), (0, image.code_size))
+        self.assertEqual(image.table, [(0, fde.address)])
+
+    def assert_room(self, functions):
+        """The images of neighbours do not overlap."""
+        end = {}
+        for function in functions:
+            size = function.image().mapped_size
+            self.assertIn(function.unwinding.mapped_size,
+                          (0, size - function.image().eh_frame_address))
+            end[function.start] = function.start + size
+        starts = sorted(end)
+        for start, neighbour in zip(starts, starts[1:]):
+            self.assertLessEqual(end[start], neighbour)
+
+
+def names_of(mode, pid):
+    """Return the names in a file that must be whole."""
+    if mode == 'perf':
+        entries = parsers.read_map(pid)
+        if parsers.overlapping(entries):
+            raise ValueError('entries overlap')
+        return [entry.name for entry in entries]
+    dump = jitdump.read(f'/tmp/jit-{pid}.dump')
+    if dump.torn:
+        raise ValueError(f'{dump.torn} bytes are torn')
+    return [function.load.name for function in dump.functions()]

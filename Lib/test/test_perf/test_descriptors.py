@@ -1,0 +1,198 @@
+"""The descriptor of our file, and programs that close or use all descriptors."""
+
+import os
+import unittest
+
+from test.test_perf import fixtures
+from test.test_perf.modes import JitdumpMode
+
+
+def setUpModule():
+    fixtures.require_trampoline()
+
+
+class MapDescriptorTests(fixtures.PerfTestCase):
+    """Programs that close or take over every descriptor."""
+
+    def test_closing_all_descriptors_costs_nothing(self):
+        run = self.run_on_and_off("""\
+            import os
+
+            def before(): pass
+            def after(): pass
+
+            before()
+            os.closerange(3, 20_000)
+            after()
+            print('done')
+            """)
+        self.assertIn(self.script_name('before'), run.names)
+        self.assertIn(self.script_name('after'), run.names)
+        self.assert_good_map(run.entries)
+
+    def test_the_programs_files_never_get_our_lines(self):
+        os.mkdir(self.path('own'))
+        run = self.run_on_and_off("""\
+            import os, resource, sys
+
+            def before(): pass
+            def after(): pass
+
+            before()
+            soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+            os.closerange(3, soft)
+            own = os.open(os.path.join(sys.argv[1], 'file'),
+                          os.O_CREAT | os.O_WRONLY | os.O_TRUNC)
+            for number in range(own + 1, min(soft, 4096) - 8):
+                os.dup2(own, number)
+            after()
+            os.write(own, b'own data')
+            os.lseek(own, 0, os.SEEK_SET)
+            with open(os.path.join(sys.argv[1], 'file')) as file:
+                print(file.read())
+            """, args=[self.path('own')])
+        self.assertEqual(run.out, 'own data\n')
+        self.assertIn(self.script_name('after'), run.names)
+        self.assert_good_map(run.entries)
+
+    def test_a_file_opened_in_its_place_is_left_alone(self):
+        run = self.run_python("""\
+            import os, resource, sys
+
+            soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+
+            def before(): pass
+            def after(): pass
+
+            before()
+            path = f'/tmp/perf-{os.getpid()}.map'
+            [number] = [int(fd) for fd in os.listdir('/proc/self/fd')
+                        if os.path.exists(f'/proc/self/fd/{fd}')
+                        and os.readlink(f'/proc/self/fd/{fd}') == path]
+            print(number)
+            limit = max(number + 1, soft)       # it may be beyond
+            resource.setrlimit(resource.RLIMIT_NOFILE, (limit, max(limit, hard)))
+            own = os.open(sys.argv[1], os.O_CREAT | os.O_RDWR)
+            os.dup2(own, number)
+            after()
+            os.write(number, b'own data')
+            print(os.pread(own, 1000, 0))
+            """, args=[self.path('own')])
+        number, data = run.out.splitlines()
+        self.assertEqual(data, "b'own data'")
+        self.assertGreaterEqual(int(number), 512)
+        self.assertIn(self.script_name('before'), run.names)
+        self.assertIn(self.script_name('after'), run.names)
+
+    def test_a_file_put_in_its_place_between_two_lines_is_left_alone(self):
+        run = self.run_python("""\
+            import os, resource, sys
+
+            soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+
+            def before(): pass
+            def after(): pass
+
+            path = f'/tmp/perf-{os.getpid()}.map'
+            [number] = [int(fd) for fd in os.listdir('/proc/self/fd')
+                        if os.path.exists(f'/proc/self/fd/{fd}')
+                        and os.readlink(f'/proc/self/fd/{fd}') == path]
+            limit = max(number + 1, soft)       # it may be beyond
+            resource.setrlimit(resource.RLIMIT_NOFILE, (limit, max(limit, hard)))
+            own = os.open(sys.argv[1], os.O_CREAT | os.O_RDWR)
+            before()
+            os.dup2(own, number)
+            after()
+            print(os.pread(own, 1000, 0))
+            """, args=[self.path('own')])
+        self.assertEqual(run.out, "b''\n")
+        self.assertIn(self.script_name('after'), run.names)
+
+    def test_a_small_limit_on_descriptors_will_do(self):
+        run = self.run_on_and_off("""\
+            import os
+            def function(): pass
+            function()
+            print(os.open('/dev/null', os.O_RDONLY))
+            """, prepare='ulimit -n 16')
+        self.assertIn(self.script_name('function'), run.names)
+        self.assertEqual(run.err, '')
+
+    def test_no_number_below_the_limit_is_taken_where_the_limit_can_be_raised(self):
+        run = self.run_on_and_off("""\
+            import errno, os, resource
+            def function(): pass
+            function()
+            soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+            for number in range(3, soft):
+                try:
+                    os.fstat(number)
+                except OSError:
+                    continue
+                print(number)
+            print(soft, hard)
+            """, prepare='ulimit -S -n 1024')
+        self.assertIn(self.script_name('function'), run.names)
+
+    def test_a_program_that_is_executed_does_not_inherit_it(self):
+        run = self.run_python("""\
+            import subprocess
+            subprocess.run(['ls', '-l', '/proc/self/fd'], close_fds=False)
+            """)
+        self.assertNotEqual(run.out, '')
+        self.assertNotIn('.map', run.out)
+        self.assertTrue(run.has_map)
+
+
+class JitdumpDescriptorTests(JitdumpMode):
+
+    def test_a_program_may_close_all_descriptors(self):
+        run = self.run_jit_and_off("""\
+            import os
+
+            def before(): pass
+            def after(): pass
+            def again(): pass
+
+            before()
+            os.closerange(3, 20_000)
+            after()
+            os.closerange(3, 20_000)
+            exec('def late(): pass\\nlate()')
+            again()
+            print('done')
+            """)
+        self.functions(run, 'before', 'after', 'again')
+        self.assertEqual(run.err, '')
+
+    def test_a_file_with_its_number_is_not_written(self):
+        run = self.run_jit_and_off("""\
+            import os, sys
+
+            def after(): pass
+
+            os.closerange(3, 20_000)
+            own = os.open(sys.argv[1], os.O_RDWR | os.O_CREAT | os.O_TRUNC)
+            while own < 1000:
+                own = os.dup(own)
+            for i in range(1000):
+                exec(f'def f{i}(): pass\\nf{i}()')
+            after()
+            print(os.fstat(own).st_size)
+            """, args=[self.path('own')])
+        self.assertEqual(run.out, '0\n')
+        self.functions(run, 'after')
+
+    def test_a_subprocess_does_not_inherit_it(self):
+        run = self.run_jit("""\
+            import subprocess, sys
+            print(subprocess.run(['/bin/ls', '-l', '/proc/self/fd'],
+                                 close_fds=False, capture_output=True,
+                                 text=True).stdout)
+            """)
+        self.assertIn('/proc/', run.out)
+        self.assertNotIn('/jit-', run.out)
+
+
+if __name__ == '__main__':
+    unittest.main()

@@ -1,0 +1,842 @@
+"""Forks: what is in the files of parent and child.
+
+The stacks of parent and child are walked in test_fork_stacks.py.
+"""
+
+import os
+import stat
+import sys
+import unittest
+from textwrap import dedent
+
+from test.support import import_helper
+from test.test_perf import fixtures, parsers
+from test.test_perf.modes import JitdumpMode, dump_path
+from test.test_perf.programs import FORK
+
+
+def setUpModule():
+    fixtures.require_trampoline()
+
+
+class MapForkTests(fixtures.PerfTestCase):
+
+    def names(self, pid):
+        entries = parsers.read_map(self.track(pid))
+        self.assert_good_map(entries)
+        return [entry.name for entry in entries]
+
+    def test_parent_and_child_have_maps_of_their_own(self):
+        run = self.run_python("""\
+            import os
+
+            def before(): pass
+            def in_child(): pass
+            def in_parent(): pass
+
+            before()
+            child = os.fork()
+            if not child:
+                in_child()
+                os._exit(0)
+            os.waitpid(child, 0)
+            in_parent()
+            print(child)
+            """)
+        child = self.names(run.out)
+        self.assertIn(self.script_name('in_child'), child)
+        self.assertNotIn(self.script_name('before'), child)
+        self.assertNotIn(self.script_name('in_parent'), child)
+        self.assertIn(self.script_name('before'), run.names)
+        self.assertIn(self.script_name('in_parent'), run.names)
+        self.assertNotIn(self.script_name('in_child'), run.names)
+        self.assertEqual(run.err, '')
+
+    def test_the_childs_map_is_its_owners_alone(self):
+        run = self.run_python("""\
+            import os
+            child = os.fork()
+            if not child:
+                os._exit(0)
+            os.waitpid(child, 0)
+            print(child)
+            """)
+        status = os.stat(parsers.map_path(self.track(run.out)))
+        self.assertEqual(stat.S_IMODE(status.st_mode), 0o600)
+
+    def test_the_functions_on_the_childs_stack_are_announced(self):
+        run = self.run_python("""\
+            import os
+
+            def outer(): return inner()
+            def inner(): return sorted([0], key=callback)[0]
+            def callback(_):
+                child = os.fork()
+                if not child:
+                    os._exit(0)
+                os.waitpid(child, 0)
+                print(child)
+
+            outer()
+            """)
+        child = parsers.read_map(self.track(run.out))
+        self.assertEqual(
+            {entry.name for entry in child},
+            {self.script_name(name)
+             for name in ('<module>', 'outer', 'inner', 'callback')})
+        self.assertEqual(len(child), 4)
+        # Their trampolines are where they were.
+        self.assertLess(set(child), set(run.entries))
+
+    def test_a_generator_on_the_childs_stack_is_announced(self):
+        run = self.run_python("""\
+            import os
+
+            def generator():
+                yield os.fork()
+
+            def suspended():
+                yield
+
+            waiting = suspended()
+            next(waiting)
+            for child in generator():
+                if not child:
+                    os._exit(0)
+                os.waitpid(child, 0)
+                print(child)
+            """)
+        child = self.names(run.out)
+        self.assertIn(self.script_name('generator'), child)
+        self.assertNotIn(self.script_name('suspended'), child)
+
+    def test_a_function_called_again_in_the_child_keeps_its_trampoline(self):
+        run = self.run_python("""\
+            import os
+
+            def both(): pass
+
+            both()
+            child = os.fork()
+            both()
+            if not child:
+                both()
+                os._exit(0)
+            os.waitpid(child, 0)
+            print(child)
+            """)
+        self.track(run.out)
+        child = parsers.read_map(int(run.out))
+        name = self.script_name('both')
+        [in_child] = [entry for entry in child if entry.name == name]
+        [in_parent] = [entry for entry in run.entries if entry.name == name]
+        self.assertEqual(in_child, in_parent)
+
+    def test_new_functions_of_the_child_lie_elsewhere(self):
+        # Two children would else write different names for one address,
+        # and a profiler that looks into the parent's map be misled.
+        run = self.run_python("""\
+            import os
+
+            def in_child(): pass
+            def in_parent(): pass
+
+            child = os.fork()
+            if not child:
+                in_child()
+                os._exit(0)
+            os.waitpid(child, 0)
+            in_parent()
+            print(child)
+            """)
+        child = parsers.read_map(self.track(run.out))
+        both = set(child) | set(run.entries)
+        self.assertEqual(parsers.overlapping(both), [])
+
+    def test_twice_in_a_row(self):
+        run = self.run_python("""\
+            import os
+
+            def in_parent(): pass
+            def in_child(): pass
+            def in_grandchild(): pass
+
+            in_parent()
+            read, write = os.pipe()
+            child = os.fork()
+            if not child:
+                in_child()
+                grandchild = os.fork()
+                if not grandchild:
+                    in_grandchild()
+                    os._exit(0)
+                os.waitpid(grandchild, 0)
+                os.write(write, str(grandchild).encode())
+                os._exit(0)
+            os.waitpid(child, 0)
+            print(child, os.read(read, 100).decode())
+            """)
+        child, grandchild = map(self.names, run.out.split())
+        wanted = [self.script_name(name)
+                  for name in ('in_parent', 'in_child', 'in_grandchild')]
+        for names, own in zip((run.names, child, grandchild), wanted):
+            self.assertEqual([name for name in wanted if name in names],
+                             [own])
+
+    def test_in_a_thread(self):
+        run = self.run_python("""\
+            import os, threading
+
+            def thread():
+                child = os.fork()
+                if not child:
+                    in_child()
+                    os._exit(0)
+                os.waitpid(child, 0)
+                print(child)
+
+            def in_child(): pass
+            def waiting(): event.wait()
+
+            event = threading.Event()
+            other = threading.Thread(target=waiting)
+            other.start()
+            forking = threading.Thread(target=thread)
+            forking.start()
+            forking.join()
+            event.set()
+            other.join()
+            """)
+        child = self.names(run.out)
+        self.assertIn(self.script_name('thread'), child)
+        self.assertIn(self.script_name('in_child'), child)
+        self.assertNotIn(self.script_name('waiting'), child)
+
+    def test_while_threads_call_new_functions(self):
+        run = self.run_python("""\
+            import os, threading
+
+            stop = False
+
+            def busy(name):
+                i = 0
+                while not stop:
+                    exec(f'def {name}{i}(): pass\\n{name}{i}()')
+                    i += 1
+
+            def in_child(): pass
+
+            threads = [threading.Thread(target=busy, args=(name,))
+                       for name in 'abc']
+            for thread in threads: thread.start()
+            children = []
+            for i in range(20):
+                child = os.fork()
+                if not child:
+                    in_child()
+                    os._exit(7)
+                children.append(child)
+                assert os.waitpid(child, 0)[1] == 7 << 8
+            stop = True
+            for thread in threads: thread.join()
+            print(*children)
+            """)
+        for child in run.out.split():
+            self.assertIn(self.script_name('in_child'), self.names(child))
+        self.assert_good_map(run.entries)
+
+    def test_with_multiprocessing(self):
+        run = self.run_python("""\
+            import multiprocessing
+
+            def work(queue):
+                queue.put('result')
+
+            if __name__ == '__main__':
+                context = multiprocessing.get_context('fork')
+                queue = context.SimpleQueue()
+                process = context.Process(target=work, args=(queue,))
+                process.start()
+                assert queue.get() == 'result'
+                process.join()
+                assert process.exitcode == 0
+                print(process.pid)
+            """)
+        self.assertIn(self.script_name('work'), self.names(run.out))
+        self.assertNotIn(self.script_name('work'), run.names)
+
+    def test_a_child_of_c_code_is_noticed(self):
+        # Nothing told the interpreter that it has been forked.
+        import_helper.import_module('ctypes')
+        run = self.run_python("""\
+            import ctypes, os
+
+            def in_child(): pass
+            def in_parent(): pass
+
+            child = ctypes.PyDLL(None).fork()
+            if not child:
+                in_child()
+                os._exit(0)
+            os.waitpid(child, 0)
+            in_parent()
+            print(child)
+            """)
+        child = self.names(run.out)
+        self.assertIn(self.script_name('in_child'), child)
+        self.assertNotIn(self.script_name('in_parent'), child)
+        self.assertIn(self.script_name('in_parent'), run.names)
+        self.assertNotIn(self.script_name('in_child'), run.names)
+
+    def test_a_child_that_the_c_library_knows_nothing_of_is_noticed(self):
+        import_helper.import_module('ctypes')
+        run = self.run_python("""\
+            import ctypes, os, platform, signal
+
+            def in_child(): pass
+            def in_parent(): pass
+
+            clone = 56 if platform.machine() == 'x86_64' else 220
+            child = ctypes.PyDLL(None).syscall(*map(ctypes.c_long, (
+                clone, signal.SIGCHLD, 0, 0, 0, 0)))
+            if not child:
+                in_child()
+                os._exit(0)
+            os.waitpid(child, 0)
+            in_parent()
+            print(child)
+            """)
+        child = self.names(run.out)
+        self.assertIn(self.script_name('in_child'), child)
+        self.assertIn(self.script_name('in_parent'), run.names)
+        self.assertNotIn(self.script_name('in_child'), run.names)
+
+    @fixtures.not_emulated('a fork among threads hangs qemu-user: its lock '
+                               'for paths stays locked in the child')
+    def test_a_lock_that_another_thread_held_does_not_hang_the_child(self):
+        # Threads without the GIL may be in the map's functions at any time.
+        import_helper.import_module('ctypes')
+        for fork in ('os.fork', 'ctypes.PyDLL(None).fork'):
+            with self.subTest(fork=fork):
+                run = self.run_python(f"""\
+                    import ctypes, os, signal, threading
+
+                    stop = False
+
+                    def hold():
+                        library = ctypes.CDLL(None)
+                        while not stop:
+                            library.PyUnstable_CopyPerfMapFile(b'/missing')
+
+                    def in_child(): pass
+
+                    threads = [threading.Thread(target=hold)
+                               for i in range(3)]
+                    for thread in threads: thread.start()
+                    children = []
+                    for i in range(20):
+                        child = {fork}()
+                        if not child:
+                            signal.alarm(30)
+                            in_child()
+                            os._exit(7)
+                        children.append(child)
+                        if os.waitpid(child, 0)[1] != 7 << 8:
+                            break
+                    stop = True
+                    for thread in threads: thread.join()
+                    print(*children)
+                    """)
+                children = [self.track(pid) for pid in run.out.split()]
+                self.assertEqual(len(children), 20, 'a child hung')
+                for child in children:
+                    self.assertIn(self.script_name('in_child'),
+                                  self.names(child))
+
+    def test_a_child_can_switch_off_for_itself(self):
+        run = self.run_python("""\
+            import os, sys
+
+            def off(): pass
+            def on(): pass
+            def in_parent(): pass
+
+            child = os.fork()
+            if not child:
+                sys.deactivate_stack_trampoline()
+                off()
+                sys.activate_stack_trampoline('perf')
+                on()
+                os._exit(0)
+            os.waitpid(child, 0)
+            in_parent()
+            print(child)
+            """)
+        child = self.names(run.out)
+        self.assertIn(self.script_name('on'), child)
+        self.assertNotIn(self.script_name('off'), child)
+        self.assertIn(self.script_name('in_parent'), run.names)
+
+    def test_a_child_of_a_program_that_was_switched_off_writes_nothing(self):
+        run = self.run_python("""\
+            import os, sys
+
+            def function(): pass
+
+            sys.deactivate_stack_trampoline()
+            child = os.fork()
+            if not child:
+                path = f'/tmp/perf-{os.getpid()}.map'
+                if os.path.exists(path):    # from another process
+                    os.unlink(path)
+                function()
+                os._exit(0)
+            os.waitpid(child, 0)
+            print(child)
+            """)
+        self.assertIn(self.script_name('<module>'), run.names)
+        self.assertFalse(os.path.exists(
+            parsers.map_path(self.track(run.out))))
+
+    def test_the_child_is_whole_when_it_ends_like_a_program(self):
+        run = self.run_python("""\
+            import os, sys
+
+            def at_the_end(): pass
+
+            child = os.fork()
+            if not child:
+                import atexit
+                atexit.register(at_the_end)
+                sys.exit(5)
+            assert os.waitpid(child, 0)[1] == 5 << 8
+            print(child)
+            """)
+        self.assertIn(self.script_name('at_the_end'), self.names(run.out))
+
+
+class PersistTests(fixtures.PerfTestCase):
+    """Children that keep the trampolines of their parent."""
+
+    def setUp(self):
+        super().setUp()
+        import_helper.import_module('_testinternalcapi')
+
+    def test_every_line_of_the_parent_stands_in_the_childs_map(self):
+        run = self.run_python("""\
+            import os
+            from _testinternalcapi import (
+                compile_perf_trampoline_entry as compile_entry,
+                perf_trampoline_set_persist_after_fork as set_persist)
+
+            def called(): pass
+            def precompiled(): pass
+            def in_child(): pass
+            def in_parent(): pass
+
+            called()
+            compile_entry(precompiled.__code__)
+            set_persist(1)
+            with open(f'/tmp/perf-{os.getpid()}.map') as file:
+                print(file.read(), end='')
+            print(flush=True)
+            child = os.fork()
+            if not child:
+                in_child()
+                precompiled()
+                called()
+                os._exit(0)
+            os.waitpid(child, 0)
+            in_parent()
+            print(child)
+            """)
+        before, child = run.out.split('\n\n')
+        before = parsers.parse_map(before + '\n')
+        child = parsers.read_map(self.track(child))
+        self.assert_good_map(child)
+        self.assertIn(self.script_name('precompiled'),
+                      [entry.name for entry in before])
+        self.assertEqual(child[:len(before)], before)
+        names = [entry.name for entry in child]
+        self.assertIn(self.script_name('in_child'), names)
+        self.assertNotIn(self.script_name('in_parent'), names)
+        self.assertNotIn(self.script_name('in_child'), run.names)
+        self.assertIn(self.script_name('in_parent'), run.names)
+        for name in ('precompiled', 'called', '<module>'):
+            self.assertEqual(names.count(self.script_name(name)), 1, name)
+
+    def test_the_child_is_still_on(self):
+        run = self.run_python("""\
+            import os, sys
+            from _testinternalcapi import (
+                perf_trampoline_set_persist_after_fork as set_persist)
+            set_persist(1)
+            child = os.fork()
+            if not child:
+                os._exit(10 + sys.is_stack_trampoline_active())
+            print(child, os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+            """)
+        child, status = run.out.split()
+        self.track(child)
+        self.assertEqual(status, '11')
+
+    def test_a_grandchild_has_it_all(self):
+        run = self.run_python("""\
+            import os
+            from _testinternalcapi import (
+                perf_trampoline_set_persist_after_fork as set_persist)
+
+            def in_parent(): pass
+            def in_child(): pass
+            def in_grandchild(): pass
+
+            in_parent()
+            set_persist(1)
+            read, write = os.pipe()
+            child = os.fork()
+            if not child:
+                in_child()
+                grandchild = os.fork()
+                if not grandchild:
+                    in_grandchild()
+                    os._exit(0)
+                os.waitpid(grandchild, 0)
+                os.write(write, str(grandchild).encode())
+                os._exit(0)
+            os.waitpid(child, 0)
+            print(child, os.read(read, 100).decode())
+            """)
+        child, grandchild = map(self.track, run.out.split())
+        entries = parsers.read_map(grandchild)
+        self.assert_good_map(entries)
+        names = [entry.name for entry in entries]
+        for name in ('in_parent', 'in_child', 'in_grandchild'):
+            self.assertEqual(names.count(self.script_name(name)), 1, name)
+
+    def test_a_map_of_any_size_is_copied(self):
+        # The multiples of a buffer's size went wrong elsewhere.
+        run = self.run_python("""\
+            import os
+            from _testinternalcapi import (
+                write_perf_map_entry,
+                perf_trampoline_set_persist_after_fork as set_persist)
+
+            def read(pid):
+                fd = os.open(f'/tmp/perf-{pid}.map', os.O_RDONLY)
+                data = os.read(fd, 1 << 20)
+                os.close(fd)
+                return data
+
+            def copy_with_size(target):
+                missing = target - len(read(os.getpid()))
+                write_perf_map_entry(0x1000, 1,
+                                     'x' * (missing - len('1000 1 \\n')))
+                before = read(os.getpid())
+                assert len(before) == target
+                child = os.fork()
+                if not child:
+                    os._exit(0)
+                os.waitpid(child, 0)
+                print(child)
+                assert read(child)[:target] == before, target
+
+            set_persist(1)
+            for target in (1 << 15, 1 << 16, (1 << 16) + 4096, 1 << 17,
+                           (1 << 17) + 100, 1 << 18):
+                copy_with_size(target)
+            """)
+        children = run.out.split()
+        for child in children:
+            self.track(child)
+        self.assertEqual(len(children), 6)
+
+    def test_it_can_be_taken_back(self):
+        run = self.run_python("""\
+            import os
+            from _testinternalcapi import (
+                perf_trampoline_set_persist_after_fork as set_persist)
+
+            def in_parent(): pass
+
+            in_parent()
+            set_persist(1)
+            set_persist(0)
+            child = os.fork()
+            if not child:
+                os._exit(0)
+            os.waitpid(child, 0)
+            print(child)
+            """)
+        names = [entry.name
+                 for entry in parsers.read_map(self.track(run.out))]
+        self.assertNotIn(self.script_name('in_parent'), names)
+        self.assertIn(self.script_name('<module>'), names)
+
+    def test_a_child_of_c_code_with_persist_keeps_out_of_the_parents_map(self):
+        import_helper.import_module('ctypes')
+        run = self.run_python("""\
+            import ctypes, os
+            from _testinternalcapi import (
+                perf_trampoline_set_persist_after_fork as set_persist)
+
+            def in_child(): pass
+
+            set_persist(1)
+            child = ctypes.PyDLL(None).fork()
+            if not child:
+                in_child()
+                os._exit(0)
+            os.waitpid(child, 0)
+            print(child)
+            """)
+        names = [entry.name
+                 for entry in parsers.read_map(self.track(run.out))]
+        self.assertIn(self.script_name('in_child'), names)
+        self.assertNotIn(self.script_name('in_child'), run.names)
+
+
+@unittest.skipUnless(sys.platform == 'linux', 'needs /proc')
+class LostFileForkTests(fixtures.PerfTestCase):
+
+    def test_a_parents_map_that_is_gone_does_the_child_no_harm(self):
+        import_helper.import_module('_testinternalcapi')
+        for persist in (0, 1):
+            with self.subTest(persist=persist):
+                run = self.run_python(f"""\
+                    import os, _testinternalcapi
+
+                    def in_child():
+                        return 7
+
+                    _testinternalcapi.perf_trampoline_set_persist_after_fork(
+                        {persist})
+                    os.unlink(f'/tmp/perf-{{os.getpid()}}.map')
+                    child = os.fork()
+                    if not child:
+                        os._exit(in_child())
+                    assert os.waitpid(child, 0)[1] == 7 << 8
+                    print(child)
+                    """)
+                child = parsers.read_map(self.track(run.out))
+                names = [entry.name for entry in child]
+                if self.script_name('in_child') not in names:
+                    self.assert_one_warning(run)
+
+    def test_a_child_that_closed_everything_has_its_map(self):
+        run = self.run_python("""\
+            import os
+
+            def in_child(): pass
+
+            child = os.fork()
+            if not child:
+                os.closerange(0, 20_000)
+                in_child()
+                os._exit(0)
+            os.waitpid(child, 0)
+            print(child)
+            """)
+        names = [entry.name
+                 for entry in parsers.read_map(self.track(run.out))]
+        self.assertIn(self.script_name('in_child'), names)
+
+
+@unittest.skipUnless(hasattr(os, 'fork'), 'needs os.fork')
+class JitdumpForkTests(JitdumpMode):
+
+    def children(self, run, *qualnames):
+        """Return the dump of the child, and which of these are in it."""
+        dump = self.read(self.track(run.out))
+        return dump, [name for name in qualnames
+                      if self.script_name(name) in dump.names]
+
+    NAMES = ('only_child', 'only_parent', 'before', 'dropped', 'forking',
+             '<module>')
+
+    def test_the_child_has_a_dump_of_its_own(self):
+        run = self.run_jit(FORK + 'forking()')
+        dump, found = self.children(run, *self.NAMES)
+        # What it has run, and what is on its stack.
+        self.assertEqual(found, ['only_child', 'forking', '<module>'])
+        self.assertNotIn(self.script_name('only_child'),
+                         self.read(run).names)
+        self.functions(run, 'only_parent', 'before', 'forking', '<module>')
+        for load in dump.loads:
+            self.assertEqual(load.tid, dump.header.pid)
+
+    def test_inherited_functions_keep_their_address(self):
+        run = self.run_jit(FORK + 'forking()')
+        self.children(run)
+        for name in ('forking', '<module>'):
+            [in_parent] = self.functions(run, name)
+            [in_child] = self.functions(run.out, name)
+            self.assertEqual(in_child.start, in_parent.start)
+
+    def test_with_persist_the_child_has_what_the_parent_had(self):
+        import_helper.import_module('_testinternalcapi')
+        run = self.run_jit(FORK + dedent("""\
+            import _testinternalcapi as t
+            def compiled(): pass
+            t.compile_perf_trampoline_entry(compiled.__code__)
+            t.perf_trampoline_set_persist_after_fork(1)
+            forking()
+            """))
+        dump, found = self.children(run, *self.NAMES, 'compiled')
+        self.assertEqual(found, ['only_child', 'before', 'forking',
+                                 '<module>', 'compiled'])
+        self.assertNotIn('py::dropped:<string>', dump.names)
+        self.assertIn('py::dropped:<string>', self.read(run).names)
+        # What the frozen modules have does not die.
+        child = {f.load.name: f for f in dump.functions()}
+        lasting = [f for f in self.read(run).functions()
+                   if f.load.timestamp < dump.header.timestamp
+                   and '._' in f.load.name and '<frozen' in f.load.name]
+        self.assertGreater(len(lasting), 10)
+        for function in lasting:
+            copy = child[function.load.name]
+            self.assertEqual(copy.start, function.start)
+            self.assertEqual(copy.lines(), function.lines())
+
+    def test_a_child_may_fork_again(self):
+        import_helper.import_module('_testinternalcapi')
+        for persist in (0, 1):
+            with self.subTest(persist=persist):
+                run = self.run_jit(f"""\
+                    import os, _testinternalcapi
+
+                    def generation(n):
+                        if not n:
+                            return
+                        def local(): pass
+                        local.__code__ = local.__code__.replace(
+                            co_qualname=f'local{{n}}')
+                        local()
+                        child = os.fork()
+                        if not child:
+                            generation(n - 1)
+                            os._exit(0)
+                        assert os.waitpid(child, 0)[1] == 0
+                        print(child, flush=True)
+
+                    _testinternalcapi.perf_trampoline_set_persist_after_fork(
+                        {persist})
+                    generation(4)
+                    """)
+                children = run.out.split()[::-1]
+                self.assertEqual(len(children), 4)
+                for child in children:
+                    self.track(child)
+                for n, pid in zip((4, 3, 2, 1, 0), [run.pid, *children]):
+                    names = self.read(pid).names
+                    self.assertIn(self.script_name('generation'), names)
+                    if n:
+                        self.assertIn(self.script_name(f'local{n}'), names)
+                    if n < 4:
+                        # Its creator has it in a frame, alive.
+                        self.assertEqual(
+                            self.script_name(f'local{n + 1}') in names,
+                            bool(persist))
+
+    def test_functions_in_use_again_in_the_child_are_told_apart(self):
+        run = self.run_jit("""\
+            import os
+
+            def template(): pass
+
+            def make_and_drop(name, count=100):
+                for i in range(count):
+                    type(template)(template.__code__.replace(
+                        co_qualname=f'{name}{i}', co_filename='/made'), {})()
+
+            make_and_drop('before')
+            child = os.fork()
+            if not child:
+                make_and_drop('child')
+                os._exit(0)
+            make_and_drop('parent')
+            assert os.waitpid(child, 0)[1] == 0
+            print(child)
+            """)
+        dump, _ = self.children(run)
+        self.assertEqual([name for name in dump.names
+                          if name.endswith(':/made')],
+                         [f'py::child{i}:/made' for i in range(100)])
+        self.assertEqual([name for name in self.read(run).names
+                          if name.endswith(':/made')],
+                         [f'py::{name}{i}:/made' for name in
+                          ('before', 'parent') for i in range(100)])
+
+    def test_profiling_that_is_off_stays_off_in_the_child(self):
+        run = self.run_jit(FORK + dedent("""\
+            sys.deactivate_stack_trampoline()
+            forking()
+            """))
+        self.assertFalse(os.path.exists(dump_path(self.track(run.out))))
+
+    def test_the_child_may_go_on_with_a_map(self):
+        run = self.run_jit("""\
+            import os, sys
+
+            def in_child(): pass
+
+            child = os.fork()
+            if not child:
+                sys.activate_stack_trampoline('perf')
+                in_child()
+                os._exit(0)
+            assert os.waitpid(child, 0)[1] == 0
+            print(child)
+            """)
+        child = self.track(run.out)
+        self.assertIn(self.script_name('in_child'),
+                      [entry.name for entry in parsers.read_map(child)])
+        self.assertNotIn(self.script_name('in_child'), self.read(child).names)
+
+    def test_a_child_forked_without_the_interpreter_is_noticed(self):
+        import_helper.import_module('ctypes')
+        run = self.run_jit("""\
+            import ctypes, os
+
+            def before(): pass
+            def in_child(): pass
+
+            def forking():
+                child = ctypes.PyDLL(None).fork()
+                if not child:
+                    in_child()
+                    os._exit(0)
+                assert os.waitpid(child, 0)[1] == 0
+                print(child)
+
+            before()
+            forking()
+            """)
+        dump, found = self.children(run, 'in_child', 'before', 'forking')
+        self.assertEqual(found, ['in_child', 'forking'])
+        self.assertNotIn(self.script_name('in_child'), self.read(run).names)
+
+    def test_multiprocessing_children_have_dumps(self):
+        import_helper.import_module('_multiprocessing')
+        run = self.run_jit("""\
+            import multiprocessing, os
+
+            def work():
+                print(os.getpid(), flush=True)
+
+            for method in 'fork', 'spawn':
+                context = multiprocessing.get_context(method)
+                child = context.Process(target=work)
+                if __name__ == '__main__':
+                    child.start()
+                    child.join()
+            """, mode=None, env={'PYTHON_PERF_JIT_SUPPORT': '1',
+                                 'JITDUMPDIR': self.directory})
+        for child in run.out.split():
+            names = self.read(child, self.directory).names
+            self.assertTrue([name for name in names
+                             if name.startswith('py::work:')])
+        self.assertEqual(len(run.out.split()), 2)
+
+
+if __name__ == '__main__':
+    unittest.main()

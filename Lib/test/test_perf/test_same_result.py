@@ -1,0 +1,115 @@
+"""A program does the same with profiling and without."""
+
+import unittest
+
+from test.test_perf import fixtures
+
+
+def setUpModule():
+    fixtures.require_trampoline()
+
+
+class SameResultTests(fixtures.PerfTestCase):
+    """The program does what it would have done."""
+
+    def test_output_and_exit_status_are_the_programs_own(self):
+        run = self.run_on_and_off("""\
+            import sys
+
+            def main():
+                print('out')
+                print('err', file=sys.stderr)
+                sys.exit(42)
+
+            main()
+            """, returncode=42)
+        self.assertEqual((run.out, run.err), ('out\n', 'err\n'))
+
+    def test_an_uncaught_exception_looks_the_same(self):
+        self.run_on_and_off("""\
+            def fails(n):
+                if n:
+                    return fails(n - 1)
+                1 / 0
+            fails(10)
+            """, returncode=1)
+
+    def test_the_recursion_limit_is_the_same(self):
+        run = self.run_on_and_off("""\
+            import sys
+
+            def depth(n):
+                try:
+                    return depth(n + 1)
+                except RecursionError:
+                    return n
+
+            print(depth(0))
+            sys.setrecursionlimit(5000)
+            print(depth(0))
+            """)
+        self.assertIn(self.script_name('depth'), run.names)
+
+    def test_a_recursion_too_deep_for_the_c_stack_does_not_crash(self):
+        # Calls between Python functions take no C stack in this version.
+        self.run_on_and_off("""\
+            import sys
+
+            def depth(n):
+                return n and depth(n - 1) + 1
+
+            sys.setrecursionlimit(100_100)
+            print(depth(100_000))
+            """)
+
+    def test_descriptors_have_the_same_numbers(self):
+        run = self.run_on_and_off("""\
+            import os
+
+            def numbers():
+                return [os.open('/dev/null', os.O_RDONLY) for i in range(20)]
+
+            first = numbers()
+            exec('def late(): pass\\nlate()')
+            print(first, numbers(), os.pipe())
+            """)
+        self.assertIn('py::late:<string>', run.names)
+
+    def test_tracing_and_profiling_functions_see_the_same(self):
+        self.run_on_and_off("""\
+            import sys
+
+            def traced(n):
+                return n and traced(n - 1)
+
+            events = []
+            def trace(frame, event, arg):
+                events.append((event, frame.f_code.co_qualname,
+                               frame.f_lineno))
+                return trace
+
+            sys.settrace(trace)
+            traced(3)
+            sys.settrace(None)
+            sys.setprofile(trace)
+            traced(3)
+            sys.setprofile(None)
+            print(events)
+            """)
+
+    def test_deep_frames_see_their_callers(self):
+        self.run_on_and_off("""\
+            import sys, traceback
+
+            def callers(n):
+                if n:
+                    return callers(n - 1)
+                traceback.print_stack(file=sys.stdout)
+                return sys._getframe(2).f_code.co_name
+
+            print(callers(5))
+            """)
+
+
+if __name__ == '__main__':
+    unittest.main()

@@ -1,0 +1,562 @@
+"""Switching profiling on and off: options, variables, functions of sys."""
+
+import os
+import stat
+import sys
+import sysconfig
+import unittest
+
+from test.support import import_helper
+from test.test_perf import fixtures
+from test.test_perf.modes import JitdumpMode, dump_path
+from test.test_perf.programs import TELL
+
+
+def setUpModule():
+    fixtures.require_trampoline()
+
+
+class MapSwitchTests(fixtures.PerfTestCase):
+
+    def assert_on(self, run):
+        self.assertEqual(run.out, 'True\n')
+        self.assertIn(self.script_name('tell'), run.names)
+        self.assertEqual(run.err, '')
+
+    def assert_off(self, run):
+        self.assertEqual(run.out, 'False\n')
+        self.assertFalse(run.has_map)
+        self.assertEqual(run.err, '')
+
+    def test_it_is_off_by_default(self):
+        self.assert_off(self.run_python(TELL, mode=None))
+
+    def test_the_option_switches_it_on(self):
+        self.assert_on(self.run_python(TELL, mode='perf'))
+
+    def test_the_option_may_say_1(self):
+        self.assert_on(self.run_python(TELL, mode='perf=1'))
+
+    def test_the_option_may_say_0(self):
+        self.assert_off(self.run_python(TELL, mode='perf=0'))
+
+    def test_the_option_may_say_nothing_else(self):
+        for value in ('', '2', 'yes', 'true', '-1', '01', '1 ', 'perf'):
+            with self.subTest(value=value):
+                run = self.run_python(TELL, mode=f'perf={value}',
+                                      returncode=None)
+                self.assertNotEqual(run.returncode, 0, run)
+                self.assertGreater(run.returncode, 0, run)
+                self.assertEqual(run.out, '')
+                self.assertIn('-X perf', run.err)
+                self.assertFalse(run.has_map)
+
+    def test_the_variable_switches_it_on(self):
+        self.assert_on(self.run_python(TELL, mode=None,
+                                       env={'PYTHONPERFSUPPORT': '1'}))
+
+    def test_the_variable_empty_or_0_is_off(self):
+        for value in ('', '0'):
+            with self.subTest(value=value):
+                self.assert_off(self.run_python(
+                    TELL, mode=None, env={'PYTHONPERFSUPPORT': value}))
+
+    def test_the_variable_is_ignored_where_all_are(self):
+        for option in ('-E', '-I'):
+            with self.subTest(option=option):
+                self.assert_off(self.run_python(
+                    TELL, mode=None, options=[option],
+                    env={'PYTHONPERFSUPPORT': '1'}))
+
+    def test_the_option_counts_where_variables_are_ignored(self):
+        for option in ('-E', '-I'):
+            with self.subTest(option=option):
+                self.assert_on(self.run_python(TELL, options=[option]))
+
+    def test_the_option_wins_over_the_variable(self):
+        self.assert_off(self.run_python(TELL, mode='perf=0',
+                                        env={'PYTHONPERFSUPPORT': '1'}))
+        self.assert_on(self.run_python(TELL, mode='perf',
+                                       env={'PYTHONPERFSUPPORT': '0'}))
+
+    def test_the_functions_win_over_the_option(self):
+        run = self.run_python("""\
+            import sys
+
+            def late():
+                pass
+
+            sys.deactivate_stack_trampoline()
+            print(sys.is_stack_trampoline_active())
+            late()
+            """)
+        self.assertEqual(run.out, 'False\n')
+        self.assertNotIn(self.script_name('late'), run.names)
+
+    def test_the_configuration_tells(self):
+        import_helper.import_module('_testinternalcapi')
+        script = """\
+            import _testinternalcapi
+            print(_testinternalcapi.get_config()['perf_profiling'])
+            """
+        for mode, expected in ((None, '0\n'), ('perf', '1\n'),
+                               ('perf=1', '1\n'), ('perf=0', '0\n')):
+            with self.subTest(mode=mode):
+                self.assertEqual(self.run_python(script, mode=mode).out,
+                                 expected)
+        run = self.run_python(script, mode=None,
+                              env={'PYTHONPERFSUPPORT': '1'})
+        self.assertEqual(run.out, '1\n')
+
+    def test_the_options_are_kept_in_sys(self):
+        run = self.run_python('import sys; print(sys._xoptions)')
+        self.assertEqual(run.out, "{'perf': True}\n")
+
+    def test_the_build_tells(self):
+        self.assertEqual(sysconfig.get_config_var('PY_HAVE_PERF_TRAMPOLINE'),
+                         1)
+
+    def test_the_helps_list_the_switches(self):
+        for option, expected in (('--help-xoptions', '-X perf'),
+                                 ('--help-env', 'PYTHONPERFSUPPORT')):
+            with self.subTest(option=option):
+                run = self.run_command([sys.executable, option])
+                self.assertIn(expected, run.out)
+
+
+class JitdumpSwitchTests(JitdumpMode):
+
+    def assert_on(self, run):
+        self.assertEqual(run.out, 'True\n')
+        self.functions(run, 'tell')
+        self.assertEqual(run.err, '')
+        self.assertFalse(run.has_map)
+
+    def assert_off(self, run):
+        self.assertEqual(run.out, 'False\n')
+        self.assertEqual(run.err, '')
+        self.assertFalse(os.path.lexists(dump_path(run.pid)))
+        self.assertFalse(run.has_map)
+
+    def assert_map(self, run):
+        self.assertEqual(run.out, 'True\n')
+        self.assertIn(self.script_name('tell'), run.names)
+        self.assertEqual(run.err, '')
+        self.assertFalse(os.path.lexists(dump_path(run.pid)))
+
+    def test_the_option_switches_it_on(self):
+        self.assert_on(self.run_jit(TELL))
+
+    def test_the_option_may_say_1_or_0(self):
+        self.assert_on(self.run_jit(TELL, mode='perf_jit=1'))
+        self.assert_off(self.run_jit(TELL, mode='perf_jit=0'))
+
+    def test_the_option_may_say_nothing_else(self):
+        for value in ('', '2', 'yes', '-1', '01', 'perf'):
+            with self.subTest(value=value):
+                run = self.run_jit(TELL, mode=f'perf_jit={value}',
+                                   returncode=None)
+                self.assertGreater(run.returncode, 0, run)
+                self.assertEqual(run.out, '')
+                self.assertIn('-X perf_jit', run.err)
+                self.assertFalse(os.path.lexists(dump_path(run.pid)))
+
+    def test_the_variable_switches_it_on(self):
+        self.assert_on(self.run_jit(TELL, mode=None,
+                                    env={'PYTHON_PERF_JIT_SUPPORT': '1'}))
+
+    def test_the_variable_empty_or_0_is_off(self):
+        for value in ('', '0'):
+            with self.subTest(value=value):
+                self.assert_off(self.run_jit(
+                    TELL, mode=None, env={'PYTHON_PERF_JIT_SUPPORT': value}))
+
+    def test_the_variable_is_ignored_where_all_are(self):
+        for option in ('-E', '-I'):
+            with self.subTest(option=option):
+                self.assert_off(self.run_jit(
+                    TELL, mode=None, options=[option],
+                    env={'PYTHON_PERF_JIT_SUPPORT': '1'}))
+
+    def test_the_option_wins_over_the_variable(self):
+        variable = {'PYTHON_PERF_JIT_SUPPORT': '1'}
+        self.assert_off(self.run_jit(TELL, mode='perf_jit=0', env=variable))
+        self.assert_map(self.run_jit(TELL, mode='perf', env=variable))
+        self.assert_on(self.run_jit(TELL, env={'PYTHONPERFSUPPORT': '1'}))
+
+    def test_of_both_options_it_is_this_one(self):
+        for first, second in (('perf', 'perf_jit'), ('perf_jit', 'perf')):
+            with self.subTest(first=first):
+                self.assert_on(self.run_jit(TELL, mode=first,
+                                            options=['-X', second]))
+
+    def test_of_both_variables_it_is_this_one(self):
+        self.assert_on(self.run_jit(
+            TELL, mode=None, env={'PYTHONPERFSUPPORT': '1',
+                                  'PYTHON_PERF_JIT_SUPPORT': '1'}))
+
+    def test_one_of_both_options_may_say_0(self):
+        self.assert_on(self.run_jit(TELL, mode='perf_jit',
+                                    options=['-X', 'perf=0']))
+        self.assert_map(self.run_jit(TELL, mode='perf',
+                                     options=['-X', 'perf_jit=0']))
+
+    def test_the_configuration_tells(self):
+        import_helper.import_module('_testinternalcapi')
+        script = """\
+            import _testinternalcapi
+            print(_testinternalcapi.get_config()['perf_profiling'])
+            """
+        self.assertEqual(self.run_jit(script).out, '2\n')
+        self.assertEqual(self.run_jit(
+            script, mode=None, env={'PYTHON_PERF_JIT_SUPPORT': '1'}).out,
+            '2\n')
+
+    def test_the_helps_list_the_switches(self):
+        for option, expected in (('--help-xoptions', '-X perf_jit'),
+                                 ('--help-env', 'PYTHON_PERF_JIT_SUPPORT')):
+            with self.subTest(option=option):
+                run = self.run_command([sys.executable, option])
+                self.assertIn(expected, run.out)
+
+    def test_the_function_switches_it_on_and_off(self):
+        run = self.run_jit("""\
+            import os, sys
+
+            def before(): pass
+            def during(): pass
+            def after(): pass
+
+            before()
+            print(sys.activate_stack_trampoline('perf_jit'))
+            print(sys.is_stack_trampoline_active())
+            during()
+            sys.deactivate_stack_trampoline()
+            print(sys.is_stack_trampoline_active())
+            after()
+            """, mode=None)
+        self.assertEqual(run.out, 'None\nTrue\nFalse\n')
+        self.assertEqual(run.err, '')
+        self.assertEqual(self.read(run).names, [self.script_name('during')])
+        self.assertFalse(run.has_map)
+
+    def test_the_file_is_for_its_owner_only(self):
+        run = self.run_jit('pass', prepare='umask 0')
+        status = os.stat(dump_path(run.pid))
+        self.assertEqual(stat.S_IMODE(status.st_mode), 0o600)
+
+    def assert_switched(self, first, second):
+        """Each file has what was called for the first time in its mode."""
+        run = self.run_jit(f"""\
+            import sys
+
+            def early(): pass
+            def both(): pass
+            def late(): pass
+
+            early()
+            both()
+            sys.activate_stack_trampoline({second!r})
+            print(sys.is_stack_trampoline_active())
+            both()
+            late()
+            """, mode=first)
+        self.assertEqual(run.out, 'True\n')
+        script = {self.script_name(n): n for n in ('early', 'both', 'late')}
+        names = {'perf': run.names, 'perf_jit': self.read(run).names}
+        self.assertEqual([script[n] for n in names[first] if n in script],
+                         ['early', 'both'])
+        self.assertEqual([script[n] for n in names[second] if n in script],
+                         ['both', 'late'])
+
+    def test_from_the_map_to_the_jitdump_at_run_time(self):
+        self.assert_switched('perf', 'perf_jit')
+
+    def test_from_the_jitdump_to_the_map_at_run_time(self):
+        self.assert_switched('perf_jit', 'perf')
+
+    def test_a_function_keeps_its_address_in_both_files(self):
+        run = self.run_jit("""\
+            import sys
+            def function(): pass
+            function()
+            sys.activate_stack_trampoline('perf')
+            function()
+            """)
+        [function] = self.functions(run, 'function')
+        [entry] = [entry for entry in run.entries
+                   if entry.name == self.script_name('function')]
+        self.assertEqual((entry.start, entry.size),
+                         (function.start, function.end - function.start))
+
+    def test_activated_again_the_dump_is_continued(self):
+        for between in ('sys.deactivate_stack_trampoline()',
+                        'sys.activate_stack_trampoline("perf")',
+                        'sys.activate_stack_trampoline("perf_jit")'):
+            with self.subTest(between=between):
+                run = self.run_jit(f"""\
+                    import sys
+
+                    def first(): pass
+                    def second(): pass
+                    def third(): pass
+
+                    for function in first, second, third:
+                        sys.activate_stack_trampoline('perf_jit')
+                        first()
+                        function()
+                        {between}
+                    """, mode=None)
+                # One header, or it would not parse; each function once.
+                self.functions(run, 'first', 'second', 'third')
+
+    def test_to_and_fro_each_function_is_in_each_file_once(self):
+        run = self.run_jit("""\
+            import sys
+            def function(): pass
+            for i in range(5):
+                sys.activate_stack_trampoline('perf_jit')
+                function()
+                sys.activate_stack_trampoline('perf')
+                function()
+            """, mode=None)
+        self.functions(run, 'function')
+        self.assertEqual(run.names.count(self.script_name('function')), 1)
+
+    def test_subinterpreters_share_the_dump(self):
+        import_helper.import_module('_xxsubinterpreters')
+        run = self.run_jit("""\
+            import sys
+            import _xxsubinterpreters as interpreters
+
+            def outer(): pass
+
+            outer()
+            interpreter = interpreters.create()
+            interpreters.run_string(interpreter, '''if True:
+                def inner(): pass
+                inner()
+                ''')
+            interpreters.destroy(interpreter)
+            def late(): pass
+            late()
+            """)
+        self.functions(run, 'outer', 'late')
+        self.assertEqual([name for name in self.read(run).names
+                          if 'inner' in name], ['py::inner:<string>'])
+
+
+class FunctionTests(fixtures.PerfTestCase):
+    """sys.activate_stack_trampoline() and its kin."""
+
+    def test_it_goes_on_and_off(self):
+        run = self.run_python("""\
+            import sys
+
+            def tell():
+                print(sys.is_stack_trampoline_active())
+
+            tell()
+            print(sys.activate_stack_trampoline('perf'))
+            tell()
+            print(sys.deactivate_stack_trampoline())
+            tell()
+            """, mode=None)
+        self.assertEqual(run.out, 'False\nNone\nTrue\nNone\nFalse\n')
+
+    def test_a_function_first_called_while_off_does_not_appear(self):
+        run = self.run_python("""\
+            import sys
+
+            def before(): pass
+            def during(): pass
+            def after(): pass
+
+            before()
+            sys.activate_stack_trampoline('perf')
+            during()
+            sys.deactivate_stack_trampoline()
+            after()
+            """, mode=None)
+        self.assertEqual(run.names, [self.script_name('during')])
+
+    def test_a_function_called_again_while_on_appears(self):
+        run = self.run_python("""\
+            import sys
+
+            def function(): pass
+
+            for i in range(50):
+                function()
+            sys.activate_stack_trampoline('perf')
+            function()
+            """, mode=None)
+        self.assertIn(self.script_name('function'), run.names)
+
+    def test_the_file_is_continued_when_it_is_on_again(self):
+        run = self.run_python("""\
+            import sys
+
+            def first(): pass
+            def second(): pass
+
+            sys.activate_stack_trampoline('perf')
+            first()
+            sys.deactivate_stack_trampoline()
+            first()
+            sys.activate_stack_trampoline('perf')
+            first()
+            second()
+            """, mode=None)
+        self.assertEqual(run.names, [self.script_name('first'),
+                                     self.script_name('second')])
+        self.assert_good_map(run.entries)
+
+    def test_activating_twice_is_accepted(self):
+        run = self.run_python("""\
+            import sys
+
+            def function(): pass
+
+            for i in range(1000):
+                sys.activate_stack_trampoline('perf')
+            function()
+            print(sys.is_stack_trampoline_active())
+            """, mode=None)
+        self.assertEqual(run.out, 'True\n')
+        self.assertEqual(run.names, [self.script_name('function')])
+
+    def test_deactivating_twice_is_accepted(self):
+        run = self.run_python("""\
+            import sys
+            sys.deactivate_stack_trampoline()
+            sys.activate_stack_trampoline('perf')
+            print(sys.is_stack_trampoline_active())
+            sys.deactivate_stack_trampoline()
+            sys.deactivate_stack_trampoline()
+            print(sys.is_stack_trampoline_active())
+            """, mode=None)
+        self.assertEqual(run.out, 'True\nFalse\n')
+
+    def test_it_can_go_on_and_off_a_thousand_times(self):
+        # There are 255 indices for what is kept with a code object.
+        run = self.run_python("""\
+            import sys
+
+            def function(): pass
+
+            for i in range(1000):
+                sys.activate_stack_trampoline('perf')
+                function()
+                sys.deactivate_stack_trampoline()
+            print(sys.is_stack_trampoline_active())
+            """, mode=None)
+        self.assertEqual(run.out, 'False\n')
+        self.assertEqual(run.names, [self.script_name('function')])
+
+    def test_deactivating_leaves_the_functions_on_the_stack_alone(self):
+        run = self.run_on_and_off("""\
+            import sys
+
+            def outer(n):
+                if n:
+                    return outer(n - 1) + 1
+                sys.deactivate_stack_trampoline()
+                return 0
+
+            print(outer(50))
+            """)
+        self.assertIn(self.script_name('outer'), run.names)
+
+    def test_an_unknown_backend_is_named_in_the_error(self):
+        run = self.run_python("""\
+            import sys
+
+            for name in ('', 'PERF', 'perf ', 'invalid', 'g\\u00fc', 'a\\0b'):
+                try:
+                    sys.activate_stack_trampoline(name)
+                except ValueError as error:
+                    print(ascii(str(error)))
+                else:
+                    print('accepted', ascii(name))
+            print(sys.is_stack_trampoline_active())
+            """, mode=None)
+        lines = run.out.splitlines()
+        self.assertEqual(lines[:5], [
+            "'invalid backend: '", "'invalid backend: PERF'",
+            "'invalid backend: perf '", "'invalid backend: invalid'",
+            r"'invalid backend: g\xfc'"])
+        self.assertNotIn('accepted', lines[5])
+        self.assertEqual(lines[6], 'False')
+
+    def test_an_unknown_backend_does_not_switch_off(self):
+        run = self.run_python("""\
+            import sys
+            try:
+                sys.activate_stack_trampoline('invalid')
+            except ValueError:
+                print(sys.is_stack_trampoline_active())
+            """)
+        self.assertEqual(run.out, 'True\n')
+
+    def test_a_backend_is_a_string(self):
+        run = self.run_python("""\
+            import sys
+
+            for wrong in (None, 1, b'perf', ['perf']):
+                try:
+                    sys.activate_stack_trampoline(wrong)
+                except TypeError:
+                    print('TypeError')
+            try:
+                sys.activate_stack_trampoline()
+            except TypeError:
+                print('TypeError')
+            """, mode=None)
+        self.assertEqual(run.out, 'TypeError\n' * 5)
+
+    def test_another_evaluator_is_not_displaced(self):
+        import_helper.import_module('_testinternalcapi')
+        run = self.run_python("""\
+            import sys
+            import _testinternalcapi
+
+            def function(): pass
+
+            calls = []
+            _testinternalcapi.set_eval_frame_record(calls)
+            try:
+                sys.activate_stack_trampoline('perf')
+            except RuntimeError as error:
+                message = str(error)
+            function()
+            _testinternalcapi.set_eval_frame_default()
+            print('evaluator' in message, 'function' in calls)
+            print(sys.is_stack_trampoline_active())
+            sys.activate_stack_trampoline('perf')
+            print(sys.is_stack_trampoline_active())
+            """, mode=None)
+        self.assertEqual(run.out, 'True True\nFalse\nTrue\n')
+
+    def test_an_evaluator_that_came_later_stays(self):
+        import_helper.import_module('_testinternalcapi')
+        run = self.run_python("""\
+            import sys
+            import _testinternalcapi
+
+            def function(): pass
+
+            calls = []
+            print(sys.is_stack_trampoline_active())
+            _testinternalcapi.set_eval_frame_record(calls)
+            print(sys.is_stack_trampoline_active())
+            sys.deactivate_stack_trampoline()
+            function()
+            _testinternalcapi.set_eval_frame_default()
+            print('function' in calls)
+            """)
+        self.assertEqual(run.out, 'True\nFalse\nTrue\n')
+
+
+if __name__ == '__main__':
+    unittest.main()

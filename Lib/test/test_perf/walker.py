@@ -1,0 +1,253 @@
+"""Programs that walk their own stacks, and the names of the addresses found.
+
+_testinternalcapi.perf_walk_stack() follows the frame records of its own thread by
+the rules of the most demanding kernel.  The process's own map or jitdump names the
+addresses.  What a program puts into `chains` are chains, to be compared with names
+that the test knows: all Python functions, leaf first.  This file has no tests.
+"""
+
+import bisect
+import functools
+import json
+import os
+import re
+import struct
+import textwrap
+
+from test.test_perf import fixtures, jitdump, parsers
+from test.test_perf.modes import MODES
+
+BEFORE = """\
+import json, os, sys, time
+import _testinternalcapi
+from _testinternalcapi import (
+    perf_sample_count, perf_sample_start, perf_sample_stop, perf_sample_thread,
+    perf_walk_stack as walk)
+
+chains = []
+mode = next(iter(sys._xoptions), None)
+rounds = range(12)      # enough for functions to have names and be specialized
+
+"""
+
+
+# The names of a frame and of those that called it, leaf first, as Python sees
+# them.
+CALLERS = """\
+def callers(frame):
+    names = []
+    while frame is not None:
+        names.append(frame.f_code.co_qualname)
+        frame = frame.f_back
+    return names
+
+"""
+
+
+AFTER = """
+chains.append(walk())
+with open('/proc/self/maps') as file:
+    print()
+    print(json.dumps([os.getpid(), time.monotonic_ns(), file.read(), chains]))
+"""
+
+
+MAPPING = re.compile(r'(\w+)-(\w+) (\S+) \w+ \S+ \d+ *(.*)')
+
+
+ET_DYN = 3                          # of ELF: the program has no fixed address
+
+
+# What stands in a chain for a function that is not Python's.
+INTERPRETER = 'C'                   # a C function of the interpreter's program
+
+
+FOREIGN = 'foreign'                 # one of a library
+
+
+UNNAMED = 'unnamed'                 # a trampoline that no file tells of
+
+
+def is_python(name):
+    return name not in (INTERPRETER, FOREIGN)
+
+
+class Names:
+    """The names of a process's addresses.
+
+    time        when it had these names, by the monotonic clock: a jitdump may
+                give an address to several functions, one after the other
+    maps        the text of its /proc/self/maps
+    """
+
+    def __init__(self, script, pid, time, maps):
+        self.script = script
+        functions = {}
+        for read in (self.read_map, self.read_jitdump):
+            try:
+                for entry in read(pid, time):
+                    functions[entry[0]] = entry
+            except FileNotFoundError:
+                pass
+        self.functions = sorted(functions.values())
+        self.mappings = []
+        for line in maps.splitlines():
+            start, end, mode, path = MAPPING.fullmatch(line).groups()
+            if 'x' in mode:
+                kind = (UNNAMED if not path else
+                        INTERPRETER if self.is_interpreter(path) else FOREIGN)
+                self.mappings.append((int(start, 16), int(end, 16), kind))
+        self.entry = self.entry_code(maps)
+
+    @classmethod
+    def entry_code(cls, maps):
+        """Return the addresses of _start, the program's first function."""
+        start, path = next(
+            (int(match[1], 16), match[4])
+            for match in map(MAPPING.fullmatch, maps.splitlines())
+            if match[4].rpartition('/')[2].startswith('python'))
+        with open(path, 'rb') as file:
+            kind, _, _, entry = struct.unpack('HHIQ', file.read(32)[16:])
+        if kind == ET_DYN:
+            entry += start
+        return range(entry, entry + 64)
+
+    @staticmethod
+    def is_interpreter(path):
+        name = path.rpartition('/')[2]
+        return name.startswith(('python', 'libpython'))
+
+    @staticmethod
+    def read_map(pid, time):
+        for entry in parsers.read_map(pid):
+            yield entry.start, entry.start + entry.size, entry.name
+
+    @staticmethod
+    def read_jitdump(pid, time):
+        dump = jitdump.read(f'/tmp/jit-{pid}.dump')
+        for function in dump.functions():
+            if function.load.timestamp <= time:
+                yield function.start, function.end, function.load.name
+
+    def qualname(self, name):
+        """Functions of the script have their names, others a file, too."""
+        match = re.fullmatch(r'py::(.*?):(.*)', name, re.DOTALL)
+        if match is None:
+            return name
+        qualname, filename = match.groups()
+        if filename == self.script:
+            return qualname
+        return f'{filename.rpartition("/")[2]}:{qualname}'
+
+    @functools.cache
+    def name(self, address):
+        for table in (self.functions, self.mappings):
+            index = bisect.bisect(table, (address, float('inf'))) - 1
+            if index >= 0:
+                start, end, name = table[index]
+                if start <= address < end:
+                    return self.qualname(name)
+        return FOREIGN
+
+    def chain(self, addresses):
+        """Name return addresses, each by the call before it.
+
+        A chain may end in the C library, or in _start, which calls it and
+        which is left out.
+        """
+        if addresses and addresses[-1] in self.entry:
+            addresses = addresses[:-1]
+        return [self.name(address - 1) for address in addresses]
+
+    def python(self, addresses):
+        return [name for name in self.chain(addresses) if is_python(name)]
+
+
+class RecordTestCase(fixtures.PerfTestCase):
+
+    def run_child(self, source, mode='perf', **options):
+        """Run a program.  Return its Names and what it put into `chains`."""
+        run = self.run_python(
+            BEFORE + textwrap.dedent(source) + AFTER, mode,
+            prepare='rm -f /tmp/jit-$$.dump', **options)
+        self.assertEqual(run.err, '')
+        pid, *rest, chains = json.loads(run.out.splitlines()[-1])
+        return self.names(pid, *rest), chains
+
+    def names(self, pid, time, maps):
+        return Names(self.path('script.py'), self.track(pid), time, maps)
+
+    def assert_reaches_bottom(self, names, addresses):
+        """The chain ends in what started the program or the thread: one
+        function of the C library, or up to three where that has frame
+        pointers."""
+        chain = names.chain(addresses)
+        self.assertEqual(chain[-1], FOREIGN, chain)
+        called = [name for name in chain[-4:] if name != FOREIGN]
+        self.assertEqual(called[-1:], [INTERPRETER], chain)
+
+    def assert_chains(self, source, *expected, module=True, stdlib=False):
+        """Run a program in both modes.  Its chains are these, again and
+        again in each of its rounds, and at its end only <module> is left.
+
+        expected: names separated by blanks, leaf first, above <module>
+        stdlib: functions of other files are left out
+        """
+        for mode in MODES:
+            with self.subTest(mode=mode):
+                names, chains = self.run_child(source, mode)
+                seen = []
+                for addresses in chains:
+                    self.assert_reaches_bottom(names, addresses)
+                    seen.append([name for name in names.python(addresses)
+                                 if not stdlib or ':' not in name])
+                self.assertEqual(seen.pop(), ['<module>'])
+                wanted = [each.split() + ['<module>'] * module
+                          for each in expected]
+                self.assertGreaterEqual(len(seen), 10 * len(wanted))
+                self.assertEqual(len(seen) % len(wanted), 0, seen[-1])
+                for index, each in enumerate(seen):
+                    self.assertEqual(each, wanted[index % len(wanted)],
+                                     (index, seen[:index][-3:]))
+
+    def assert_pairs(self, source, mode='perf', least=100):
+        """Run a program that puts pairs of a chain and the names it should
+        have into `chains`.  Return the pairs, named."""
+        names, chains = self.run_child(source, mode)
+        self.assertEqual(names.python(chains.pop()), ['<module>'])
+        self.assertGreaterEqual(len(chains), least)
+        for index, (addresses, wanted) in enumerate(chains):
+            self.assertEqual(names.python(addresses), wanted, index)
+            self.assert_reaches_bottom(names, addresses)
+        return [(names.chain(addresses), wanted)
+                for addresses, wanted in chains]
+
+
+def regions(run, mode):
+    """Return (start, end, name) of all that a run has announced."""
+    if mode == 'perf':
+        return [(entry.start, entry.start + entry.size, entry.name)
+                for entry in run.entries]
+    path = f'/tmp/jit-{run.pid}.dump'
+    if mode is None or not os.path.exists(path):
+        return []
+    return [(function.start, function.end, function.load.name)
+            for function in jitdump.read(path).functions()]
+
+
+class Table:
+    """Finds the names of addresses.  The last announcement counts."""
+
+    def __init__(self, regions):
+        self.regions = sorted(
+            {start: (start, end, name)
+             for start, end, name in regions}.values())
+        self.starts = [start for start, end, name in self.regions]
+
+    def names(self, addresses):
+        names = []
+        for address in addresses:
+            index = bisect.bisect_right(self.starts, address) - 1
+            if index >= 0 and address < self.regions[index][1]:
+                names.append(self.regions[index][2])
+        return names
