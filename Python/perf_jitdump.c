@@ -39,6 +39,7 @@
    The records of a function are written with one call.  Guarded by the GIL.  */
 
 #include "Python.h"
+#include "pycore_perf_buffer.h"
 #include "pycore_perf_file.h"
 #include "pycore_perf_jitdump.h"
 #include "pycore_perf_os.h"
@@ -119,11 +120,12 @@ static_assert(sizeof(struct record_unwinding_info) == 40,
 
 static struct {
     struct _PyPerfFile file;
+    struct _PyPerfBuffer buffer;    // of that file
     void *marker;                   // NULL: none
     uint64_t next_index;
     struct _PyPerfUnwind unwind;    // machine 0: not looked for yet
 } dump = {
-    .file = {.fd = -1},
+    .file = {.fd = {.number = -1}},
 };
 
 /* The kernel's id of this thread; asked for once in each. */
@@ -161,7 +163,7 @@ marker_map(struct _PyPerfError *error)
         return 0;
     }
     void *marker = mmap(NULL, MARKER_SIZE, PROT_READ | PROT_EXEC, MAP_PRIVATE,
-                        dump.file.fd, 0);
+                        dump.file.fd.number, 0);
     if (marker == MAP_FAILED) {
         int number = errno;
         return _PyPerfError_Set(
@@ -179,7 +181,7 @@ marker_map(struct _PyPerfError *error)
 static int
 dump_head(struct _PyPerfError *error)
 {
-    while (_PyPerfFile_IsEmpty(&dump.file)) {
+    while (_PyPerfBuffer_IsEmpty(&dump.buffer, &dump.file)) {
         struct jitdump_header header = {
             .magic = JITDUMP_MAGIC,
             .version = 1,
@@ -191,7 +193,8 @@ dump_head(struct _PyPerfError *error)
         if (marker_map(error) < 0) {
             return -1;
         }
-        if (_PyPerfFile_Append(&dump.file, &header, sizeof(header), error) < 0) {
+        if (_PyPerfBuffer_Append(&dump.buffer, &dump.file, &header, sizeof(header),
+                                 error) < 0) {
             return -1;
         }
     }
@@ -227,6 +230,7 @@ dump_open(_PyPerfGeneration *generation, struct _PyPerfError *error)
     if (result < 0) {
         unlink(dump.file.path);     // no dump without header and marker
         marker_unmap();
+        _PyPerfBuffer_Drop(&dump.buffer);
         _PyPerfFile_Close(&dump.file);
     }
     *generation = dump.file.generation;
@@ -237,10 +241,10 @@ static int
 dump_set_buffering(bool on, _PyPerfGeneration *generation, struct _PyPerfError *error)
 {
     if (on) {
-        _PyPerfFile_StartBuffering(&dump.file);
+        _PyPerfBuffer_Start(&dump.buffer);
         return 0;
     }
-    int result = _PyPerfFile_StopBuffering(&dump.file, error);
+    int result = _PyPerfBuffer_Stop(&dump.buffer, &dump.file, error);
     if (result == _PyPerfFile_STARTED_AFRESH) {
         result = dump_head(error);
     }
@@ -252,6 +256,8 @@ static void
 dump_close(void)
 {
     // The marker stays: a profiler that comes later finds the file by it.
+    struct _PyPerfError ignored;
+    _PyPerfBuffer_Stop(&dump.buffer, &dump.file, &ignored);
     _PyPerfFile_Close(&dump.file);
 }
 
@@ -259,8 +265,9 @@ static int
 dump_reopen_in_child(bool Py_UNUSED(keep), _PyPerfGeneration *generation,
                      struct _PyPerfError *error)
 {
+    _PyPerfBuffer_Drop(&dump.buffer);
     _PyPerfFile_Close(&dump.file);
-    dump.file = (struct _PyPerfFile){.fd = -1};
+    dump.file = (struct _PyPerfFile){.fd = {.number = -1}};
     marker_unmap();
     return dump_open(generation, error);
 }
@@ -368,8 +375,8 @@ dump_append(const struct _PyPerfRegion *region, struct _PyPerfError *error)
         result = _PyPerfError_Set(error, "announce a function", "", NULL, ENOMEM);
     }
     else {
-        result = _PyPerfFile_Append(&dump.file, buffer.bytes, buffer.length,
-                                    error);
+        result = _PyPerfBuffer_Append(&dump.buffer, &dump.file, buffer.bytes,
+                                      buffer.length, error);
     }
     _PyPerfTextWriter_Fini(&buffer);
     return result;

@@ -23,6 +23,7 @@
    child's map begins with a copy of it, as long as it was at the fork.  */
 
 #include "Python.h"
+#include "pycore_perf_buffer.h"
 #include "pycore_perf_file.h"
 #include "pycore_perf_map.h"
 #include "pycore_perf_text.h"
@@ -33,11 +34,12 @@ static struct {
     pthread_mutex_t lock;
     _Atomic(pid_t) lock_owner;      // the process whose threads use the lock
     struct _PyPerfFile file;
+    struct _PyPerfBuffer buffer;    // of that file
     struct _PyPerfFile inherited;   // the parent's; pid 0: none
 } map = {
     .lock = PTHREAD_MUTEX_INITIALIZER,
-    .file = {.fd = -1},
-    .inherited = {.fd = -1},
+    .file = {.fd = {.number = -1}},
+    .inherited = {.fd = {.number = -1}},
 };
 
 
@@ -96,8 +98,9 @@ map_leave_parent(void)
 {
     if (map.file.pid != 0 && map.file.pid != _PyPerfFile_GetPid()) {
         map.inherited = map.file;
+        _PyPerfBuffer_Drop(&map.buffer);
         _PyPerfFile_Close(&map.file);
-        map.file = (struct _PyPerfFile){.fd = -1};
+        map.file = (struct _PyPerfFile){.fd = {.number = -1}};
     }
 }
 
@@ -105,7 +108,7 @@ static int
 map_open(struct _PyPerfError *error)
 {
     map_leave_parent();
-    if (map.file.fd >= 0) {
+    if (map.file.fd.number >= 0) {
         return 0;
     }
     char path[sizeof(map.file.path)];
@@ -125,7 +128,8 @@ map_write(const struct _PyPerfTextWriter *line, struct _PyPerfError *error)
         if (map_open(error) < 0) {
             return -1;
         }
-        result = _PyPerfFile_Append(&map.file, line->bytes, line->length, error);
+        result = _PyPerfBuffer_Append(&map.buffer, &map.file, line->bytes,
+                                      line->length, error);
     } while (result == _PyPerfFile_STARTED_AFRESH);
     return result;
 }
@@ -172,9 +176,9 @@ output_set_buffering(bool on, _PyPerfGeneration *generation, struct _PyPerfError
     int result = 0;
     map_leave_parent();
     if (on) {
-        _PyPerfFile_StartBuffering(&map.file);
+        _PyPerfBuffer_Start(&map.buffer);
     }
-    else if (_PyPerfFile_StopBuffering(&map.file, error) < 0) {
+    else if (_PyPerfBuffer_Stop(&map.buffer, &map.file, error) < 0) {
         result = -1;
     }
     *generation = map.file.generation;
@@ -229,8 +233,10 @@ output_reopen_in_child(bool keep, _PyPerfGeneration *generation,
 void
 _PyPerfMap_Close(void)
 {
+    struct _PyPerfError ignored;
     if (lock_take() == 0) {
         map_leave_parent();
+        _PyPerfBuffer_Stop(&map.buffer, &map.file, &ignored);
         _PyPerfFile_Close(&map.file);
         lock_drop();
     }

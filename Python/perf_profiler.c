@@ -50,6 +50,7 @@
 #include "pycore_frame.h"           // _PyInterpreterFrame
 #include "pycore_interp.h"          // PyInterpreterState.eval_frame
 #include "pycore_perf_arena.h"
+#include "pycore_perf_asm.h"         // _PyPerfTrampoline_Code
 #include "pycore_perf_file.h"        // _PyPerfFile_GetPid()
 #include "pycore_perf_jitdump.h"
 #include "pycore_perf_map.h"

@@ -34,7 +34,7 @@
    section 6.4.1.  */
 
 #include "Python.h"
-#include "pycore_perf_profiler.h"     // _PyPerfTrampoline_Code
+#include "pycore_perf_asm.h"        // _PyPerfTrampoline_Code
 #include "pycore_perf_unwind.h"
 #include <dlfcn.h>
 #include <elf.h>

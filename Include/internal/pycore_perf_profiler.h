@@ -15,24 +15,6 @@ extern "C" {
 
 #include <stdbool.h>
 
-/* From asm_trampoline_*.S: the trampoline, its size in bytes, the offset at
-   which a call through it returns. */
-extern const char _PyPerfTrampoline_Code[];
-extern const size_t _PyPerfTrampoline_CodeSize;
-extern const size_t _PyPerfTrampoline_ReturnOffset;
-
-/* From there too: eight bytes with the unwind information that holds in all
-   trampolines while they are being called through. */
-extern const char _PyPerfTrampoline_BodyCFI[8];
-
-/* From there too: calls _PyEval_EvalFrameDefault() with its first three arguments,
-   from a frame that has room for frame records (perf_record.c) and begins with one
-   that returns to its fourth.  And where that call returns. */
-extern PyObject *_PyPerf_EnterEvalLoop(PyThreadState *tstate,
-                                    struct _PyInterpreterFrame *frame,
-                                    int throwflag, const void *returns_to);
-extern const void *const _PyPerf_EnterEvalLoopReturn;
-
 /* See to it that `code` has a trampoline and its name stands in the file that is
    being written: then code->_co_perf_slot is not 0.  Returns false if there is no
    profiling any longer.  An exception that is set, as it is when one is thrown
@@ -105,16 +87,6 @@ extern void _PyPerfFork_SetPersist(bool persist);
    done, when there was one already or when profiling is not active; -1 if there is
    none now (no exception is set). */
 extern int _PyPerfProfiler_CompileCode(PyThreadState *tstate, PyCodeObject *code);
-
-/* The program has closed or replaced descriptors: ours may be among them.  Called
-   by the functions of the os module that do so. */
-extern unsigned int _PyPerfFd_Changes;
-
-static inline void
-_PyPerfFd_NoteChange(void)
-{
-    _PyPerfFd_Changes++;
-}
 
 /* Set config->perf_profiling, if it is negative, to what the command line and the
    environment say, Python/perf_config.c.  No GIL needed: there is no interpreter

@@ -40,7 +40,8 @@ _PyFrame_IsInlined(const _PyInterpreterFrame *frame)
 
 #include "pycore_perf_arch.h"
 #include "pycore_perf_arena.h"      // _PyPerf_Pool
-#include "pycore_perf_profiler.h" // _PyPerf_EnterEvalLoopReturn
+#include "pycore_perf_asm.h"        // _PyPerf_EnterEvalLoopReturn
+#include "pycore_perf_profiler.h"   // _PyPerfSlots_EnsureAnnounced()
 
 /* Two words of a C stack, as the platform's frame pointer convention has them (see
    pycore_perf_arch.h). */

@@ -19,7 +19,8 @@ from test.test_perf import fixtures, relink
 
 TARGET = 'Lib/test/test_perf/src/perf_fuzz.c'
 SOURCES = ['Python/perf_error.c', 'Python/perf_text.c',
-           'Python/perf_file.c', 'Python/perf_map.c',
+           'Python/perf_fd.c', 'Python/perf_file.c',
+           'Python/perf_buffer.c', 'Python/perf_map.c',
            'Python/perf_jitdump.c', 'Python/perf_unwind.c',
            f'Python/asm_trampoline_{platform.machine()}.S']
 
@@ -53,8 +54,8 @@ def fault(name, turn=0, forever=False):
 def seeds():
     """What the fuzzer begins with: each fault alone, and those that leave
     something torn with others that keep it from being mended; with and
-    without gathering."""
-    gather, close, passed = b'\x08', b'\x09', bytes([11, len(FAULTS), 0])
+    without buffering."""
+    buffering, close, passed = b'\x08', b'\x09', bytes([11, len(FAULTS), 0])
     entry, copy = b'\x06\x00\x03abc', b'\x07\x05abcde'
     tears = [(fault('ftruncate', forever=forever), later)
              for forever in (False, True)
@@ -66,12 +67,12 @@ def seeds():
             for turn in range(3):
                 for other, later in [(b'', b''), *(
                         tears if name in ('write', 'read') else [])]:
-                    for gathering in (b'', gather):
+                    for optional in (b'', buffering):
                         yield b''.join([
-                            function(kind), gathering, function(kind),
+                            function(kind), optional, function(kind),
                             fault(name, turn), other, entry, copy,
                             function(kind, b'\xc3\xbcml' * 100), later,
-                            entry, copy, function(kind), gathering, close,
+                            entry, copy, function(kind), optional, close,
                             function(kind), passed, function(kind)])
 
 

@@ -22,10 +22,11 @@
    runs it.  */
 
 #include "Python.h"
-#include "pycore_perf_file.h"
+#include "pycore_perf_asm.h"
+#include "pycore_perf_fd.h"
 #include "pycore_perf_jitdump.h"
 #include "pycore_perf_map.h"
-#include "pycore_perf_profiler.h"
+#include "pycore_perf_output.h"
 #include <dirent.h>
 #include <fcntl.h>
 #include <stdarg.h>

@@ -1,0 +1,40 @@
+/* What Python/asm_trampoline_*.S define for C code. */
+
+#ifndef Py_INTERNAL_PERF_ASM_H
+#define Py_INTERNAL_PERF_ASM_H
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#ifndef Py_BUILD_CORE
+#  error "this header requires Py_BUILD_CORE define"
+#endif
+
+#include <stddef.h>
+
+struct _PyInterpreterFrame;
+
+/* The trampoline that each slot holds a copy of, its size in bytes, and the offset
+   at which a call through it returns. */
+extern const char _PyPerfTrampoline_Code[];
+extern const size_t _PyPerfTrampoline_CodeSize;
+extern const size_t _PyPerfTrampoline_ReturnOffset;
+
+/* Eight bytes that are never executed.  Their unwind information is the one that
+   holds in all trampolines after the call. */
+extern const char _PyPerfTrampoline_BodyCFI[8];
+
+/* Call _PyEval_EvalFrameDefault() with the first three arguments and return what it
+   returns.  The frame of this function has room for frame records (perf_record.c).
+   It begins with a record that returns to `returns_to`.  Needs the GIL. */
+extern PyObject *_PyPerf_EnterEvalLoop(PyThreadState *tstate,
+                                       struct _PyInterpreterFrame *frame,
+                                       int throwflag, const void *returns_to);
+
+/* The address in it at which the call of the eval loop returns. */
+extern const void *const _PyPerf_EnterEvalLoopReturn;
+
+#ifdef __cplusplus
+}
+#endif
+#endif  /* !Py_INTERNAL_PERF_ASM_H */

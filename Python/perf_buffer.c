@@ -1,0 +1,125 @@
+/* Entries that wait in memory while the interpreter starts.
+
+   A file of ours is written with one call for each entry, so that neither a kill
+   nor a fork can lose or double one.  While the interpreter starts, before it runs
+   anything of the program, some 240 functions are announced, and that many calls
+   made an empty program start 5 % later.  So during that time entries wait in a
+   block of 16 KiB, which is written when it is full and at the end.
+
+   Entries wait for a generation of the file.  When the file has been emptied
+   meanwhile, they are not written: the new generation begins without them.  */
+
+#include "Python.h"
+#include "pycore_perf_buffer.h"
+
+struct _PyPerfBufferBlock {
+    _PyPerfGeneration generation;   // of the file that the entries are for
+    size_t length;                  // bytes
+    size_t count;                   // entries
+    char bytes[16 * 1024];
+    uint16_t lengths[1024];         // of the entries
+};
+
+/* Begin with an empty block. */
+static void
+block_clear(struct _PyPerfBufferBlock *block)
+{
+    block->length = 0;
+    block->count = 0;
+}
+
+/* Whether entries wait for the file's present generation. */
+static bool
+block_has_entries(const struct _PyPerfBufferBlock *block,
+                  const struct _PyPerfFile *file)
+{
+    return block->length > 0 && block->generation == file->generation;
+}
+
+/* Write what waits.  Returns as _PyPerfFile_Append() does. */
+static int
+block_flush(struct _PyPerfBufferBlock *block, struct _PyPerfFile *file,
+            struct _PyPerfError *error)
+{
+    int result = _PyPerfFile_APPENDED;
+    if (block_has_entries(block, file) && file->pid == _PyPerfFile_GetPid()) {
+        result = _PyPerfFile_Append(file, block->bytes, block->length, error);
+        // If there is no room for all of it: as many entries as there is room for.
+        const char *entry = block->bytes;
+        for (size_t i = 0; result < 0 && i < block->count; i++) {
+            if (_PyPerfFile_Append(file, entry, block->lengths[i], error) < 0) {
+                break;
+            }
+            entry += block->lengths[i];
+        }
+        if (result < 0) {
+            file->generation = _PyPerfGeneration_Next();    // some of it is lost
+        }
+    }
+    block_clear(block);
+    return result;
+}
+
+void
+_PyPerfBuffer_Start(struct _PyPerfBuffer *buffer)
+{
+    if (buffer->block == NULL) {
+        buffer->block = PyMem_RawMalloc(sizeof(*buffer->block));
+        if (buffer->block != NULL) {
+            block_clear(buffer->block);
+        }
+    }
+}
+
+void
+_PyPerfBuffer_Drop(struct _PyPerfBuffer *buffer)
+{
+    PyMem_RawFree(buffer->block);
+    buffer->block = NULL;
+}
+
+int
+_PyPerfBuffer_Stop(struct _PyPerfBuffer *buffer, struct _PyPerfFile *file,
+                   struct _PyPerfError *error)
+{
+    int result = _PyPerfFile_APPENDED;
+    if (buffer->block != NULL) {
+        result = block_flush(buffer->block, file, error);
+        _PyPerfBuffer_Drop(buffer);
+    }
+    return result;
+}
+
+int
+_PyPerfBuffer_Append(struct _PyPerfBuffer *buffer, struct _PyPerfFile *file,
+                     const void *bytes, size_t length, struct _PyPerfError *error)
+{
+    struct _PyPerfBufferBlock *block = buffer->block;
+    if (block == NULL) {
+        return _PyPerfFile_Append(file, bytes, length, error);
+    }
+    if (length > sizeof(block->bytes) - block->length
+            || block->count == Py_ARRAY_LENGTH(block->lengths)
+            || !block_has_entries(block, file)) {
+        int result = block_flush(block, file, error);
+        if (result != _PyPerfFile_APPENDED) {
+            return result;
+        }
+    }
+    if (length > sizeof(block->bytes)) {
+        return _PyPerfFile_Append(file, bytes, length, error);
+    }
+    memcpy(block->bytes + block->length, bytes, length);
+    block->generation = file->generation;
+    block->length += length;
+    block->lengths[block->count++] = (uint16_t)length;
+    return _PyPerfFile_APPENDED;
+}
+
+bool
+_PyPerfBuffer_IsEmpty(const struct _PyPerfBuffer *buffer,
+                      const struct _PyPerfFile *file)
+{
+    return file->size == 0 && (buffer->block == NULL
+                               || !block_has_entries(buffer->block, file));
+}

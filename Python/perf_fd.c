@@ -1,0 +1,130 @@
+/* The descriptor of a file of ours, in a program that does not know of it.
+
+   A program may close every descriptor that it finds, as daemons and shells do,
+   and then open its own files.  The kernel gives the lowest free numbers, so one
+   of those files may get the number that was ours.  If we wrote to it, we would
+   ruin it.  Two things protect the program and us:
+
+   - The number is high.  The kernel gives low numbers first, so a file of the
+     program gets our number only after hundreds of others have been opened.
+   - Before a write we ask the kernel which file the descriptor refers to.  If that
+     is not ours, the number belongs to the program: we leave it alone and open our
+     file again.  The question costs half as much as the write.  So one answer is
+     good for 100 microseconds, unless os.close(), os.closerange() or os.dup2()
+     were called in between.  */
+
+#include "Python.h"
+#include "pycore_perf_fd.h"
+#include "pycore_perf_os.h"
+#include <fcntl.h>
+#include <stdatomic.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+
+/* Our number is beyond the limit on descriptors, or, where that cannot be or would
+   make the kernel's table large, at least high. */
+#define FIRST_DESCRIPTOR 512
+#define LARGEST_LIMIT 32768
+
+#define CHECK_INTERVAL 100000       // nanoseconds
+
+unsigned int _PyPerfFd_Changes;
+
+
+// --- The number ------------------------------------------------------------
+
+/* Duplicate `number` to a number of at least `minimum`.  Returns -1 if there is
+   none. */
+static int
+fd_duplicate(int number, rlim_t minimum)
+{
+    return fcntl(number, F_DUPFD_CLOEXEC, (int)minimum);
+}
+
+/* The same for a number beyond the process's limit, which is raised for a
+   moment: loops that end at the limit do not find it, and open() will not give
+   the number to anybody else. */
+static int
+fd_duplicate_beyond(int number, const struct rlimit *limit)
+{
+    const rlim_t minimum = Py_MAX(limit->rlim_cur, FIRST_DESCRIPTOR);
+    const struct rlimit raised = {
+        .rlim_cur = minimum + 8,
+        .rlim_max = Py_MAX(limit->rlim_max, minimum + 8),   // root may
+    };
+    if (limit->rlim_cur > LARGEST_LIMIT
+            || setrlimit(RLIMIT_NOFILE, &raised) < 0) {
+        return -1;
+    }
+    int high = fd_duplicate(number, minimum);
+    setrlimit(RLIMIT_NOFILE, limit);
+    return high;
+}
+
+int
+_PyPerfFd_Move(int number)
+{
+    struct rlimit limit;
+    int high = -1;
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
+        high = fd_duplicate_beyond(number, &limit);
+        if (high < 0) {
+            high = fd_duplicate(
+                number, Py_MIN(limit.rlim_cur / 4 * 3, FIRST_DESCRIPTOR));
+        }
+    }
+    if (high < 0) {
+        return number;
+    }
+    close(number);
+    return high;
+}
+
+
+// --- Whose it is -----------------------------------------------------------
+
+void
+_PyPerfFd_Set(struct _PyPerfFd *fd, int number, const struct stat *status)
+{
+    fd->device = status->st_dev;
+    fd->inode = status->st_ino;
+    fd->number = number;
+}
+
+bool
+_PyPerfFd_IsFile(const struct _PyPerfFd *fd, const struct stat *status)
+{
+    return status->st_dev == fd->device && status->st_ino == fd->inode;
+}
+
+bool
+_PyPerfFd_Owns(const struct _PyPerfFd *fd, struct stat *status)
+{
+    return fd->number >= 0 && fstat(fd->number, status) == 0
+           && _PyPerfFd_IsFile(fd, status);
+}
+
+bool
+_PyPerfFd_Check(struct _PyPerfFd *fd, struct stat *status)
+{
+    fd->checked_at = _PyPerfOS_Now();
+    fd->changes_seen = _PyPerfFd_Changes;
+    return _PyPerfFd_Owns(fd, status);
+}
+
+bool
+_PyPerfFd_IsChecked(const struct _PyPerfFd *fd)
+{
+    return fd->number >= 0 && fd->changes_seen == _PyPerfFd_Changes
+           && _PyPerfOS_Now() - fd->checked_at < CHECK_INTERVAL;
+}
+
+void
+_PyPerfFd_Close(struct _PyPerfFd *fd)
+{
+    struct stat status;
+    if (_PyPerfFd_Owns(fd, &status)) {
+        close(fd->number);
+    }
+    fd->number = -1;
+}
