@@ -21,7 +21,7 @@ import textwrap
 import unittest
 
 from test.support import check_sanitizer, os_helper
-from test.test_perf.parsers import overlapping, read_map, map_path
+from test.test_perf.parsers import map_path, overlapping, parse_map, read_map
 
 # How long a child may take before it counts as hung, in seconds.  No test
 # waits for this to pass.
@@ -114,13 +114,20 @@ def clean_environment(**changes):
 
 
 class Finished:
-    """A child that has ended: pid, returncode, out, err (str)."""
+    """A child that has ended.
 
-    def __init__(self, pid, returncode, out, err):
+    pid, returncode, out, err   out and err are str
+    file                        the path of the file that profiling writes
+    entries                     what it has, read by read(pid) when first asked for
+    """
+
+    def __init__(self, pid, returncode, out, err, file=None, read=read_map):
         self.pid = pid
         self.returncode = returncode
         self.out = out
         self.err = err
+        self.file = file
+        self.read = read
 
     def __repr__(self):
         return (f'<pid {self.pid} ended with {self.returncode}, '
@@ -134,9 +141,13 @@ class Finished:
     def has_map(self):
         return os.path.lexists(self.map_path)
 
+    @property
+    def has_file(self):
+        return os.path.lexists(self.file)
+
     @functools.cached_property
     def entries(self):
-        return read_map(self.pid)
+        return self.read(self.pid)
 
     @property
     def names(self):
@@ -154,10 +165,16 @@ class Finished:
 
 
 class PerfTestCase(unittest.TestCase):
-    """Each test has a directory of its own and cleans up behind its children.
+    """Each test has its own directory and removes what its children leave.
 
-    self.directory   deleted after the test; scripts are written there
+    directory   scripts are written there; it is deleted after the test
+    mode        how run_python() runs scripts unless a test says otherwise
+    FILE        the path of the file that profiling writes in this mode, as the
+                inside of an f-string of the process that writes it
     """
+
+    mode = 'perf'
+    FILE = '/tmp/perf-{os.getpid()}.map'
 
     def setUp(self):
         self.directory = os.path.realpath(
@@ -167,17 +184,43 @@ class PerfTestCase(unittest.TestCase):
     def path(self, *parts):
         return os.path.join(self.directory, *parts)
 
+    def file_of(self, pid):
+        """Return the path of the file that profiling writes in this mode."""
+        return map_path(pid)
+
+    def read_file(self, path, pid):
+        """Return the entries of a file of this process, in their order.
+
+        An entry has start, size and name.  A malformed file is an error.
+        """
+        with open(path, 'rb') as file:
+            return parse_map(file.read())
+
+    def read_entries(self, pid):
+        """Return the entries of the file in its usual place."""
+        return self.read_file(self.file_of(pid), pid)
+
+    def child_names(self, pid):
+        """Return the names in the file of a process that a script has started."""
+        entries = self.read_entries(self.track(pid))
+        self.assert_good_entries(entries)
+        return [entry.name for entry in entries]
+
     def track(self, pid):
-        """See to it that this process leaves no files behind."""
+        """Remove the files of this process after the test.  Return the pid."""
         pid = int(pid)
         for path in (map_path(pid), f'/tmp/jit-{pid}.dump'):
             self.addCleanup(remove_whatever_it_is, path)
         return pid
 
+    def fill_in(self, source):
+        """Replace @MODE@ by the mode and @FILE@ by FILE."""
+        return source.replace('@MODE@', self.mode).replace('@FILE@', self.FILE)
+
     def write_script(self, source, name='script.py'):
         path = self.path(name)
         with open(path, 'w', encoding='utf-8') as file:
-            file.write(textwrap.dedent(source))
+            file.write(self.fill_in(textwrap.dedent(source)))
         return path
 
     def run_command(self, command, *, env=None, stdin=subprocess.DEVNULL,
@@ -199,31 +242,37 @@ class PerfTestCase(unittest.TestCase):
                 raise
         run = Finished(child.pid, child.returncode,
                        *((data or b'').decode('utf-8', 'backslashreplace')
-                         for data in (out, err)))
+                         for data in (out, err)),
+                       self.file_of(child.pid), self.read_entries)
         if returncode is not None:
             self.assertEqual(run.returncode, returncode, run)
         return run
 
-    def python_command(self, source, mode='perf', options=(), args=(),
+    def python_command(self, source, mode='default', options=(), args=(),
                        name='script.py'):
         """Return the command that runs this source in this mode.
 
-        mode: 'perf', 'perf_jit', or None for an interpreter left alone.
+        mode: what follows -X, None for no option, 'default' for self.mode
         """
+        if mode == 'default':
+            mode = self.mode
         switch = [] if mode is None else ['-X', mode]
         return [sys.executable, *switch, *options,
                 self.write_script(source, name), *args]
 
-    def run_python(self, source, mode='perf', *, prepare=None, options=(),
+    def run_python(self, source, mode='default', *, prepare=None, options=(),
                    args=(), env=None, **rest):
-        """Run a script.
+        """Run a script and return it, Finished.
 
-        prepare: shell commands to be run first, in the same process, with
-        the path of the map to come in $MAP.  Another process may have had
-        the same pid, so what it left there is always removed.
+        prepare: shell commands that the same process runs first.  $MAP, $DUMP
+        and $FILE are the paths of its map, of its jitdump, and of the one of
+        them that the mode of this class writes.
+
+        Files that an earlier process of the same pid has left are removed.
         """
         command = ['/bin/sh', '-c',
-                   'MAP=/tmp/perf-$$.map; rm -rf "$MAP"; '
+                   'MAP=/tmp/perf-$$.map; DUMP=/tmp/jit-$$.dump; '
+                   f'FILE={self.file_of("$$")}; rm -rf "$MAP" "$DUMP"; '
                    f'set -e; {prepare or ":"}\nexec "$@"', 'sh',
                    *self.python_command(source, mode, options, args)]
         if env is not None:
@@ -232,11 +281,11 @@ class PerfTestCase(unittest.TestCase):
 
     def run_on_and_off(self, source, returncode=0, *, silent=False,
                        run=None, **options):
-        """Run it with profiling and without, see that it does the same,
-        and return the run with profiling.
+        """Run it with profiling and without.  Both must do the same.
+        Return the run with profiling.
 
-        silent: there will be no map, and the warning is not to be seen.
-        run: what runs it, if not run_python().
+        silent: neither a file nor a warning is expected
+        run: what runs it, if not run_python()
         """
         run = run or self.run_python
         on = run(source, returncode=returncode, **options)
@@ -255,6 +304,10 @@ class PerfTestCase(unittest.TestCase):
             self.assertIn(part, run.warnings[0])
         self.assertEqual(run.err_without_warnings, '')
 
+    def assert_good_entries(self, entries):
+        """There are entries, and they are possible in a file of this mode."""
+        self.assert_good_map(entries)
+
     def assert_good_map(self, entries):
         self.assertEqual(overlapping(entries), [])
         self.assertGreater(len(entries), 0)
@@ -262,7 +315,13 @@ class PerfTestCase(unittest.TestCase):
             self.assertGreater(entry.start, 0)
             self.assertGreater(entry.size, 0)
 
+    def assert_written(self, run, *qualnames):
+        """Each of these functions of the script is in the file once."""
+        for name in map(self.script_name, qualnames):
+            self.assertEqual(run.names.count(name), 1, name)
+
     def script_name(self, qualname):
+        """Return the name that a function of the script has in the file."""
         return f'py::{qualname}:{self.path("script.py")}'
 
     def make_target(self):

@@ -31,44 +31,45 @@ def dump_path(pid, directory='/tmp'):
 
 
 class MapMode(fixtures.PerfTestCase):
-    """What the mixins below are told of the file that profiling makes."""
+    """The map, /tmp/perf-PID.map.  PerfTestCase itself is in this mode."""
 
-    mode = 'perf'
-    variable = '"$MAP"'             # its path, for the shell, in `prepare`
-    run_profiled = fixtures.PerfTestCase.run_python
+    variable = VARIABLES['perf']
+    other_mode = 'perf_jit'
+    # More than a line takes, in bytes.
+    largest_entry = 250
 
-    def file_of(self, pid):
-        return parsers.map_path(pid)
-
-    def assert_written(self, run, qualname):
-        """It has this function of the script."""
-        self.assertIn(self.script_name(qualname), run.names)
+    def other_file_of(self, pid):
+        """Return the path of the file that the other mode would write."""
+        return dump_path(pid)
 
 
 class JitdumpMode(fixtures.PerfTestCase):
+    """The jitdump, /tmp/jit-PID.dump unless JITDUMPDIR is set."""
 
-    def run_jit(self, source, mode='perf_jit', *, prepare='true', **options):
-        """Run a script.  In `prepare` $DUMP is the dump to come."""
-        return self.run_python(
-            source, mode, prepare='DUMP=/tmp/jit-$$.dump; rm -rf "$DUMP"; '
-                                  f'{prepare}', **options)
-
-    # For the mixins of test_perf_hostile.
     mode = 'perf_jit'
-    variable = '"$DUMP"'
-    run_profiled = run_jit
+    FILE = '/tmp/jit-{os.getpid()}.dump'
+    variable = VARIABLES['perf_jit']
+    other_mode = 'perf'
+    largest_entry = LARGEST_ENTRY
 
     def file_of(self, pid):
         return dump_path(pid)
 
-    def assert_written(self, run, qualname):
-        self.functions(run, qualname)
+    def other_file_of(self, pid):
+        return parsers.map_path(pid)
 
-    def run_jit_and_off(self, source, returncode=0, **options):
-        """Run it in jitdump mode and without profiling, see that it does
-        the same, and return the run in jitdump mode."""
-        return self.run_on_and_off(source, returncode, silent=True,
-                                   run=self.run_jit, **options)
+    def read_file(self, path, pid):
+        dump = jitdump.read(path)
+        self.assertEqual(dump.torn, 0)
+        self.assert_good_dump(dump, pid)
+        return [parsers.MapEntry(function.start, function.end - function.start,
+                                 function.load.name)
+                for function in dump.functions()]
+
+    def assert_good_entries(self, entries):
+        # read() has checked the dump.  A later entry may have the address of an
+        # earlier one: the earlier function is gone.
+        self.assertGreater(len(entries), 0)
 
     def read(self, run, directory='/tmp'):
         """Return the dump of a run, complete and without fault."""

@@ -48,6 +48,10 @@ def read_map(pid):
         return parse_map(file.read())
 
 
+def names_in_map(pid):
+    return [entry.name for entry in read_map(pid)]
+
+
 def overlapping(entries):
     """Return the pairs of entries, one after the other, that overlap."""
     entries = sorted(entries)

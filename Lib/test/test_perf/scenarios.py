@@ -248,6 +248,51 @@ class ProfilerTestCase(PerfTestCase):
             found.append(between)
         return run, samples, found
 
+    def record_generators(self, **options):
+        run, samples = self.record("""\
+            def generator():
+                for i in range(3):
+                    spin()
+                    yield i
+
+            def delegating():
+                yield from generator()
+
+            def consuming():
+                sum(delegating())
+
+            until(0.5, consuming)
+            """, **options)
+        self.assert_nested(samples, 'spin', 'generator', 'delegating',
+                           'consuming', 'until', '<module>')
+        return run, samples
+
+    def record_coroutines(self, **options):
+        """Coroutines, the innermost of which calls generators."""
+        run, samples = self.record("""\
+            import asyncio
+
+            def generator():
+                for i in range(3):
+                    spin()
+                    yield i
+
+            def delegating():
+                yield from generator()
+
+            async def inner():
+                await asyncio.sleep(0)
+                sum(delegating())
+
+            async def outer():
+                await inner()
+
+            until(0.5, lambda: asyncio.run(outer()))
+            """, **options)
+        self.assert_nested(samples, 'spin', 'generator', 'delegating',
+                           'inner', 'outer', '<lambda>', '<module>')
+        return run, samples
+
     def record_threads(self):
         """Two threads.  Return also the samples of each."""
         run, samples = self.record("""\

@@ -4,14 +4,14 @@ import os
 import unittest
 
 from test.test_perf import fixtures
-from test.test_perf.modes import JitdumpMode
+from test.test_perf.modes import JitdumpMode, MapMode
 
 
 def setUpModule():
     fixtures.require_trampoline()
 
 
-class MapDescriptorTests(fixtures.PerfTestCase):
+class DescriptorTests:
     """Programs that close or take over every descriptor."""
 
     def test_closing_all_descriptors_costs_nothing(self):
@@ -20,15 +20,38 @@ class MapDescriptorTests(fixtures.PerfTestCase):
 
             def before(): pass
             def after(): pass
+            def again(): pass
 
             before()
             os.closerange(3, 20_000)
             after()
+            os.closerange(3, 20_000)
+            exec('def late(): pass\\nlate()')
+            again()
             print('done')
             """)
-        self.assertIn(self.script_name('before'), run.names)
-        self.assertIn(self.script_name('after'), run.names)
-        self.assert_good_map(run.entries)
+        self.assert_written(run, 'before', 'after', 'again')
+        self.assertIn('py::late:<string>', run.names)
+        self.assertEqual(run.err, '')
+        self.assert_good_entries(run.entries)
+
+    def test_a_file_with_its_number_is_not_written(self):
+        run = self.run_on_and_off("""\
+            import os, sys
+
+            def after(): pass
+
+            os.closerange(3, 20_000)
+            own = os.open(sys.argv[1], os.O_RDWR | os.O_CREAT | os.O_TRUNC)
+            while own < 1000:
+                own = os.dup(own)
+            for i in range(1000):
+                exec(f'def f{i}(): pass\\nf{i}()')
+            after()
+            print(os.fstat(own).st_size)
+            """, args=[self.path('own')])
+        self.assertEqual(run.out, '0\n')
+        self.assert_written(run, 'after')
 
     def test_the_programs_files_never_get_our_lines(self):
         os.mkdir(self.path('own'))
@@ -52,8 +75,8 @@ class MapDescriptorTests(fixtures.PerfTestCase):
                 print(file.read())
             """, args=[self.path('own')])
         self.assertEqual(run.out, 'own data\n')
-        self.assertIn(self.script_name('after'), run.names)
-        self.assert_good_map(run.entries)
+        self.assert_written(run, 'after')
+        self.assert_good_entries(run.entries)
 
     def test_a_file_opened_in_its_place_is_left_alone(self):
         run = self.run_python("""\
@@ -65,7 +88,7 @@ class MapDescriptorTests(fixtures.PerfTestCase):
             def after(): pass
 
             before()
-            path = f'/tmp/perf-{os.getpid()}.map'
+            path = f'@FILE@'
             [number] = [int(fd) for fd in os.listdir('/proc/self/fd')
                         if os.path.exists(f'/proc/self/fd/{fd}')
                         and os.readlink(f'/proc/self/fd/{fd}') == path]
@@ -81,8 +104,7 @@ class MapDescriptorTests(fixtures.PerfTestCase):
         number, data = run.out.splitlines()
         self.assertEqual(data, "b'own data'")
         self.assertGreaterEqual(int(number), 512)
-        self.assertIn(self.script_name('before'), run.names)
-        self.assertIn(self.script_name('after'), run.names)
+        self.assert_written(run, 'before', 'after')
 
     def test_a_file_put_in_its_place_between_two_lines_is_left_alone(self):
         run = self.run_python("""\
@@ -93,7 +115,7 @@ class MapDescriptorTests(fixtures.PerfTestCase):
             def before(): pass
             def after(): pass
 
-            path = f'/tmp/perf-{os.getpid()}.map'
+            path = f'@FILE@'
             [number] = [int(fd) for fd in os.listdir('/proc/self/fd')
                         if os.path.exists(f'/proc/self/fd/{fd}')
                         and os.readlink(f'/proc/self/fd/{fd}') == path]
@@ -106,7 +128,7 @@ class MapDescriptorTests(fixtures.PerfTestCase):
             print(os.pread(own, 1000, 0))
             """, args=[self.path('own')])
         self.assertEqual(run.out, "b''\n")
-        self.assertIn(self.script_name('after'), run.names)
+        self.assert_written(run, 'after')
 
     def test_a_small_limit_on_descriptors_will_do(self):
         run = self.run_on_and_off("""\
@@ -115,7 +137,7 @@ class MapDescriptorTests(fixtures.PerfTestCase):
             function()
             print(os.open('/dev/null', os.O_RDONLY))
             """, prepare='ulimit -n 16')
-        self.assertIn(self.script_name('function'), run.names)
+        self.assert_written(run, 'function')
         self.assertEqual(run.err, '')
 
     def test_no_number_below_the_limit_is_taken_where_the_limit_can_be_raised(self):
@@ -132,66 +154,24 @@ class MapDescriptorTests(fixtures.PerfTestCase):
                 print(number)
             print(soft, hard)
             """, prepare='ulimit -S -n 1024')
-        self.assertIn(self.script_name('function'), run.names)
+        self.assert_written(run, 'function')
 
     def test_a_program_that_is_executed_does_not_inherit_it(self):
         run = self.run_python("""\
             import subprocess
             subprocess.run(['ls', '-l', '/proc/self/fd'], close_fds=False)
             """)
-        self.assertNotEqual(run.out, '')
-        self.assertNotIn('.map', run.out)
-        self.assertTrue(run.has_map)
-
-
-class JitdumpDescriptorTests(JitdumpMode):
-
-    def test_a_program_may_close_all_descriptors(self):
-        run = self.run_jit_and_off("""\
-            import os
-
-            def before(): pass
-            def after(): pass
-            def again(): pass
-
-            before()
-            os.closerange(3, 20_000)
-            after()
-            os.closerange(3, 20_000)
-            exec('def late(): pass\\nlate()')
-            again()
-            print('done')
-            """)
-        self.functions(run, 'before', 'after', 'again')
-        self.assertEqual(run.err, '')
-
-    def test_a_file_with_its_number_is_not_written(self):
-        run = self.run_jit_and_off("""\
-            import os, sys
-
-            def after(): pass
-
-            os.closerange(3, 20_000)
-            own = os.open(sys.argv[1], os.O_RDWR | os.O_CREAT | os.O_TRUNC)
-            while own < 1000:
-                own = os.dup(own)
-            for i in range(1000):
-                exec(f'def f{i}(): pass\\nf{i}()')
-            after()
-            print(os.fstat(own).st_size)
-            """, args=[self.path('own')])
-        self.assertEqual(run.out, '0\n')
-        self.functions(run, 'after')
-
-    def test_a_subprocess_does_not_inherit_it(self):
-        run = self.run_jit("""\
-            import subprocess, sys
-            print(subprocess.run(['/bin/ls', '-l', '/proc/self/fd'],
-                                 close_fds=False, capture_output=True,
-                                 text=True).stdout)
-            """)
         self.assertIn('/proc/', run.out)
-        self.assertNotIn('/jit-', run.out)
+        self.assertNotIn(run.file, run.out)
+        self.assertTrue(run.has_file)
+
+
+class MapDescriptorTests(DescriptorTests, MapMode):
+    pass
+
+
+class JitdumpDescriptorTests(DescriptorTests, JitdumpMode):
+    pass
 
 
 if __name__ == '__main__':

@@ -9,6 +9,7 @@ from textwrap import dedent
 
 from test.test_perf import fixtures
 from test.test_perf.modes import JitdumpMode, MapMode, dump_path
+from test.test_perf.parsers import names_in_map
 from test.test_perf.programs import FORK, MARKER, PROGRAM, TELL
 
 
@@ -16,105 +17,108 @@ def setUpModule():
     fixtures.require_trampoline()
 
 
-class FileInTheWay:
-    """What stands where profiling would make a file.
+class FileInTheWayTests:
+    """Something else has the name of our file."""
 
-    run_refused() runs the program with something in the way.
-    """
-
-    def path_in_program(self):
-        """Return the path as an expression."""
-        return "f'" + self.file_of('{os.getpid()}') + "'"
+    def run_refused(self, prepare, reason=''):
+        """Run PROGRAM with this in the way.  It does what it does without
+        profiling, and one warning names the file and the reason.
+        """
+        run = self.run_on_and_off(PROGRAM, returncode=3, prepare=prepare)
+        self.assertEqual(run.out, '20\nFalse\n')
+        self.assert_one_warning(run, 'cannot open', f' {run.file}: ', reason)
+        self.assertFalse(os.path.lexists(self.other_file_of(run.pid)))
+        return run
 
     def test_a_symbolic_link_is_not_followed(self):
-        self.run_refused(f'ln -s {self.make_target()} {self.variable}',
+        self.run_refused(f'ln -s {self.make_target()} "$FILE"',
                          'symbolic link')
         self.assert_target_untouched()
 
     def test_a_dangling_symbolic_link_is_not_followed(self):
-        self.run_refused(f'ln -s {self.path("nothing")} {self.variable}',
+        self.run_refused(f'ln -s {self.path("nothing")} "$FILE"',
                          'symbolic link')
         self.assertFalse(os.path.exists(self.path('nothing')))
 
     def test_a_directory_is_left_alone(self):
-        run = self.run_refused(f'mkdir {self.variable}')
-        self.assertEqual(os.listdir(self.file_of(run.pid)), [])
+        run = self.run_refused('mkdir "$FILE"')
+        self.assertEqual(os.listdir(run.file), [])
 
     def test_a_fifo_is_left_alone(self):
-        run = self.run_refused(f'mkfifo {self.variable}')
-        self.assertTrue(stat.S_ISFIFO(os.stat(self.file_of(run.pid)).st_mode))
+        run = self.run_refused('mkfifo "$FILE"')
+        self.assertTrue(stat.S_ISFIFO(os.stat(run.file).st_mode))
 
     @fixtures.requires_root
     def test_a_device_is_left_alone(self):
-        run = self.run_refused(f'mknod {self.variable} c 1 3')
-        self.assertTrue(stat.S_ISCHR(os.stat(self.file_of(run.pid)).st_mode))
+        run = self.run_refused('mknod "$FILE" c 1 3')
+        self.assertTrue(stat.S_ISCHR(os.stat(run.file).st_mode))
 
     @fixtures.requires_root
     def test_a_device_that_is_a_disk_is_left_alone(self):
         # One that does not exist.
-        run = self.run_refused(f'mknod {self.variable} b 259 1048575')
-        self.assertTrue(stat.S_ISBLK(os.stat(self.file_of(run.pid)).st_mode))
+        run = self.run_refused('mknod "$FILE" b 259 1048575')
+        self.assertTrue(stat.S_ISBLK(os.stat(run.file).st_mode))
 
     def test_a_socket_is_left_alone(self):
         bind = self.write_script("""\
             import socket, sys
             socket.socket(socket.AF_UNIX).bind(sys.argv[1])
             """, 'bind.py')
-        run = self.run_refused(f'{sys.executable} {bind} {self.variable}')
-        self.assertTrue(stat.S_ISSOCK(os.stat(self.file_of(run.pid)).st_mode))
+        run = self.run_refused(f'{sys.executable} {bind} "$FILE"')
+        self.assertTrue(stat.S_ISSOCK(os.stat(run.file).st_mode))
 
     @fixtures.requires_root
     def test_another_users_file_is_left_alone(self):
         run = self.run_refused(
-            f'F={self.variable}; '
+            'F="$FILE"; '
             'echo theirs >"$F"; chmod 666 "$F"; chown 12345 "$F"',
             'another user')
-        status = os.stat(self.file_of(run.pid))
+        status = os.stat(run.file)
         self.assertEqual(status.st_uid, 12345)
         self.assertEqual(stat.S_IMODE(status.st_mode), 0o666)
-        with open(self.file_of(run.pid)) as file:
+        with open(run.file) as file:
             self.assertEqual(file.read(), 'theirs\n')
 
     def test_a_file_with_another_name_is_left_alone(self):
         target = self.make_target()
         if os.stat(self.directory).st_dev != os.stat('/tmp').st_dev:
             self.skipTest('needs a file on the file system of /tmp')
-        self.run_refused(f'ln {target} {self.variable}', 'link')
+        self.run_refused(f'ln {target} "$FILE"', 'link')
         self.assert_target_untouched()
 
     def test_it_can_be_activated_when_the_way_is_clear(self):
         for command, clear in (('ln -s /', 'unlink'), ('mkdir', 'rmdir'),
                                ('mkfifo', 'unlink')):
             with self.subTest(command=command):
-                run = self.run_profiled(f"""\
+                run = self.run_python(f"""\
                     import os, sys
 
                     def late(): pass
 
                     print(sys.is_stack_trampoline_active())
-                    os.{clear}({self.path_in_program()})
-                    sys.activate_stack_trampoline({self.mode!r})
+                    os.{clear}(f'@FILE@')
+                    sys.activate_stack_trampoline('@MODE@')
                     print(sys.is_stack_trampoline_active())
                     late()
-                    """, prepare=f'{command} {self.variable}')
+                    """, prepare=f'{command} "$FILE"')
                 self.assertEqual(run.out, 'False\nTrue\n')
                 self.assert_one_warning(run)
                 self.assert_written(run, 'late')
 
     def test_each_attempt_in_vain_leaks_nothing(self):
-        run = self.run_profiled(f"""\
+        run = self.run_python("""\
             import os, sys
 
             def count():
                 with open('/proc/self/maps') as file:
                     return len(os.listdir('/proc/self/fd')), len(list(file))
 
-            os.mkdir({self.path_in_program()})
+            os.mkdir(f'@FILE@')
             for i in range(10):
-                sys.activate_stack_trampoline({self.mode!r})
+                sys.activate_stack_trampoline('@MODE@')
             before = count()
             for i in range(1000):
-                sys.activate_stack_trampoline({self.mode!r})
+                sys.activate_stack_trampoline('@MODE@')
             descriptors, mappings = count()
             print(descriptors - before[0], mappings - before[1] < 100)
             """, mode=None)
@@ -122,7 +126,7 @@ class FileInTheWay:
         self.assertEqual(len(run.warnings), 1010)
 
     def test_the_file_may_be_deleted_while_the_program_runs(self):
-        run = self.run_on_and_off(f"""\
+        run = self.run_on_and_off("""\
             import os
 
             def before(): pass
@@ -130,47 +134,39 @@ class FileInTheWay:
 
             before()
             try:
-                os.unlink({self.path_in_program()})
+                os.unlink(f'@FILE@')
             except FileNotFoundError:
                 pass
             print(after())
-            """, silent=True, run=self.run_profiled)
+            """, silent=True)
         self.assertLessEqual(len(run.warnings), 1)
 
-
-class MapInTheWayTests(FileInTheWay, MapMode):
-
-    def run_refused(self, prepare, reason=''):
-        """Run the program with this in the way and return what it left."""
-        run = self.run_on_and_off(PROGRAM, returncode=3, prepare=prepare)
-        self.assertEqual(run.out, '20\nFalse\n')
-        self.assert_one_warning(run, 'cannot open', run.map_path, reason)
-        return run
-
     def test_a_symbolic_link_to_itself_is_not_followed(self):
-        self.run_refused('ln -s "$MAP" "$MAP"', 'symbolic link')
+        self.run_refused('ln -s "$FILE" "$FILE"', 'symbolic link')
 
     def test_a_fifo_with_a_reader_gets_nothing(self):
         # The shell holds it open for reading and writing, and hands it on.
-        self.run_refused('mkfifo "$MAP"; exec 5<>"$MAP"')
+        self.run_refused('mkfifo "$FILE"; exec 5<>"$FILE"')
 
     def test_our_own_old_file_is_started_afresh(self):
-        run = self.run_python(
-            'pass', prepare='echo "1 1 old" >"$MAP"; chmod 644 "$MAP"')
-        self.assertNotIn('old', run.names)
-        self.assert_good_map(run.entries)
-        self.assertEqual(stat.S_IMODE(os.stat(run.map_path).st_mode), 0o600)
-        self.assertEqual(run.err, '')
+        for old in 'echo "1 1 old"', 'head -c 100000 /dev/zero':
+            with self.subTest(old=old):
+                run = self.run_python(
+                    'pass', prepare=f'{old} >"$FILE"; chmod 644 "$FILE"')
+                self.assertNotIn('old', run.names)
+                self.assert_good_entries(run.entries)
+                self.assertEqual(stat.S_IMODE(os.stat(run.file).st_mode), 0o600)
+                self.assertEqual(run.err, '')
 
     def test_activating_in_vain_is_no_exception(self):
         run = self.run_python("""\
             import os, sys
-            os.mkdir(f'/tmp/perf-{os.getpid()}.map')
-            print(sys.activate_stack_trampoline('perf'))
+            os.mkdir(f'@FILE@')
+            print(sys.activate_stack_trampoline('@MODE@'))
             print(sys.is_stack_trampoline_active())
             """, mode=None)
         self.assertEqual(run.out, 'None\nFalse\n')
-        self.assert_one_warning(run, 'cannot open', run.map_path)
+        self.assert_one_warning(run, 'cannot open', run.file)
 
     def test_a_link_put_in_its_place_is_not_followed(self):
         target = self.make_target()
@@ -181,7 +177,7 @@ class MapInTheWayTests(FileInTheWay, MapMode):
             def after(): return 'after'
 
             before()
-            path = f'/tmp/perf-{os.getpid()}.map'
+            path = f'@FILE@'
             try:
                 os.unlink(path)
             except FileNotFoundError:
@@ -195,33 +191,14 @@ class MapInTheWayTests(FileInTheWay, MapMode):
         self.assertEqual(run.out, 'after\nlate\n')
 
 
-class RefusedTestCase(JitdumpMode):
-
-    def run_refused(self, prepare, *parts, env=None, action='cannot open',
-                    directory='/tmp'):
-        run = self.run_jit_and_off(PROGRAM, returncode=3, prepare=prepare,
-                                   env=env)
-        self.assertEqual(run.out, '20\nFalse\n')
-        self.assert_one_warning(run, action, *parts)
-        if directory:
-            self.assertIn(f' {dump_path(run.pid, directory)}: ',
-                          run.warnings[0])
-        self.assertFalse(run.has_map)
-        return run
+class MapInTheWayTests(FileInTheWayTests, MapMode):
+    pass
 
 
-class JitdumpInTheWayTests(FileInTheWay, RefusedTestCase):
-
-    def test_our_own_old_file_is_started_afresh(self):
-        run = self.run_jit('pass', prepare='head -c 100000 /dev/zero >"$DUMP";'
-                                           ' chmod 644 "$DUMP"')
-        self.assertEqual(run.err, '')
-        self.read(run)
-        status = os.stat(dump_path(run.pid))
-        self.assertEqual(stat.S_IMODE(status.st_mode), 0o600)
+class JitdumpInTheWayTests(FileInTheWayTests, JitdumpMode):
 
     def test_the_map_is_no_way_out_but_can_be_asked_for(self):
-        run = self.run_jit("""\
+        run = self.run_python("""\
             import sys
 
             def late(): pass
@@ -232,10 +209,10 @@ class JitdumpInTheWayTests(FileInTheWay, RefusedTestCase):
             """, prepare='mkdir "$DUMP"')
         self.assertEqual(run.out, 'True\n')
         self.assert_one_warning(run, 'cannot open')
-        self.assertIn(self.script_name('late'), run.names)
+        self.assertIn(self.script_name('late'), names_in_map(run.pid))
 
     def test_a_switch_from_the_map_that_fails_switches_off(self):
-        run = self.run_jit("""\
+        run = self.run_python("""\
             import os, sys
 
             def before(): pass
@@ -251,11 +228,12 @@ class JitdumpInTheWayTests(FileInTheWay, RefusedTestCase):
             """, mode='perf')
         self.assertEqual(run.out, 'False\nTrue\n')
         self.assert_one_warning(run, 'cannot open', dump_path(run.pid))
-        self.assertIn(self.script_name('before'), run.names)
-        self.assertNotIn(self.script_name('after'), run.names)
+        names = names_in_map(run.pid)
+        self.assertIn(self.script_name('before'), names)
+        self.assertNotIn(self.script_name('after'), names)
 
     def test_a_dump_that_is_gone_is_made_anew(self):
-        run = self.run_jit(MARKER + dedent("""\
+        run = self.run_python(MARKER + dedent("""\
             def before(): pass
             def after(): pass
 
@@ -273,7 +251,7 @@ class JitdumpInTheWayTests(FileInTheWay, RefusedTestCase):
         self.assertEqual(run.err, '')
 
 
-class JitdumpDirectoryTests(RefusedTestCase):
+class JitdumpDirectoryTests(JitdumpMode):
     """The directory that JITDUMPDIR names."""
 
     def setUp(self):
@@ -281,8 +259,20 @@ class JitdumpDirectoryTests(RefusedTestCase):
         self.other = self.path('dumps')
         os.mkdir(self.other)
 
+    def run_refused(self, prepare, *parts, env=None, action='cannot open',
+                    directory='/tmp'):
+        run = self.run_on_and_off(PROGRAM, returncode=3, prepare=prepare,
+                                   env=env)
+        self.assertEqual(run.out, '20\nFalse\n')
+        self.assert_one_warning(run, action, *parts)
+        if directory:
+            self.assertIn(f' {dump_path(run.pid, directory)}: ',
+                          run.warnings[0])
+        self.assertFalse(run.has_map)
+        return run
+
     def run_in(self, source=TELL, directory=None, **options):
-        return self.run_jit(source, env={'JITDUMPDIR': directory
+        return self.run_python(source, env={'JITDUMPDIR': directory
                                          or self.other}, **options)
 
     def test_the_dump_is_written_there(self):
@@ -313,16 +303,16 @@ class JitdumpDirectoryTests(RefusedTestCase):
         self.functions(run, 'tell', directory=self.other)
 
     def test_empty_it_does_not_count(self):
-        run = self.run_jit(TELL, env={'JITDUMPDIR': ''})
+        run = self.run_python(TELL, env={'JITDUMPDIR': ''})
         self.functions(run, 'tell')
 
     def test_the_map_does_not_go_there(self):
         run = self.run_in(mode='perf')
-        self.assertIn(self.script_name('tell'), run.names)
+        self.assertIn(self.script_name('tell'), names_in_map(run.pid))
         self.assertEqual(os.listdir(self.other), [])
 
     def test_it_is_read_when_profiling_is_switched_on(self):
-        run = self.run_jit("""\
+        run = self.run_python("""\
             import os, sys
             def first(): pass
             def second(): pass
@@ -384,7 +374,7 @@ class JitdumpDirectoryTests(RefusedTestCase):
     @fixtures.requires_root
     def test_a_directory_without_permission(self):
         os.chmod(self.directory, 0o755)
-        run = self.run_jit("""\
+        run = self.run_python("""\
             import os, sys
             os.setgroups([])
             os.setgid(65534)

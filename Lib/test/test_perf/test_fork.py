@@ -5,13 +5,13 @@ The stacks of parent and child are walked in test_fork_stacks.py.
 
 import os
 import stat
-import sys
 import unittest
 from textwrap import dedent
 
 from test.support import import_helper
 from test.test_perf import fixtures, parsers
-from test.test_perf.modes import JitdumpMode, dump_path
+from test.test_perf.modes import JitdumpMode, MapMode
+from test.test_perf.parsers import names_in_map
 from test.test_perf.programs import FORK
 
 
@@ -19,40 +19,53 @@ def setUpModule():
     fixtures.require_trampoline()
 
 
-class MapForkTests(fixtures.PerfTestCase):
+# With the argument "persist" children keep the trampolines of their parents.
+# Prints the pids of child and grandchild.
+GRANDCHILD = """\
+    import os, sys
+    from _testinternalcapi import (
+        perf_trampoline_set_persist_after_fork as set_persist)
 
-    def names(self, pid):
-        entries = parsers.read_map(self.track(pid))
-        self.assert_good_map(entries)
-        return [entry.name for entry in entries]
+    def in_parent(): pass
+    def in_child(): pass
+    def in_grandchild(): pass
 
-    def test_parent_and_child_have_maps_of_their_own(self):
-        run = self.run_python("""\
-            import os
+    in_parent()
+    set_persist('persist' in sys.argv)
+    read, write = os.pipe()
+    child = os.fork()
+    if not child:
+        in_child()
+        grandchild = os.fork()
+        if not grandchild:
+            in_grandchild()
+            os._exit(0)
+        os.waitpid(grandchild, 0)
+        os.write(write, str(grandchild).encode())
+        os._exit(0)
+    os.waitpid(child, 0)
+    print(child, os.read(read, 100).decode())
+    """
 
-            def before(): pass
-            def in_child(): pass
-            def in_parent(): pass
+# Those of FORK, and <module>.
+FORK_NAMES = ('only_child', 'only_parent', 'before', 'dropped', 'forking',
+              '<module>')
 
-            before()
-            child = os.fork()
-            if not child:
-                in_child()
-                os._exit(0)
-            os.waitpid(child, 0)
-            in_parent()
-            print(child)
-            """)
-        child = self.names(run.out)
-        self.assertIn(self.script_name('in_child'), child)
-        self.assertNotIn(self.script_name('before'), child)
-        self.assertNotIn(self.script_name('in_parent'), child)
-        self.assertIn(self.script_name('before'), run.names)
-        self.assertIn(self.script_name('in_parent'), run.names)
-        self.assertNotIn(self.script_name('in_child'), run.names)
+
+class ForkTests:
+
+    def test_parent_and_child_have_files_of_their_own(self):
+        run = self.run_python(FORK + 'forking()')
+        child = self.child_names(run.out)
+        # What it has run, and what is on its stack.
+        self.assertEqual(
+            [name for name in FORK_NAMES if self.script_name(name) in child],
+            ['only_child', 'forking', '<module>'])
+        self.assert_written(run, 'only_parent', 'before', 'forking', '<module>')
+        self.assertNotIn(self.script_name('only_child'), run.names)
         self.assertEqual(run.err, '')
 
-    def test_the_childs_map_is_its_owners_alone(self):
+    def test_the_childs_file_is_its_owners_alone(self):
         run = self.run_python("""\
             import os
             child = os.fork()
@@ -61,7 +74,7 @@ class MapForkTests(fixtures.PerfTestCase):
             os.waitpid(child, 0)
             print(child)
             """)
-        status = os.stat(parsers.map_path(self.track(run.out)))
+        status = os.stat(self.file_of(self.track(run.out)))
         self.assertEqual(stat.S_IMODE(status.st_mode), 0o600)
 
     def test_the_functions_on_the_childs_stack_are_announced(self):
@@ -79,7 +92,7 @@ class MapForkTests(fixtures.PerfTestCase):
 
             outer()
             """)
-        child = parsers.read_map(self.track(run.out))
+        child = self.read_entries(self.track(run.out))
         self.assertEqual(
             {entry.name for entry in child},
             {self.script_name(name)
@@ -106,7 +119,7 @@ class MapForkTests(fixtures.PerfTestCase):
                 os.waitpid(child, 0)
                 print(child)
             """)
-        child = self.names(run.out)
+        child = self.child_names(run.out)
         self.assertIn(self.script_name('generator'), child)
         self.assertNotIn(self.script_name('suspended'), child)
 
@@ -126,7 +139,7 @@ class MapForkTests(fixtures.PerfTestCase):
             print(child)
             """)
         self.track(run.out)
-        child = parsers.read_map(int(run.out))
+        child = self.read_entries(int(run.out))
         name = self.script_name('both')
         [in_child] = [entry for entry in child if entry.name == name]
         [in_parent] = [entry for entry in run.entries if entry.name == name]
@@ -149,34 +162,18 @@ class MapForkTests(fixtures.PerfTestCase):
             in_parent()
             print(child)
             """)
-        child = parsers.read_map(self.track(run.out))
-        both = set(child) | set(run.entries)
-        self.assertEqual(parsers.overlapping(both), [])
+        child = self.read_entries(self.track(run.out))
+        [in_child] = [entry for entry in child
+                      if entry.name == self.script_name('in_child')]
+        [in_parent] = [entry for entry in run.entries
+                       if entry.name == self.script_name('in_parent')]
+        self.assertEqual(parsers.overlapping([in_child, in_parent]), [])
+        self.assert_apart(child, run.entries)
 
     def test_twice_in_a_row(self):
-        run = self.run_python("""\
-            import os
-
-            def in_parent(): pass
-            def in_child(): pass
-            def in_grandchild(): pass
-
-            in_parent()
-            read, write = os.pipe()
-            child = os.fork()
-            if not child:
-                in_child()
-                grandchild = os.fork()
-                if not grandchild:
-                    in_grandchild()
-                    os._exit(0)
-                os.waitpid(grandchild, 0)
-                os.write(write, str(grandchild).encode())
-                os._exit(0)
-            os.waitpid(child, 0)
-            print(child, os.read(read, 100).decode())
-            """)
-        child, grandchild = map(self.names, run.out.split())
+        import_helper.import_module('_testinternalcapi')
+        run = self.run_python(GRANDCHILD)
+        child, grandchild = map(self.child_names, run.out.split())
         wanted = [self.script_name(name)
                   for name in ('in_parent', 'in_child', 'in_grandchild')]
         for names, own in zip((run.names, child, grandchild), wanted):
@@ -207,7 +204,7 @@ class MapForkTests(fixtures.PerfTestCase):
             event.set()
             other.join()
             """)
-        child = self.names(run.out)
+        child = self.child_names(run.out)
         self.assertIn(self.script_name('thread'), child)
         self.assertIn(self.script_name('in_child'), child)
         self.assertNotIn(self.script_name('waiting'), child)
@@ -242,8 +239,8 @@ class MapForkTests(fixtures.PerfTestCase):
             print(*children)
             """)
         for child in run.out.split():
-            self.assertIn(self.script_name('in_child'), self.names(child))
-        self.assert_good_map(run.entries)
+            self.assertIn(self.script_name('in_child'), self.child_names(child))
+        self.assert_good_entries(run.entries)
 
     def test_with_multiprocessing(self):
         run = self.run_python("""\
@@ -262,7 +259,7 @@ class MapForkTests(fixtures.PerfTestCase):
                 assert process.exitcode == 0
                 print(process.pid)
             """)
-        self.assertIn(self.script_name('work'), self.names(run.out))
+        self.assertIn(self.script_name('work'), self.child_names(run.out))
         self.assertNotIn(self.script_name('work'), run.names)
 
     def test_a_child_of_c_code_is_noticed(self):
@@ -271,20 +268,26 @@ class MapForkTests(fixtures.PerfTestCase):
         run = self.run_python("""\
             import ctypes, os
 
+            def before(): pass
             def in_child(): pass
             def in_parent(): pass
 
-            child = ctypes.PyDLL(None).fork()
-            if not child:
-                in_child()
-                os._exit(0)
-            os.waitpid(child, 0)
-            in_parent()
-            print(child)
+            def forking():
+                child = ctypes.PyDLL(None).fork()
+                if not child:
+                    in_child()
+                    os._exit(0)
+                assert os.waitpid(child, 0)[1] == 0
+                in_parent()
+                print(child)
+
+            before()
+            forking()
             """)
-        child = self.names(run.out)
-        self.assertIn(self.script_name('in_child'), child)
-        self.assertNotIn(self.script_name('in_parent'), child)
+        child = self.child_names(run.out)
+        self.assertEqual(
+            [name for name in ('in_child', 'in_parent', 'before', 'forking')
+             if self.script_name(name) in child], ['in_child', 'forking'])
         self.assertIn(self.script_name('in_parent'), run.names)
         self.assertNotIn(self.script_name('in_child'), run.names)
 
@@ -306,10 +309,78 @@ class MapForkTests(fixtures.PerfTestCase):
             in_parent()
             print(child)
             """)
-        child = self.names(run.out)
+        child = self.child_names(run.out)
         self.assertIn(self.script_name('in_child'), child)
         self.assertIn(self.script_name('in_parent'), run.names)
         self.assertNotIn(self.script_name('in_child'), run.names)
+
+    def test_a_child_can_switch_off_for_itself(self):
+        run = self.run_python("""\
+            import os, sys
+
+            def off(): pass
+            def on(): pass
+            def in_parent(): pass
+
+            child = os.fork()
+            if not child:
+                sys.deactivate_stack_trampoline()
+                off()
+                sys.activate_stack_trampoline('@MODE@')
+                on()
+                os._exit(0)
+            os.waitpid(child, 0)
+            in_parent()
+            print(child)
+            """)
+        child = self.child_names(run.out)
+        self.assertIn(self.script_name('on'), child)
+        self.assertNotIn(self.script_name('off'), child)
+        self.assertIn(self.script_name('in_parent'), run.names)
+
+    def test_a_child_of_a_program_that_was_switched_off_writes_nothing(self):
+        run = self.run_python("""\
+            import os, sys
+
+            def function(): pass
+
+            sys.deactivate_stack_trampoline()
+            child = os.fork()
+            if not child:
+                path = f'@FILE@'
+                if os.path.exists(path):    # from another process
+                    os.unlink(path)
+                function()
+                os._exit(0)
+            os.waitpid(child, 0)
+            print(child)
+            """)
+        self.assertIn(self.script_name('<module>'), run.names)
+        self.assertFalse(os.path.exists(
+            self.file_of(self.track(run.out))))
+
+    def test_the_child_is_whole_when_it_ends_like_a_program(self):
+        run = self.run_python("""\
+            import os, sys
+
+            def at_the_end(): pass
+
+            child = os.fork()
+            if not child:
+                import atexit
+                atexit.register(at_the_end)
+                sys.exit(5)
+            assert os.waitpid(child, 0)[1] == 5 << 8
+            print(child)
+            """)
+        self.assertIn(self.script_name('at_the_end'), self.child_names(run.out))
+
+
+class MapForkTests(ForkTests, MapMode):
+
+    def assert_apart(self, child, parent):
+        """No address has two names."""
+        self.assertEqual(parsers.overlapping(set(child) | set(parent)), [])
 
     @fixtures.not_emulated('a fork among threads hangs qemu-user: its lock '
                                'for paths stays locked in the child')
@@ -351,76 +422,207 @@ class MapForkTests(fixtures.PerfTestCase):
                 self.assertEqual(len(children), 20, 'a child hung')
                 for child in children:
                     self.assertIn(self.script_name('in_child'),
-                                  self.names(child))
+                                  self.child_names(child))
 
-    def test_a_child_can_switch_off_for_itself(self):
+
+class JitdumpForkTests(ForkTests, JitdumpMode):
+
+    def assert_apart(self, child, parent):
+        """What the child has anew is at no address of the parent's."""
+        parent_starts = {entry.start for entry in parent}
+        self.assertEqual([entry for entry in set(child) - set(parent)
+                          if entry.start in parent_starts], [])
+
+    def test_the_childs_functions_have_its_thread(self):
+        run = self.run_python(FORK + 'forking()')
+        dump = self.read(self.track(run.out))
+        for load in dump.loads:
+            self.assertEqual(load.tid, dump.header.pid)
+
+    def test_functions_in_use_again_in_the_child_are_told_apart(self):
+        run = self.run_python("""\
+            import os
+
+            def template(): pass
+
+            def make_and_drop(name, count=100):
+                for i in range(count):
+                    type(template)(template.__code__.replace(
+                        co_qualname=f'{name}{i}', co_filename='/made'), {})()
+
+            make_and_drop('before')
+            child = os.fork()
+            if not child:
+                make_and_drop('child')
+                os._exit(0)
+            make_and_drop('parent')
+            assert os.waitpid(child, 0)[1] == 0
+            print(child)
+            """)
+        dump = self.read(self.track(run.out))
+        self.assertEqual([name for name in dump.names
+                          if name.endswith(':/made')],
+                         [f'py::child{i}:/made' for i in range(100)])
+        self.assertEqual([name for name in self.read(run).names
+                          if name.endswith(':/made')],
+                         [f'py::{name}{i}:/made' for name in
+                          ('before', 'parent') for i in range(100)])
+
+    def test_the_child_may_go_on_with_a_map(self):
         run = self.run_python("""\
             import os, sys
 
-            def off(): pass
-            def on(): pass
-            def in_parent(): pass
+            def in_child(): pass
 
             child = os.fork()
             if not child:
-                sys.deactivate_stack_trampoline()
-                off()
                 sys.activate_stack_trampoline('perf')
-                on()
+                in_child()
                 os._exit(0)
-            os.waitpid(child, 0)
-            in_parent()
+            assert os.waitpid(child, 0)[1] == 0
             print(child)
             """)
-        child = self.names(run.out)
-        self.assertIn(self.script_name('on'), child)
-        self.assertNotIn(self.script_name('off'), child)
-        self.assertIn(self.script_name('in_parent'), run.names)
+        child = self.track(run.out)
+        self.assertIn(self.script_name('in_child'),
+                      names_in_map(child))
+        self.assertNotIn(self.script_name('in_child'), self.read(child).names)
 
-    def test_a_child_of_a_program_that_was_switched_off_writes_nothing(self):
+    def test_multiprocessing_children_have_dumps(self):
+        import_helper.import_module('_multiprocessing')
         run = self.run_python("""\
-            import os, sys
+            import multiprocessing, os
 
-            def function(): pass
+            def work():
+                print(os.getpid(), flush=True)
 
-            sys.deactivate_stack_trampoline()
-            child = os.fork()
-            if not child:
-                path = f'/tmp/perf-{os.getpid()}.map'
-                if os.path.exists(path):    # from another process
-                    os.unlink(path)
-                function()
-                os._exit(0)
-            os.waitpid(child, 0)
-            print(child)
-            """)
-        self.assertIn(self.script_name('<module>'), run.names)
-        self.assertFalse(os.path.exists(
-            parsers.map_path(self.track(run.out))))
-
-    def test_the_child_is_whole_when_it_ends_like_a_program(self):
-        run = self.run_python("""\
-            import os, sys
-
-            def at_the_end(): pass
-
-            child = os.fork()
-            if not child:
-                import atexit
-                atexit.register(at_the_end)
-                sys.exit(5)
-            assert os.waitpid(child, 0)[1] == 5 << 8
-            print(child)
-            """)
-        self.assertIn(self.script_name('at_the_end'), self.names(run.out))
+            for method in 'fork', 'spawn':
+                context = multiprocessing.get_context(method)
+                child = context.Process(target=work)
+                if __name__ == '__main__':
+                    child.start()
+                    child.join()
+            """, mode=None, env={'PYTHON_PERF_JIT_SUPPORT': '1',
+                                 'JITDUMPDIR': self.directory})
+        for child in run.out.split():
+            names = self.read(child, self.directory).names
+            self.assertTrue([name for name in names
+                             if name.startswith('py::work:')])
+        self.assertEqual(len(run.out.split()), 2)
 
 
-class PersistTests(fixtures.PerfTestCase):
+class PersistTests:
     """Children that keep the trampolines of their parent."""
 
     def setUp(self):
         super().setUp()
         import_helper.import_module('_testinternalcapi')
+
+    def test_the_child_is_still_on(self):
+        run = self.run_python("""\
+            import os, sys
+            from _testinternalcapi import (
+                perf_trampoline_set_persist_after_fork as set_persist)
+            set_persist(1)
+            child = os.fork()
+            if not child:
+                os._exit(10 + sys.is_stack_trampoline_active())
+            print(child, os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+            """)
+        child, status = run.out.split()
+        self.track(child)
+        self.assertEqual(status, '11')
+
+    def test_a_grandchild_has_it_all(self):
+        run = self.run_python(GRANDCHILD, args=['persist'])
+        child, grandchild = map(self.track, run.out.split())
+        entries = self.read_entries(grandchild)
+        self.assert_good_entries(entries)
+        names = [entry.name for entry in entries]
+        for name in ('in_parent', 'in_child', 'in_grandchild'):
+            self.assertEqual(names.count(self.script_name(name)), 1, name)
+
+    def test_it_can_be_taken_back(self):
+        run = self.run_python("""\
+            import os
+            from _testinternalcapi import (
+                perf_trampoline_set_persist_after_fork as set_persist)
+
+            def in_parent(): pass
+
+            in_parent()
+            set_persist(1)
+            set_persist(0)
+            child = os.fork()
+            if not child:
+                os._exit(0)
+            os.waitpid(child, 0)
+            print(child)
+            """)
+        names = self.child_names(run.out)
+        self.assertNotIn(self.script_name('in_parent'), names)
+        self.assertIn(self.script_name('<module>'), names)
+
+    def test_a_child_of_c_code_with_persist_keeps_out_of_the_parents_file(self):
+        import_helper.import_module('ctypes')
+        run = self.run_python("""\
+            import ctypes, os
+            from _testinternalcapi import (
+                perf_trampoline_set_persist_after_fork as set_persist)
+
+            def in_child(): pass
+
+            set_persist(1)
+            child = ctypes.PyDLL(None).fork()
+            if not child:
+                in_child()
+                os._exit(0)
+            os.waitpid(child, 0)
+            print(child)
+            """)
+        names = self.child_names(run.out)
+        self.assertIn(self.script_name('in_child'), names)
+        self.assertNotIn(self.script_name('in_child'), run.names)
+
+
+    def test_a_child_may_fork_again(self):
+        for persist in (0, 1):
+            with self.subTest(persist=persist):
+                run = self.run_python(f"""\
+                    import os, _testinternalcapi
+
+                    def generation(n):
+                        if not n:
+                            return
+                        def local(): pass
+                        local.__code__ = local.__code__.replace(
+                            co_qualname=f'local{{n}}')
+                        local()
+                        child = os.fork()
+                        if not child:
+                            generation(n - 1)
+                            os._exit(0)
+                        assert os.waitpid(child, 0)[1] == 0
+                        print(child, flush=True)
+
+                    _testinternalcapi.perf_trampoline_set_persist_after_fork(
+                        {persist})
+                    generation(4)
+                    """)
+                children = run.out.split()[::-1]
+                self.assertEqual(len(children), 4)
+                for n, pid in zip((4, 3, 2, 1, 0), [run.pid, *children]):
+                    names = self.child_names(pid)
+                    self.assertIn(self.script_name('generation'), names)
+                    if n:
+                        self.assertIn(self.script_name(f'local{n}'), names)
+                    if n < 4:
+                        # Its creator has it in a frame, alive.
+                        self.assertEqual(
+                            self.script_name(f'local{n + 1}') in names,
+                            bool(persist))
+
+
+class MapPersistTests(PersistTests, MapMode):
 
     def test_every_line_of_the_parent_stands_in_the_childs_map(self):
         run = self.run_python("""\
@@ -465,54 +667,6 @@ class PersistTests(fixtures.PerfTestCase):
         for name in ('precompiled', 'called', '<module>'):
             self.assertEqual(names.count(self.script_name(name)), 1, name)
 
-    def test_the_child_is_still_on(self):
-        run = self.run_python("""\
-            import os, sys
-            from _testinternalcapi import (
-                perf_trampoline_set_persist_after_fork as set_persist)
-            set_persist(1)
-            child = os.fork()
-            if not child:
-                os._exit(10 + sys.is_stack_trampoline_active())
-            print(child, os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
-            """)
-        child, status = run.out.split()
-        self.track(child)
-        self.assertEqual(status, '11')
-
-    def test_a_grandchild_has_it_all(self):
-        run = self.run_python("""\
-            import os
-            from _testinternalcapi import (
-                perf_trampoline_set_persist_after_fork as set_persist)
-
-            def in_parent(): pass
-            def in_child(): pass
-            def in_grandchild(): pass
-
-            in_parent()
-            set_persist(1)
-            read, write = os.pipe()
-            child = os.fork()
-            if not child:
-                in_child()
-                grandchild = os.fork()
-                if not grandchild:
-                    in_grandchild()
-                    os._exit(0)
-                os.waitpid(grandchild, 0)
-                os.write(write, str(grandchild).encode())
-                os._exit(0)
-            os.waitpid(child, 0)
-            print(child, os.read(read, 100).decode())
-            """)
-        child, grandchild = map(self.track, run.out.split())
-        entries = parsers.read_map(grandchild)
-        self.assert_good_map(entries)
-        names = [entry.name for entry in entries]
-        for name in ('in_parent', 'in_child', 'in_grandchild'):
-            self.assertEqual(names.count(self.script_name(name)), 1, name)
-
     def test_a_map_of_any_size_is_copied(self):
         # The multiples of a buffer's size went wrong elsewhere.
         run = self.run_python("""\
@@ -550,138 +704,20 @@ class PersistTests(fixtures.PerfTestCase):
             self.track(child)
         self.assertEqual(len(children), 6)
 
-    def test_it_can_be_taken_back(self):
-        run = self.run_python("""\
-            import os
-            from _testinternalcapi import (
-                perf_trampoline_set_persist_after_fork as set_persist)
 
-            def in_parent(): pass
-
-            in_parent()
-            set_persist(1)
-            set_persist(0)
-            child = os.fork()
-            if not child:
-                os._exit(0)
-            os.waitpid(child, 0)
-            print(child)
-            """)
-        names = [entry.name
-                 for entry in parsers.read_map(self.track(run.out))]
-        self.assertNotIn(self.script_name('in_parent'), names)
-        self.assertIn(self.script_name('<module>'), names)
-
-    def test_a_child_of_c_code_with_persist_keeps_out_of_the_parents_map(self):
-        import_helper.import_module('ctypes')
-        run = self.run_python("""\
-            import ctypes, os
-            from _testinternalcapi import (
-                perf_trampoline_set_persist_after_fork as set_persist)
-
-            def in_child(): pass
-
-            set_persist(1)
-            child = ctypes.PyDLL(None).fork()
-            if not child:
-                in_child()
-                os._exit(0)
-            os.waitpid(child, 0)
-            print(child)
-            """)
-        names = [entry.name
-                 for entry in parsers.read_map(self.track(run.out))]
-        self.assertIn(self.script_name('in_child'), names)
-        self.assertNotIn(self.script_name('in_child'), run.names)
-
-
-@unittest.skipUnless(sys.platform == 'linux', 'needs /proc')
-class LostFileForkTests(fixtures.PerfTestCase):
-
-    def test_a_parents_map_that_is_gone_does_the_child_no_harm(self):
-        import_helper.import_module('_testinternalcapi')
-        for persist in (0, 1):
-            with self.subTest(persist=persist):
-                run = self.run_python(f"""\
-                    import os, _testinternalcapi
-
-                    def in_child():
-                        return 7
-
-                    _testinternalcapi.perf_trampoline_set_persist_after_fork(
-                        {persist})
-                    os.unlink(f'/tmp/perf-{{os.getpid()}}.map')
-                    child = os.fork()
-                    if not child:
-                        os._exit(in_child())
-                    assert os.waitpid(child, 0)[1] == 7 << 8
-                    print(child)
-                    """)
-                child = parsers.read_map(self.track(run.out))
-                names = [entry.name for entry in child]
-                if self.script_name('in_child') not in names:
-                    self.assert_one_warning(run)
-
-    def test_a_child_that_closed_everything_has_its_map(self):
-        run = self.run_python("""\
-            import os
-
-            def in_child(): pass
-
-            child = os.fork()
-            if not child:
-                os.closerange(0, 20_000)
-                in_child()
-                os._exit(0)
-            os.waitpid(child, 0)
-            print(child)
-            """)
-        names = [entry.name
-                 for entry in parsers.read_map(self.track(run.out))]
-        self.assertIn(self.script_name('in_child'), names)
-
-
-@unittest.skipUnless(hasattr(os, 'fork'), 'needs os.fork')
-class JitdumpForkTests(JitdumpMode):
-
-    def children(self, run, *qualnames):
-        """Return the dump of the child, and which of these are in it."""
-        dump = self.read(self.track(run.out))
-        return dump, [name for name in qualnames
-                      if self.script_name(name) in dump.names]
-
-    NAMES = ('only_child', 'only_parent', 'before', 'dropped', 'forking',
-             '<module>')
-
-    def test_the_child_has_a_dump_of_its_own(self):
-        run = self.run_jit(FORK + 'forking()')
-        dump, found = self.children(run, *self.NAMES)
-        # What it has run, and what is on its stack.
-        self.assertEqual(found, ['only_child', 'forking', '<module>'])
-        self.assertNotIn(self.script_name('only_child'),
-                         self.read(run).names)
-        self.functions(run, 'only_parent', 'before', 'forking', '<module>')
-        for load in dump.loads:
-            self.assertEqual(load.tid, dump.header.pid)
-
-    def test_inherited_functions_keep_their_address(self):
-        run = self.run_jit(FORK + 'forking()')
-        self.children(run)
-        for name in ('forking', '<module>'):
-            [in_parent] = self.functions(run, name)
-            [in_child] = self.functions(run.out, name)
-            self.assertEqual(in_child.start, in_parent.start)
+class JitdumpPersistTests(PersistTests, JitdumpMode):
 
     def test_with_persist_the_child_has_what_the_parent_had(self):
-        import_helper.import_module('_testinternalcapi')
-        run = self.run_jit(FORK + dedent("""\
+        run = self.run_python(FORK + dedent("""\
             import _testinternalcapi as t
             def compiled(): pass
             t.compile_perf_trampoline_entry(compiled.__code__)
             t.perf_trampoline_set_persist_after_fork(1)
             forking()
             """))
-        dump, found = self.children(run, *self.NAMES, 'compiled')
+        dump = self.read(self.track(run.out))
+        found = [name for name in (*FORK_NAMES, 'compiled')
+                 if self.script_name(name) in dump.names]
         self.assertEqual(found, ['only_child', 'before', 'forking',
                                  '<module>', 'compiled'])
         self.assertNotIn('py::dropped:<string>', dump.names)
@@ -697,145 +733,58 @@ class JitdumpForkTests(JitdumpMode):
             self.assertEqual(copy.start, function.start)
             self.assertEqual(copy.lines(), function.lines())
 
-    def test_a_child_may_fork_again(self):
+
+class LostFileForkTests:
+    """The parent's file is gone, or the child has closed everything."""
+
+    def test_a_parents_file_that_is_gone_does_the_child_no_harm(self):
         import_helper.import_module('_testinternalcapi')
         for persist in (0, 1):
             with self.subTest(persist=persist):
-                run = self.run_jit(f"""\
+                run = self.run_python(f"""\
                     import os, _testinternalcapi
 
-                    def generation(n):
-                        if not n:
-                            return
-                        def local(): pass
-                        local.__code__ = local.__code__.replace(
-                            co_qualname=f'local{{n}}')
-                        local()
-                        child = os.fork()
-                        if not child:
-                            generation(n - 1)
-                            os._exit(0)
-                        assert os.waitpid(child, 0)[1] == 0
-                        print(child, flush=True)
+                    def in_child():
+                        return 7
 
                     _testinternalcapi.perf_trampoline_set_persist_after_fork(
                         {persist})
-                    generation(4)
+                    os.unlink(f'@FILE@')
+                    child = os.fork()
+                    if not child:
+                        os._exit(in_child())
+                    assert os.waitpid(child, 0)[1] == 7 << 8
+                    print(child)
                     """)
-                children = run.out.split()[::-1]
-                self.assertEqual(len(children), 4)
-                for child in children:
-                    self.track(child)
-                for n, pid in zip((4, 3, 2, 1, 0), [run.pid, *children]):
-                    names = self.read(pid).names
-                    self.assertIn(self.script_name('generation'), names)
-                    if n:
-                        self.assertIn(self.script_name(f'local{n}'), names)
-                    if n < 4:
-                        # Its creator has it in a frame, alive.
-                        self.assertEqual(
-                            self.script_name(f'local{n + 1}') in names,
-                            bool(persist))
+                names = [entry.name for entry in
+                         self.read_entries(self.track(run.out))]
+                if self.script_name('in_child') not in names:
+                    self.assert_one_warning(run)
 
-    def test_functions_in_use_again_in_the_child_are_told_apart(self):
-        run = self.run_jit("""\
+    def test_a_child_that_closed_everything_has_its_file(self):
+        run = self.run_python("""\
             import os
 
-            def template(): pass
-
-            def make_and_drop(name, count=100):
-                for i in range(count):
-                    type(template)(template.__code__.replace(
-                        co_qualname=f'{name}{i}', co_filename='/made'), {})()
-
-            make_and_drop('before')
-            child = os.fork()
-            if not child:
-                make_and_drop('child')
-                os._exit(0)
-            make_and_drop('parent')
-            assert os.waitpid(child, 0)[1] == 0
-            print(child)
-            """)
-        dump, _ = self.children(run)
-        self.assertEqual([name for name in dump.names
-                          if name.endswith(':/made')],
-                         [f'py::child{i}:/made' for i in range(100)])
-        self.assertEqual([name for name in self.read(run).names
-                          if name.endswith(':/made')],
-                         [f'py::{name}{i}:/made' for name in
-                          ('before', 'parent') for i in range(100)])
-
-    def test_profiling_that_is_off_stays_off_in_the_child(self):
-        run = self.run_jit(FORK + dedent("""\
-            sys.deactivate_stack_trampoline()
-            forking()
-            """))
-        self.assertFalse(os.path.exists(dump_path(self.track(run.out))))
-
-    def test_the_child_may_go_on_with_a_map(self):
-        run = self.run_jit("""\
-            import os, sys
-
             def in_child(): pass
 
             child = os.fork()
             if not child:
-                sys.activate_stack_trampoline('perf')
+                os.closerange(0, 20_000)
                 in_child()
                 os._exit(0)
-            assert os.waitpid(child, 0)[1] == 0
+            os.waitpid(child, 0)
             print(child)
             """)
-        child = self.track(run.out)
-        self.assertIn(self.script_name('in_child'),
-                      [entry.name for entry in parsers.read_map(child)])
-        self.assertNotIn(self.script_name('in_child'), self.read(child).names)
+        names = self.child_names(run.out)
+        self.assertIn(self.script_name('in_child'), names)
 
-    def test_a_child_forked_without_the_interpreter_is_noticed(self):
-        import_helper.import_module('ctypes')
-        run = self.run_jit("""\
-            import ctypes, os
 
-            def before(): pass
-            def in_child(): pass
+class MapLostFileForkTests(LostFileForkTests, MapMode):
+    pass
 
-            def forking():
-                child = ctypes.PyDLL(None).fork()
-                if not child:
-                    in_child()
-                    os._exit(0)
-                assert os.waitpid(child, 0)[1] == 0
-                print(child)
 
-            before()
-            forking()
-            """)
-        dump, found = self.children(run, 'in_child', 'before', 'forking')
-        self.assertEqual(found, ['in_child', 'forking'])
-        self.assertNotIn(self.script_name('in_child'), self.read(run).names)
-
-    def test_multiprocessing_children_have_dumps(self):
-        import_helper.import_module('_multiprocessing')
-        run = self.run_jit("""\
-            import multiprocessing, os
-
-            def work():
-                print(os.getpid(), flush=True)
-
-            for method in 'fork', 'spawn':
-                context = multiprocessing.get_context(method)
-                child = context.Process(target=work)
-                if __name__ == '__main__':
-                    child.start()
-                    child.join()
-            """, mode=None, env={'PYTHON_PERF_JIT_SUPPORT': '1',
-                                 'JITDUMPDIR': self.directory})
-        for child in run.out.split():
-            names = self.read(child, self.directory).names
-            self.assertTrue([name for name in names
-                             if name.startswith('py::work:')])
-        self.assertEqual(len(run.out.split()), 2)
+class JitdumpLostFileForkTests(LostFileForkTests, JitdumpMode):
+    pass
 
 
 if __name__ == '__main__':

@@ -112,7 +112,6 @@ class ForkTestCase(fixtures.PerfTestCase):
                     run = self.run_python(
                         BEFORE + textwrap.dedent(source),
                         None if by_variable else mode,
-                        prepare='rm -f /tmp/jit-$$.dump',
                         args=[self.path('told')] + ['persist'] * keep,
                         returncode=returncode, **options)
                     self.assertEqual(run.err, '')
@@ -611,8 +610,7 @@ class OtherWaysTests(ForkTestCase):
                 run = self.run_python(
                     'import os, subprocess, sys\n'
                     + textwrap.dedent(self.SPAWN.format(mode=mode))
-                    + textwrap.dedent(source), mode,
-                    prepare='rm -f /tmp/jit-$$.dump')
+                    + textwrap.dedent(source), mode)
                 self.assertEqual(run.err, '')
                 child = self.track(run.out)
                 for pid, name in ((child, 'py::function:<string>'),

@@ -91,14 +91,14 @@ class MarkerTests(JitdumpMode):
         self.assertEqual(int(inode), os.stat(path).st_ino)
 
     def test_it_is_there(self):
-        run = self.run_jit(MARKER + dedent("""\
+        run = self.run_python(MARKER + dedent("""\
             print(marker())
             """))
         [fields] = eval(run.out)
         self.assert_marker(fields, run)
 
     def test_it_stays_when_profiling_is_off_again(self):
-        run = self.run_jit(MARKER + dedent("""\
+        run = self.run_python(MARKER + dedent("""\
             import sys
             sys.deactivate_stack_trampoline()
             print(marker())
@@ -107,7 +107,7 @@ class MarkerTests(JitdumpMode):
         self.assert_marker(fields, run)
 
     def test_there_is_never_more_than_one(self):
-        run = self.run_jit(MARKER + dedent("""\
+        run = self.run_python(MARKER + dedent("""\
             import sys
             for i in range(100):
                 sys.activate_stack_trampoline('perf')
@@ -121,13 +121,13 @@ class MarkerTests(JitdumpMode):
     def test_without_jitdump_there_is_none(self):
         for mode in (None, 'perf'):
             with self.subTest(mode=mode):
-                run = self.run_jit(MARKER + 'print(marker())', mode=mode)
+                run = self.run_python(MARKER + 'print(marker())', mode=mode)
                 self.assertEqual(run.out, '[]\n')
 
     def test_the_child_of_a_fork_has_its_own(self):
         for persist in (0, 1):
             with self.subTest(persist=persist):
-                run = self.run_jit(MARKER + dedent(f"""\
+                run = self.run_python(MARKER + dedent(f"""\
                     import _testinternalcapi
                     _testinternalcapi.perf_trampoline_set_persist_after_fork(
                         {persist})
@@ -146,7 +146,7 @@ class MarkerTests(JitdumpMode):
 class ContentTests(JitdumpMode):
 
     def test_each_function_is_there_once(self):
-        run = self.run_jit("""\
+        run = self.run_python("""\
             import sys
             def first(): pass
             def second(): first()
@@ -160,7 +160,7 @@ class ContentTests(JitdumpMode):
         self.functions(run, 'first', 'second', 'generator', '<module>')
 
     def test_functions_that_were_not_called_are_not_there(self):
-        run = self.run_jit("""\
+        run = self.run_python("""\
             def called(): pass
             def uncalled(): pass
             called()
@@ -170,7 +170,7 @@ class ContentTests(JitdumpMode):
 
     def test_the_header_has_the_time_at_which_it_was_made(self):
         before = time.monotonic_ns()
-        run = self.run_jit("""\
+        run = self.run_python("""\
             import sys, time
             before = time.monotonic_ns()
             sys.activate_stack_trampoline('perf_jit')
@@ -183,7 +183,7 @@ class ContentTests(JitdumpMode):
         self.assertLessEqual(header.timestamp, end)
 
     def test_each_function_has_the_time_at_which_it_came(self):
-        run = self.run_jit("""\
+        run = self.run_python("""\
             import time
             def first(): pass
             def second(): pass
@@ -204,7 +204,7 @@ class ContentTests(JitdumpMode):
             self.assertLessEqual(max(stamps), end)
 
     def test_the_code_is_what_the_process_executes(self):
-        run = self.run_jit('def function(): pass\nfunction()\n'
+        run = self.run_python('def function(): pass\nfunction()\n'
                            + PRINT_MEMORY)
         memory = eval(run.out)
         functions = self.read(run).functions()
@@ -219,7 +219,7 @@ class ContentTests(JitdumpMode):
                              code[:-NUMBER_SIZE])
 
     def test_the_number_behind_the_code_is_that_of_the_record(self):
-        run = self.run_jit('pass')
+        run = self.run_python('pass')
         for number, load in enumerate(self.read(run).loads):
             self.assertEqual(load.code_index, number)
             self.assertEqual(
@@ -227,7 +227,7 @@ class ContentTests(JitdumpMode):
                 number)
 
     def test_each_function_has_its_file_and_line(self):
-        run = self.run_jit("""\
+        run = self.run_python("""\
             import sys
 
             def function(
@@ -256,7 +256,7 @@ class ContentTests(JitdumpMode):
         self.assertEqual([line[1] for line in lines], [3, 10, 13, 16, 8, 1])
 
     def test_a_strange_line_does_no_harm(self):
-        run = self.run_jit("""\
+        run = self.run_python("""\
             def function(): pass
             code = function.__code__
             for line in 0, 1, 2**31 - 1:
@@ -271,7 +271,7 @@ class ContentTests(JitdumpMode):
                          [1, 1, 2**31 - 1])
 
     def test_threads_have_the_kernels_numbers(self):
-        run = self.run_jit("""\
+        run = self.run_python("""\
             import os, threading
 
             def in_main(): pass
@@ -295,7 +295,7 @@ class ContentTests(JitdumpMode):
         self.assertEqual(loads[self.script_name('in_main')].tid, run.pid)
 
     def test_threads_write_whole_entries(self):
-        run = self.run_jit("""\
+        run = self.run_python("""\
             import sys, threading
 
             sys.setswitchinterval(1e-6)
@@ -319,7 +319,7 @@ class ContentTests(JitdumpMode):
 
     def test_an_entry_is_small(self):
         # Its file name has 30 characters.
-        run = self.run_jit("""\
+        run = self.run_python("""\
             import os
 
             def function(): pass
@@ -342,7 +342,7 @@ class UnwindTests(JitdumpMode):
     """The unwinding information says the truth."""
 
     def image_of_some_function(self):
-        run = self.run_jit('def function(): pass\nfunction()')
+        run = self.run_python('def function(): pass\nfunction()')
         [function] = self.functions(run, 'function')
         return function, function.image()
 
@@ -398,7 +398,7 @@ class UnwindTests(JitdumpMode):
         self.assertLessEqual(offset, len(function.load.code) - NUMBER_SIZE)
 
     def test_it_is_the_same_for_each_function(self):
-        run = self.run_jit('pass')
+        run = self.run_python('pass')
         functions = self.read(run).functions()
         self.assertGreater(len(functions), 10)
         self.assertEqual(len({(f.unwinding.eh_frame, f.unwinding.eh_frame_hdr)
@@ -411,7 +411,7 @@ class UnwindTests(JitdumpMode):
                          len(image.eh_frame) + len(image.header))
 
     def test_living_neighbours_do_not_overlap(self):
-        run = self.run_jit("""\
+        run = self.run_python("""\
             functions = []
             for i in range(2000):
                 exec(f'def f{i}(): pass\\nfunctions.append(f{i})')
@@ -429,7 +429,7 @@ class ReaderTests(JitdumpMode):
 
     def setUp(self):
         super().setUp()
-        run = self.run_jit('def function(): pass\nfunction()')
+        run = self.run_python('def function(): pass\nfunction()')
         dump = self.read(run)
         self.function = dump.functions()[-1]
         with open(dump_path(run.pid), 'rb') as file:
@@ -527,7 +527,7 @@ class ReuseTests(JitdumpMode):
     COUNT = 100_000
 
     def test_functions_made_and_dropped_take_bounded_memory(self):
-        run = self.run_jit(f"""\
+        run = self.run_python(f"""\
             import re
 
             def template(): pass
@@ -568,7 +568,7 @@ class ReuseTests(JitdumpMode):
                          len(dump.loads))
 
     def test_a_place_is_not_used_while_its_function_lives(self):
-        run = self.run_jit("""\
+        run = self.run_python("""\
             import sys
 
             def template(): pass
@@ -593,7 +593,7 @@ class ReuseTests(JitdumpMode):
         self.assertLess(len({f.start for f in functions}), 1100)
 
     def test_a_generator_keeps_the_place_of_its_function(self):
-        run = self.run_jit("""\
+        run = self.run_python("""\
             def template(): pass
 
             def make(i):
@@ -618,7 +618,7 @@ class ReuseTests(JitdumpMode):
                                    if f.load.name.endswith(':/made')})
 
     def test_an_address_in_a_map_never_gets_another_name(self):
-        run = self.run_jit("""\
+        run = self.run_python("""\
             import sys
 
             def template(): pass
@@ -648,7 +648,7 @@ class ReuseTests(JitdumpMode):
                 self.assertLessEqual(function.load.name[4], letter)
 
     def test_it_is_in_use_again_after_profiling_was_off(self):
-        run = self.run_jit("""\
+        run = self.run_python("""\
             import sys
 
             def template(): pass

@@ -8,7 +8,8 @@ from textwrap import dedent
 
 from test.support import import_helper
 from test.test_perf import fixtures, parsers
-from test.test_perf.modes import JitdumpMode, LARGEST_ENTRY, MapMode, dump_path
+from test.test_perf.modes import JitdumpMode, MapMode, dump_path
+from test.test_perf.parsers import names_in_map
 from test.test_perf.programs import FORBID_EXECUTABLE_MEMORY, MARKER, PROGRAM
 
 
@@ -16,11 +17,11 @@ def setUpModule():
     fixtures.require_trampoline()
 
 
-class Limits:
+class LimitTests:
     """Limits that the system has set to the process."""
 
     def test_descriptors_used_up(self):
-        run = self.run_profiled(f"""\
+        run = self.run_python("""\
             import errno, os, resource, sys
 
             def late(): pass
@@ -33,22 +34,22 @@ class Limits:
                     used.append(os.open('/dev/null', os.O_RDONLY))
             except OSError as error:
                 assert error.errno == errno.EMFILE
-            sys.activate_stack_trampoline({self.mode!r})
+            sys.activate_stack_trampoline('@MODE@')
             print(sys.is_stack_trampoline_active())
             for descriptor in used:
                 os.close(descriptor)
-            sys.activate_stack_trampoline({self.mode!r})
+            sys.activate_stack_trampoline('@MODE@')
             print(sys.is_stack_trampoline_active())
             late()
             """, mode=None)
         self.assertEqual(run.out, 'False\nTrue\n')
-        self.assert_one_warning(run, 'cannot open', self.file_of(run.pid),
+        self.assert_one_warning(run, 'cannot open', run.file,
                                 os.strerror(errno.EMFILE))
         self.assert_written(run, 'late')
 
     @fixtures.requires_the_kernel
     def test_a_limit_on_memory(self):
-        run = self.run_profiled(f"""\
+        run = self.run_python("""\
             import re, resource, sys
 
             def late(): pass
@@ -58,20 +59,17 @@ class Limits:
                 status = file.read()
             size = int(re.search(r'VmSize:\\s*(\\d+) kB', status)[1]) << 10
             resource.setrlimit(resource.RLIMIT_AS, (size, unlimited[1]))
-            sys.activate_stack_trampoline({self.mode!r})
+            sys.activate_stack_trampoline('@MODE@')
             late()
             resource.setrlimit(resource.RLIMIT_AS, unlimited)
             print(sys.is_stack_trampoline_active())
-            sys.activate_stack_trampoline({self.mode!r})
+            sys.activate_stack_trampoline('@MODE@')
             print(sys.is_stack_trampoline_active())
             late()
             """, mode=None)
         self.assertEqual(run.out, 'False\nTrue\n')
         self.assert_one_warning(run, os.strerror(errno.ENOMEM))
         self.assert_written(run, 'late')
-
-
-class MapLimitTests(Limits, MapMode):
 
     def test_descriptors_used_up_after_the_file_was_opened(self):
         run = self.run_on_and_off("""\
@@ -112,51 +110,8 @@ class MapLimitTests(Limits, MapMode):
                 exec(f'def f{i}(): pass\\nf{i}()')
             print(len(used), sys.is_stack_trampoline_active())
             """)
-        self.assert_one_warning(run, run.map_path, os.strerror(errno.EMFILE))
-        self.assert_good_map(run.entries)
-
-    def test_a_limit_on_the_size_of_files(self):
-        run = self.run_python("""\
-            import os, resource, sys
-
-            def late(): pass
-
-            unlimited = resource.getrlimit(resource.RLIMIT_FSIZE)
-            resource.setrlimit(resource.RLIMIT_FSIZE, (1000, unlimited[1]))
-            sys.activate_stack_trampoline('perf')
-            print(sys.is_stack_trampoline_active())
-            for i in range(100):
-                exec(f'def function{i}(): pass\\nfunction{i}()')
-            print(sys.is_stack_trampoline_active())
-            with open(f'/tmp/perf-{os.getpid()}.map') as file:
-                print(file.read(), end='')
-            print()
-            resource.setrlimit(resource.RLIMIT_FSIZE, unlimited)
-            sys.activate_stack_trampoline('perf')
-            print(sys.is_stack_trampoline_active())
-            late()
-            """, mode=None)
-        head, _, tail = run.out.partition('\n\n')
-        first, second, lines = head.split('\n', 2)
-        self.assertEqual((first, second, tail), ('True', 'False', 'True\n'))
-        # It stopped at the last line that fitted.
-        lines = parsers.parse_map(lines + '\n')
-        self.assertGreater(len(lines), 3)
-        self.assert_one_warning(run, 'cannot write', run.map_path,
-                                os.strerror(errno.EFBIG))
-        self.assertEqual(run.entries[:len(lines)], lines)
-        self.assert_good_map(run.entries)
-        self.assertIn(self.script_name('late'), run.names)
-
-    def test_a_limit_on_the_size_of_files_from_the_start(self):
-        for blocks in (0, 1, 2):
-            with self.subTest(blocks=blocks):
-                run = self.run_on_and_off(PROGRAM, returncode=3,
-                                          prepare=f'ulimit -f {blocks}')
-                self.assertEqual(run.out, '20\nFalse\n')
-                self.assert_one_warning(run, 'cannot write', run.map_path,
-                                        os.strerror(errno.EFBIG))
-                self.assertEqual(parsers.overlapping(run.entries), [])
+        self.assert_one_warning(run, run.file, os.strerror(errno.EMFILE))
+        self.assert_good_entries(run.entries)
 
     def test_a_limit_on_the_size_of_files_does_not_kill_by_a_signal(self):
         run = self.run_on_and_off("""\
@@ -172,10 +127,12 @@ class MapLimitTests(Limits, MapMode):
             resource.setrlimit(resource.RLIMIT_FSIZE, limit)
             time.sleep(0.001)       # the limit is known for 100 microseconds
             after()
+            exec('def late(): pass\\nlate()')
             print('alive')
             """)
-        self.assert_one_warning(run, 'cannot write', run.map_path)
-        self.assert_good_map(run.entries)
+        self.assert_one_warning(run, 'cannot write', run.file)
+        self.assert_written(run, 'before')
+        self.assert_good_entries(run.entries)
 
     @fixtures.requires_the_kernel
     def test_a_limit_on_memory_that_is_reached_on_the_way(self):
@@ -198,54 +155,79 @@ class MapLimitTests(Limits, MapMode):
             print(total)
             """)
         self.assert_one_warning(run, os.strerror(errno.ENOMEM))
-        self.assert_good_map(run.entries)
-
-
-class JitdumpLimitTests(Limits, JitdumpMode):
+        self.assert_good_entries(run.entries)
 
     def test_a_limit_on_the_size_of_files(self):
-        run = self.run_jit("""\
+        run = self.run_python("""\
             import os, resource, sys
 
             def late(): pass
 
+            limit = int(sys.argv[1])
             unlimited = resource.getrlimit(resource.RLIMIT_FSIZE)
-            resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, unlimited[1]))
-            sys.activate_stack_trampoline('perf_jit')
+            resource.setrlimit(resource.RLIMIT_FSIZE, (limit, unlimited[1]))
+            sys.activate_stack_trampoline('@MODE@')
             print(sys.is_stack_trampoline_active())
             for i in range(1000):
                 exec(f'def function{i}(): pass\\nfunction{i}()')
             print(sys.is_stack_trampoline_active())
-            size = os.path.getsize(f'/tmp/jit-{os.getpid()}.dump')
             resource.setrlimit(resource.RLIMIT_FSIZE, unlimited)
-            sys.activate_stack_trampoline('perf_jit')
-            print(sys.is_stack_trampoline_active(), size)
+            with open(f'@FILE@', 'rb') as file, open(sys.argv[2], 'wb') as copy:
+                copy.write(file.read())
+            sys.activate_stack_trampoline('@MODE@')
+            print(sys.is_stack_trampoline_active())
             late()
-            """, mode=None)
-        first, second, third, size = run.out.split()
-        self.assertEqual((first, second, third), ('True', 'False', 'True'))
-        self.assertLessEqual(int(size), 10_000)
-        self.assertGreater(int(size), 10_000 - 2 * LARGEST_ENTRY)
-        self.assert_one_warning(run, 'cannot write', dump_path(run.pid),
+            """, mode=None, args=[str(self.limit), self.path('copy')])
+        self.assertEqual(run.out, 'True\nFalse\nTrue\n')
+        self.assert_one_warning(run, 'cannot write', run.file,
                                 os.strerror(errno.EFBIG))
-        self.functions(run, 'late')     # whole before it and behind it
+        # It stopped at the last entry that fitted.
+        size = os.path.getsize(self.path('copy'))
+        self.assertLessEqual(size, self.limit)
+        self.assertGreater(size, self.limit - 2 * self.largest_entry)
+        # What was written before is still there.
+        before = self.read_file(self.path('copy'), run.pid)
+        self.assertGreater(len(before), 3)
+        self.assertEqual(run.entries[:len(before)], before)
+        self.assert_good_entries(run.entries)
+        self.assert_written(run, 'late')
 
     def test_a_limit_on_the_size_of_files_from_the_start(self):
         for blocks in (0, 1, 2, 10):
             with self.subTest(blocks=blocks):
-                run = self.run_jit_and_off(PROGRAM, returncode=3,
-                                           prepare=f'ulimit -f {blocks}')
+                # The map needs more than two blocks, the jitdump more than ten.
+                program = PROGRAM.replace('range(100)', 'range(1000)')
+                run = self.run_on_and_off(program, returncode=3,
+                                          prepare=f'ulimit -f {blocks}')
                 self.assertEqual(run.out, '20\nFalse\n')
-                self.assert_one_warning(run, 'cannot write',
-                                        dump_path(run.pid),
+                self.assert_one_warning(run, 'cannot write', run.file,
                                         os.strerror(errno.EFBIG))
-                if blocks:
-                    self.read(run)
-                else:
-                    self.assertFalse(os.path.exists(dump_path(run.pid)))
+                self.assert_cut_file(run, blocks)
+
+
+class MapLimitTests(LimitTests, MapMode):
+
+    limit = 1000
+
+    def assert_cut_file(self, run, blocks):
+        """The file ends with a whole entry."""
+        self.assertEqual(parsers.overlapping(run.entries), [])
+        self.assertEqual(bool(run.entries), blocks > 0)
+
+
+class JitdumpLimitTests(LimitTests, JitdumpMode):
+
+    limit = 10_000
+
+    def assert_cut_file(self, run, blocks):
+        """The file ends with a whole entry, or is not there."""
+        if blocks:
+            self.read(run)
+        else:
+            self.assertFalse(run.has_file)
 
     def test_a_header_that_cannot_be_written_leaves_no_marker(self):
-        run = self.run_jit(MARKER + dedent("""\
+        run = self.run_python(MARKER + dedent("""\
             import resource, sys
             unlimited = resource.getrlimit(resource.RLIMIT_FSIZE)
             resource.setrlimit(resource.RLIMIT_FSIZE, (39, unlimited[1]))
@@ -256,29 +238,8 @@ class JitdumpLimitTests(Limits, JitdumpMode):
         self.assertEqual(run.out, 'False []\n')
         self.assertFalse(os.path.exists(dump_path(run.pid)))
 
-    def test_a_limit_on_the_size_of_files_does_not_kill_by_a_signal(self):
-        run = self.run_jit_and_off("""\
-            import resource, signal, time
 
-            def before(): pass
-            def after(): pass
-
-            signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
-            unlimited = resource.getrlimit(resource.RLIMIT_FSIZE)
-            before()
-            resource.setrlimit(resource.RLIMIT_FSIZE, (1000, unlimited[1]))
-            time.sleep(0.001)       # the limit is known for 100 microseconds
-            after()
-            exec('def late(): pass\\nlate()')
-            print('alive')
-            """)
-        self.assert_one_warning(run, 'cannot write', dump_path(run.pid))
-        self.functions(run, 'before')
-
-
-@fixtures.requires_the_kernel
-@unittest.skipUnless(sys.platform == 'linux', 'seccomp is of Linux')
-class MapExecutableMemoryTests(fixtures.PerfTestCase):
+class ExecutableMemoryTests:
 
     def setUp(self):
         super().setUp()
@@ -294,7 +255,7 @@ class MapExecutableMemoryTests(fixtures.PerfTestCase):
         runs = [self.run_command(
                     [sys.executable, self.launcher,
                      *self.python_command(PROGRAM, mode)], returncode=3)
-                for mode in ('perf', None)]
+                for mode in (self.mode, None)]
         self.assertEqual(runs[0].out, '20\nFalse\n')
         self.assertEqual(runs[1].out, runs[0].out)
         self.assertEqual(runs[1].err, '')
@@ -308,11 +269,12 @@ class MapExecutableMemoryTests(fixtures.PerfTestCase):
             def late(): return 'late'
 
             forbid.forbid_executable_memory()
-            print(sys.activate_stack_trampoline('perf'))
+            print(sys.activate_stack_trampoline('@MODE@'))
             print(late())
             print(sys.is_stack_trampoline_active())
             """, mode=None)
         self.assertEqual(run.out, 'None\nlate\nFalse\n')
+        self.assertFalse(run.has_file)
         self.assert_one_warning(run, 'memory executable',
                                 os.strerror(errno.EPERM))
 
@@ -332,7 +294,7 @@ class MapExecutableMemoryTests(fixtures.PerfTestCase):
         self.assert_one_warning(run, 'memory executable',
                                 os.strerror(errno.EPERM))
         self.assertIn(self.script_name('early'), run.names)
-        self.assert_good_map(run.entries)
+        self.assert_good_entries(run.entries)
 
     def test_refused_to_the_child_of_a_fork(self):
         run = self.run_python("""\
@@ -361,35 +323,35 @@ class MapExecutableMemoryTests(fixtures.PerfTestCase):
 
 @fixtures.requires_the_kernel
 @unittest.skipUnless(sys.platform == 'linux', 'seccomp is of Linux')
-class JitdumpExecutableMemoryTests(JitdumpMode):
+class MapExecutableMemoryTests(ExecutableMemoryTests, MapMode):
+    pass
+
+
+@fixtures.requires_the_kernel
+@unittest.skipUnless(sys.platform == 'linux', 'seccomp is of Linux')
+class JitdumpExecutableMemoryTests(ExecutableMemoryTests, JitdumpMode):
 
     # Its mprotect fails here; the mmap of the marker must fail as well.
     FORBID_MMAP = FORBID_EXECUTABLE_MEMORY.replace(
         "mprotect = 10 if platform.machine() == 'x86_64' else 226",
         "mprotect = 9 if platform.machine() == 'x86_64' else 222")
 
-    def test_no_executable_memory(self):
-        import_helper.import_module('ctypes')
-        for source, action in ((FORBID_EXECUTABLE_MEMORY,
-                                'cannot make memory executable'),
-                               (self.FORBID_MMAP, 'cannot map')):
-            with self.subTest(action):
-                self.write_script(source, 'forbid.py')
-                run = self.run_jit("""\
-                    import forbid, os, sys
-                    def late(): return 'late'
-                    forbid.forbid_executable_memory()
-                    print(sys.activate_stack_trampoline('perf_jit'))
-                    print(late(), sys.is_stack_trampoline_active())
-                    """, mode=None)
-                self.assertEqual(run.out, 'None\nlate False\n')
-                self.assert_one_warning(run, action)
-                self.assertFalse(os.path.exists(dump_path(run.pid)))
+    def test_no_marker(self):
+        self.write_script(self.FORBID_MMAP, 'forbid.py')
+        run = self.run_python("""\
+            import forbid, os, sys
+            def late(): return 'late'
+            forbid.forbid_executable_memory()
+            print(sys.activate_stack_trampoline('perf_jit'))
+            print(late(), sys.is_stack_trampoline_active())
+            """, mode=None)
+        self.assertEqual(run.out, 'None\nlate False\n')
+        self.assert_one_warning(run, 'cannot map')
+        self.assertFalse(run.has_file)
 
     def test_no_marker_leaves_the_map(self):
-        import_helper.import_module('ctypes')
         self.write_script(self.FORBID_MMAP, 'forbid.py')
-        run = self.run_jit("""\
+        run = self.run_python("""\
             import forbid, sys
             def late(): pass
             forbid.forbid_executable_memory()
@@ -398,7 +360,7 @@ class JitdumpExecutableMemoryTests(JitdumpMode):
             late()
             """, mode=None)
         self.assertEqual(run.out, 'True\n')
-        self.assertIn(self.script_name('late'), run.names)
+        self.assertIn(self.script_name('late'), names_in_map(run.pid))
 
 
 if __name__ == '__main__':

@@ -11,7 +11,8 @@ import unittest
 
 from test.support import import_helper
 from test.test_perf import fixtures, jitdump, namegen, parsers, scenarios
-from test.test_perf.modes import JitdumpMode
+from test.test_perf.modes import JitdumpMode, MapMode
+from test.test_perf.parsers import names_in_map
 
 
 def setUpModule():
@@ -31,7 +32,7 @@ def unescape(name):
     return ESCAPE.sub(character, name)
 
 
-class MapNameTests(fixtures.PerfTestCase):
+class NameTests:
 
     def run_named(self, qualname="'function'", filename="'/file.py'"):
         """Run a function with this name and file name, given as source."""
@@ -49,7 +50,7 @@ class MapNameTests(fixtures.PerfTestCase):
         self.assertIn(expected, run.names)
         self.assertEqual(run.out, 'result\n')
         self.assertEqual(run.err, '')
-        self.assert_good_map(run.entries)
+        self.assert_good_entries(run.entries)
 
     def assert_both(self, literal, expected):
         """The name and the file name get the same treatment."""
@@ -118,22 +119,29 @@ class MapNameTests(fixtures.PerfTestCase):
         self.assert_both(r"'\n' * 100_000", r'\n' * 100_000)
 
     def test_names_about_the_size_of_a_buffer_are_whole(self):
-        sizes = [n + d for n in (128, 256, 512, 1024, 2048, 4096, 8192, 65536)
+        sizes = [n + d for n in (64, 128, 256, 512, 1024, 2048, 4096, 8192, 65536)
                  for d in range(-40, 8)]
         run = self.run_on_and_off(f"""\
             def function():
                 return 'result'
 
+            code = function.__code__
             for size in {sizes}:
-                function.__code__ = function.__code__.replace(
+                function.__code__ = code.replace(
                     co_qualname='é' + 'n' * (size - 2), co_filename='/f')
+                function()
+                function.__code__ = code.replace(
+                    co_qualname='x', co_filename='/' + 'f' * size)
                 function()
             """)
         self.assertEqual(
             [name for name in run.names if name.endswith(':/f')],
             ['py::é' + 'n' * (size - 2) + ':/f' for size in sizes])
+        self.assertEqual(
+            [name for name in run.names if name.startswith('py::x:')],
+            ['py::x:/' + 'f' * size for size in sizes])
 
-    def test_every_character_can_be_told_from_the_line(self):
+    def test_every_character_can_be_told_from_the_file(self):
         every = "''.join(map(chr, [*range(0x10000), *range(0x10000, " \
                 "0x110000, 97)]))"
         run = self.run_named(qualname=every)
@@ -141,11 +149,8 @@ class MapNameTests(fixtures.PerfTestCase):
         self.assertTrue(
             unescape(name.removeprefix('py::').removesuffix(':/file.py'))
             == eval(every))
-        with open(run.map_path, 'rb') as file:
-            data = file.read()
-        self.assertEqual(
-            [byte for byte in set(data) if byte < 32 or byte == 127], [10])
-        self.assertFalse(re.search('[\x80-\x9f\u2028\u2029]', data.decode()))
+        for name in run.names:
+            self.assertIsNone(FORBIDDEN.search(name))
 
     def test_a_name_from_source_code_may_be_hostile(self):
         run = self.run_on_and_off(r"""
@@ -175,11 +180,23 @@ class MapNameTests(fixtures.PerfTestCase):
                     function()
                     """)
                 name = self.script_name(r'a\n\udc80' + 'n' * 100_000)
-                child = parsers.read_map(self.track(run.out))
-                self.assertIn(name, [entry.name for entry in child])
+                self.assertIn(name, self.child_names(run.out))
 
 
-class JitdumpNameTests(JitdumpMode):
+class MapNameTests(NameTests, MapMode):
+
+    def test_no_line_has_a_control(self):
+        every = "''.join(map(chr, [*range(0x10000), *range(0x10000, " \
+                "0x110000, 97)]))"
+        run = self.run_named(qualname=every)
+        with open(run.file, 'rb') as file:
+            data = file.read()
+        self.assertEqual(
+            [byte for byte in set(data) if byte < 32 or byte == 127], [10])
+        self.assertFalse(re.search('[\x80-\x9f\u2028\u2029]', data.decode()))
+
+
+class JitdumpNameTests(NameTests, JitdumpMode):
 
     NAMES = {
         r"'a\nb'": r'a\nb',
@@ -209,18 +226,18 @@ class JitdumpNameTests(JitdumpMode):
                     co_qualname='function', co_filename=name)
                 function()
             """
-        dump = self.read(self.run_jit_and_off(source))
+        dump = self.read(self.run_on_and_off(source))
         names = dump.names
         for name in [*self.NAMES.values(), '']:
             with self.subTest(name=name[:100]):
                 self.assertIn(f'py::{name}:/file.py', names)
                 self.assertIn(f'py::function:{name}', names)
-        in_map = self.run_python(source)
-        for name in in_map.names:
+        in_map = names_in_map(self.run_python(source, 'perf').pid)
+        for name in in_map:
             self.assertTrue(name in names, name[:100])
 
     def test_an_empty_file_name_is_no_fault(self):
-        run = self.run_jit("""\
+        run = self.run_python("""\
             def function(): pass
             function.__code__ = function.__code__.replace(co_filename='')
             function()
@@ -229,34 +246,11 @@ class JitdumpNameTests(JitdumpMode):
                       if f.load.name == 'py::function:']
         self.assertEqual(function.lines()[0][:2], ('', 1))
 
-    def test_names_about_the_size_of_a_buffer_are_whole(self):
-        sizes = [n + d for n in (64, 128, 256, 512, 1024, 4096, 65536)
-                 for d in range(-8, 8)]
-        run = self.run_jit(f"""\
-            def function(): pass
-            code = function.__code__
-            for size in {sizes}:
-                function.__code__ = code.replace(
-                    co_qualname='é' + 'n' * (size - 2), co_filename='/f')
-                function()
-                function.__code__ = code.replace(
-                    co_qualname='x', co_filename='/' + 'f' * size)
-                function()
-            """)
-        names = self.read(run).names
-        self.assertEqual(
-            [name for name in names if name.endswith(':/f')],
-            ['py::é' + 'n' * (size - 2) + ':/f' for size in sizes])
-        self.assertEqual(
-            [name for name in names if name.startswith('py::x:')],
-            ['py::x:/' + 'f' * size for size in sizes])
-
 
 # ---------------------------------------------------------------------------
 # Generated names
 
 COUNT = 10_000
-
 
 # Calls a function of each name.  What it does is given by the test.
 NAMED_PROGRAM = """\
@@ -345,8 +339,7 @@ class GeneratedNameTests(fixtures.PerfTestCase):
         self.check(run.names)
 
     def test_in_a_jitdump(self):
-        run = self.run_python(program(), 'perf_jit',
-                              prepare='rm -f /tmp/jit-$$.dump')
+        run = self.run_python(program(), 'perf_jit')
         self.assertEqual(run.err, '')
         dump = jitdump.read(f'/tmp/jit-{run.pid}.dump')
         self.assertEqual(dump.torn, 0)

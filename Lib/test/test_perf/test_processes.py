@@ -8,14 +8,14 @@ import unittest
 from textwrap import dedent
 
 from test.test_perf import fixtures, jitdump, parsers
-from test.test_perf.modes import JitdumpMode, MODES, dump_path
+from test.test_perf.modes import JitdumpMode, MODES, MapMode, dump_path
 
 
 def setUpModule():
     fixtures.require_trampoline()
 
 
-class ExecutedChildTests(fixtures.PerfTestCase):
+class ExecutedChildTests:
     """Children that are executed, and their environment."""
 
     def test_an_executed_child_has_a_map_of_its_own(self):
@@ -29,9 +29,9 @@ class ExecutedChildTests(fixtures.PerfTestCase):
             child.wait()
             parent()
             print(child.pid)
-            """, mode=None, env={'PYTHONPERFSUPPORT': '1'})
+            """, mode=None, env={self.variable: '1'})
         child = [entry.name
-                 for entry in parsers.read_map(self.track(run.out))]
+                 for entry in self.read_entries(self.track(run.out))]
         self.assertIn('py::child:<string>', child)
         self.assertNotIn(self.script_name('parent'), child)
         self.assertIn(self.script_name('parent'), run.names)
@@ -56,16 +56,25 @@ class ExecutedChildTests(fixtures.PerfTestCase):
 
             if len(sys.argv) == 1:
                 first()
-                os.execv(sys.executable, [sys.executable, '-X', 'perf',
+                os.execv(sys.executable, [sys.executable, '-X', '@MODE@',
                                           sys.argv[0], 'again'])
             second()
             """)
         self.assertIn(self.script_name('second'), run.names)
         self.assertNotIn(self.script_name('first'), run.names)
-        self.assert_good_map(run.entries)
+        self.assert_good_entries(run.entries)
 
 
-class DyingTests(JitdumpMode):
+class MapExecutedChildTests(ExecutedChildTests, MapMode):
+    pass
+
+
+class JitdumpExecutedChildTests(ExecutedChildTests, JitdumpMode):
+    pass
+
+
+class DyingTests:
+    """What a process has written before it dies is in its file."""
 
     CALL_MANY = dedent("""\
         import os, signal, sys
@@ -78,28 +87,45 @@ class DyingTests(JitdumpMode):
         """)
 
     def assert_all(self, run):
-        self.assertEqual([name for name in self.read(run).names
+        self.assert_good_entries(run.entries)
+        self.assertEqual([name for name in run.names
                           if name.startswith('py::f')
                           and name.endswith(':/made')],
                          [f'py::f{i}:/made' for i in range(500)])
 
     def test_nothing_is_lost_by_a_kill(self):
-        self.assert_all(self.run_jit(
+        self.assert_all(self.run_python(
             self.CALL_MANY + 'os.kill(os.getpid(), signal.SIGKILL)',
             returncode=-signal.SIGKILL))
 
     def test_nothing_is_lost_by_an_exit_without_finalization(self):
-        self.assert_all(self.run_jit(self.CALL_MANY
+        self.assert_all(self.run_python(self.CALL_MANY
                                      + 'os._exit(3)', returncode=3))
 
     def test_nothing_is_lost_by_an_abort(self):
-        self.assert_all(self.run_jit(
+        self.assert_all(self.run_python(
             self.CALL_MANY + 'os.abort()',
             returncode=-signal.SIGABRT, prepare='ulimit -c 0'))
 
     def test_nothing_is_lost_by_another_program(self):
-        self.assert_all(self.run_jit(
+        self.assert_all(self.run_python(
             self.CALL_MANY + "os.execv('/bin/true', ['true'])"))
+
+    def test_the_last_function_is_not_lost_by_a_kill(self):
+        run = self.run_python("""\
+            import os, signal
+            def last(): os.kill(os.getpid(), signal.SIGKILL)
+            last()
+            """, returncode=-signal.SIGKILL)
+        self.assertEqual(run.names[-1], self.script_name('last'))
+        self.assert_good_entries(run.entries)
+
+
+class MapDyingTests(DyingTests, MapMode):
+    pass
+
+
+class JitdumpDyingTests(DyingTests, JitdumpMode):
 
     def test_a_kill_at_any_time_costs_the_last_record_at_most(self):
         command = self.python_command(self.CALL_MANY + dedent("""\

@@ -93,29 +93,11 @@ class NestingTests(scenarios.PerfToolTestCase):
     def test_methods_and_nested_functions(self):
         self.record_methods()
 
-    def test_generators_and_coroutines(self):
-        run, samples = self.record("""\
-            import asyncio
+    def test_generators(self):
+        self.record_generators()
 
-            def generator():
-                for i in range(3):
-                    spin()
-                    yield i
-
-            def delegating():
-                yield from generator()
-
-            async def inner():
-                await asyncio.sleep(0)
-                sum(delegating())
-
-            async def outer():
-                await inner()
-
-            until(0.5, lambda: asyncio.run(outer()))
-            """)
-        self.assert_nested(samples, 'spin', 'generator', 'delegating',
-                           'inner', 'outer', '<lambda>', '<module>')
+    def test_coroutines(self):
+        self.record_coroutines()
 
     def test_threads(self):
         run, samples, _ = self.record_threads()
@@ -139,7 +121,7 @@ AWAIT_WORK = """if True:
     """
 
 
-class ForkTests(scenarios.PerfToolTestCase):
+class ForkedChildSampleTests(scenarios.PerfToolTestCase):
     """The samples of a child that was forked."""
 
     def assert_named(self, samples, pid):

@@ -3,13 +3,14 @@
 import unittest
 
 from test.test_perf import fixtures
+from test.test_perf.modes import JitdumpMode, MapMode
 
 
 def setUpModule():
     fixtures.require_trampoline()
 
 
-class SameResultTests(fixtures.PerfTestCase):
+class SameResultTests:
     """The program does what it would have done."""
 
     def test_output_and_exit_status_are_the_programs_own(self):
@@ -109,6 +110,14 @@ class SameResultTests(fixtures.PerfTestCase):
 
             print(callers(5))
             """)
+
+
+class MapSameResultTests(SameResultTests, MapMode):
+    pass
+
+
+class JitdumpSameResultTests(SameResultTests, JitdumpMode):
+    pass
 
 
 if __name__ == '__main__':

@@ -7,8 +7,10 @@ import sysconfig
 import unittest
 
 from test.support import import_helper
-from test.test_perf import fixtures
-from test.test_perf.modes import JitdumpMode, dump_path
+from test.test_perf import fixtures, parsers
+from test.test_perf.modes import (
+    JitdumpMode, MODES, MapMode, VARIABLES, dump_path)
+from test.test_perf.parsers import names_in_map
 from test.test_perf.programs import TELL
 
 
@@ -16,57 +18,60 @@ def setUpModule():
     fixtures.require_trampoline()
 
 
-class MapSwitchTests(fixtures.PerfTestCase):
+class SwitchTests:
+    """Options and environment variables."""
 
     def assert_on(self, run):
         self.assertEqual(run.out, 'True\n')
-        self.assertIn(self.script_name('tell'), run.names)
         self.assertEqual(run.err, '')
+        self.assert_written(run, 'tell')
+        self.assertFalse(os.path.lexists(self.other_file_of(run.pid)))
 
     def assert_off(self, run):
         self.assertEqual(run.out, 'False\n')
-        self.assertFalse(run.has_map)
         self.assertEqual(run.err, '')
+        self.assertFalse(run.has_map)
+        self.assertFalse(os.path.lexists(dump_path(run.pid)))
+
+    def run_with_variable(self, value, source=TELL, **options):
+        return self.run_python(source, env={self.variable: value}, **options)
 
     def test_it_is_off_by_default(self):
         self.assert_off(self.run_python(TELL, mode=None))
 
     def test_the_option_switches_it_on(self):
-        self.assert_on(self.run_python(TELL, mode='perf'))
+        self.assert_on(self.run_python(TELL))
 
     def test_the_option_may_say_1(self):
-        self.assert_on(self.run_python(TELL, mode='perf=1'))
+        self.assert_on(self.run_python(TELL, mode=f'{self.mode}=1'))
 
     def test_the_option_may_say_0(self):
-        self.assert_off(self.run_python(TELL, mode='perf=0'))
+        self.assert_off(self.run_python(TELL, mode=f'{self.mode}=0'))
 
     def test_the_option_may_say_nothing_else(self):
         for value in ('', '2', 'yes', 'true', '-1', '01', '1 ', 'perf'):
             with self.subTest(value=value):
-                run = self.run_python(TELL, mode=f'perf={value}',
+                run = self.run_python(TELL, mode=f'{self.mode}={value}',
                                       returncode=None)
-                self.assertNotEqual(run.returncode, 0, run)
                 self.assertGreater(run.returncode, 0, run)
                 self.assertEqual(run.out, '')
-                self.assertIn('-X perf', run.err)
+                self.assertIn(f'-X {self.mode}', run.err)
                 self.assertFalse(run.has_map)
+                self.assertFalse(os.path.lexists(dump_path(run.pid)))
 
     def test_the_variable_switches_it_on(self):
-        self.assert_on(self.run_python(TELL, mode=None,
-                                       env={'PYTHONPERFSUPPORT': '1'}))
+        self.assert_on(self.run_with_variable('1', mode=None))
 
     def test_the_variable_empty_or_0_is_off(self):
         for value in ('', '0'):
             with self.subTest(value=value):
-                self.assert_off(self.run_python(
-                    TELL, mode=None, env={'PYTHONPERFSUPPORT': value}))
+                self.assert_off(self.run_with_variable(value, mode=None))
 
     def test_the_variable_is_ignored_where_all_are(self):
         for option in ('-E', '-I'):
             with self.subTest(option=option):
-                self.assert_off(self.run_python(
-                    TELL, mode=None, options=[option],
-                    env={'PYTHONPERFSUPPORT': '1'}))
+                self.assert_off(self.run_with_variable(
+                    '1', mode=None, options=[option]))
 
     def test_the_option_counts_where_variables_are_ignored(self):
         for option in ('-E', '-I'):
@@ -74,10 +79,16 @@ class MapSwitchTests(fixtures.PerfTestCase):
                 self.assert_on(self.run_python(TELL, options=[option]))
 
     def test_the_option_wins_over_the_variable(self):
-        self.assert_off(self.run_python(TELL, mode='perf=0',
-                                        env={'PYTHONPERFSUPPORT': '1'}))
-        self.assert_on(self.run_python(TELL, mode='perf',
-                                       env={'PYTHONPERFSUPPORT': '0'}))
+        self.assert_off(self.run_with_variable('1', mode=f'{self.mode}=0'))
+        self.assert_on(self.run_with_variable('0'))
+
+    def test_the_option_wins_over_the_variable_of_the_other_mode(self):
+        self.assert_on(self.run_python(
+            TELL, env={VARIABLES[self.other_mode]: '1'}))
+
+    def test_the_option_of_the_other_mode_may_say_0(self):
+        self.assert_on(self.run_python(
+            TELL, options=['-X', f'{self.other_mode}=0']))
 
     def test_the_functions_win_over_the_option(self):
         run = self.run_python("""\
@@ -93,161 +104,66 @@ class MapSwitchTests(fixtures.PerfTestCase):
         self.assertEqual(run.out, 'False\n')
         self.assertNotIn(self.script_name('late'), run.names)
 
-    def test_the_configuration_tells(self):
+    def test_the_configuration_has_the_mode(self):
         import_helper.import_module('_testinternalcapi')
         script = """\
             import _testinternalcapi
             print(_testinternalcapi.get_config()['perf_profiling'])
             """
-        for mode, expected in ((None, '0\n'), ('perf', '1\n'),
-                               ('perf=1', '1\n'), ('perf=0', '0\n')):
+        number = f'{MODES.index(self.mode) + 1}\n'
+        for mode, expected in ((None, '0\n'), (self.mode, number),
+                               (f'{self.mode}=1', number),
+                               (f'{self.mode}=0', '0\n')):
             with self.subTest(mode=mode):
                 self.assertEqual(self.run_python(script, mode=mode).out,
                                  expected)
-        run = self.run_python(script, mode=None,
-                              env={'PYTHONPERFSUPPORT': '1'})
-        self.assertEqual(run.out, '1\n')
+        run = self.run_with_variable('1', script, mode=None)
+        self.assertEqual(run.out, number)
 
-    def test_the_options_are_kept_in_sys(self):
+    def test_the_option_is_kept_in_sys(self):
         run = self.run_python('import sys; print(sys._xoptions)')
-        self.assertEqual(run.out, "{'perf': True}\n")
+        self.assertEqual(run.out, f"{{'{self.mode}': True}}\n")
+
+    def test_the_file_is_its_owners_alone(self):
+        run = self.run_python('pass', prepare='umask 0')
+        status = os.stat(run.file)
+        self.assertEqual(stat.S_IMODE(status.st_mode), 0o600)
+        self.assertEqual(status.st_nlink, 1)
+
+    def test_the_helps_list_the_switches(self):
+        for option, expected in (('--help-xoptions', f'-X {self.mode}'),
+                                 ('--help-env', self.variable)):
+            with self.subTest(option=option):
+                run = self.run_command([sys.executable, option])
+                self.assertIn(expected, run.out)
+
+
+class MapSwitchTests(SwitchTests, MapMode):
 
     def test_the_build_tells(self):
         self.assertEqual(sysconfig.get_config_var('PY_HAVE_PERF_TRAMPOLINE'),
                          1)
 
-    def test_the_helps_list_the_switches(self):
-        for option, expected in (('--help-xoptions', '-X perf'),
-                                 ('--help-env', 'PYTHONPERFSUPPORT')):
-            with self.subTest(option=option):
-                run = self.run_command([sys.executable, option])
-                self.assertIn(expected, run.out)
 
-
-class JitdumpSwitchTests(JitdumpMode):
-
-    def assert_on(self, run):
-        self.assertEqual(run.out, 'True\n')
-        self.functions(run, 'tell')
-        self.assertEqual(run.err, '')
-        self.assertFalse(run.has_map)
-
-    def assert_off(self, run):
-        self.assertEqual(run.out, 'False\n')
-        self.assertEqual(run.err, '')
-        self.assertFalse(os.path.lexists(dump_path(run.pid)))
-        self.assertFalse(run.has_map)
-
-    def assert_map(self, run):
-        self.assertEqual(run.out, 'True\n')
-        self.assertIn(self.script_name('tell'), run.names)
-        self.assertEqual(run.err, '')
-        self.assertFalse(os.path.lexists(dump_path(run.pid)))
-
-    def test_the_option_switches_it_on(self):
-        self.assert_on(self.run_jit(TELL))
-
-    def test_the_option_may_say_1_or_0(self):
-        self.assert_on(self.run_jit(TELL, mode='perf_jit=1'))
-        self.assert_off(self.run_jit(TELL, mode='perf_jit=0'))
-
-    def test_the_option_may_say_nothing_else(self):
-        for value in ('', '2', 'yes', '-1', '01', 'perf'):
-            with self.subTest(value=value):
-                run = self.run_jit(TELL, mode=f'perf_jit={value}',
-                                   returncode=None)
-                self.assertGreater(run.returncode, 0, run)
-                self.assertEqual(run.out, '')
-                self.assertIn('-X perf_jit', run.err)
-                self.assertFalse(os.path.lexists(dump_path(run.pid)))
-
-    def test_the_variable_switches_it_on(self):
-        self.assert_on(self.run_jit(TELL, mode=None,
-                                    env={'PYTHON_PERF_JIT_SUPPORT': '1'}))
-
-    def test_the_variable_empty_or_0_is_off(self):
-        for value in ('', '0'):
-            with self.subTest(value=value):
-                self.assert_off(self.run_jit(
-                    TELL, mode=None, env={'PYTHON_PERF_JIT_SUPPORT': value}))
-
-    def test_the_variable_is_ignored_where_all_are(self):
-        for option in ('-E', '-I'):
-            with self.subTest(option=option):
-                self.assert_off(self.run_jit(
-                    TELL, mode=None, options=[option],
-                    env={'PYTHON_PERF_JIT_SUPPORT': '1'}))
-
-    def test_the_option_wins_over_the_variable(self):
-        variable = {'PYTHON_PERF_JIT_SUPPORT': '1'}
-        self.assert_off(self.run_jit(TELL, mode='perf_jit=0', env=variable))
-        self.assert_map(self.run_jit(TELL, mode='perf', env=variable))
-        self.assert_on(self.run_jit(TELL, env={'PYTHONPERFSUPPORT': '1'}))
+class JitdumpSwitchTests(SwitchTests, JitdumpMode):
 
     def test_of_both_options_it_is_this_one(self):
         for first, second in (('perf', 'perf_jit'), ('perf_jit', 'perf')):
             with self.subTest(first=first):
-                self.assert_on(self.run_jit(TELL, mode=first,
-                                            options=['-X', second]))
+                self.assert_on(self.run_python(TELL, mode=first,
+                                               options=['-X', second]))
 
     def test_of_both_variables_it_is_this_one(self):
-        self.assert_on(self.run_jit(
-            TELL, mode=None, env={'PYTHONPERFSUPPORT': '1',
-                                  'PYTHON_PERF_JIT_SUPPORT': '1'}))
+        self.assert_on(self.run_python(
+            TELL, mode=None, env=dict.fromkeys(VARIABLES.values(), '1')))
 
-    def test_one_of_both_options_may_say_0(self):
-        self.assert_on(self.run_jit(TELL, mode='perf_jit',
-                                    options=['-X', 'perf=0']))
-        self.assert_map(self.run_jit(TELL, mode='perf',
-                                     options=['-X', 'perf_jit=0']))
 
-    def test_the_configuration_tells(self):
-        import_helper.import_module('_testinternalcapi')
-        script = """\
-            import _testinternalcapi
-            print(_testinternalcapi.get_config()['perf_profiling'])
-            """
-        self.assertEqual(self.run_jit(script).out, '2\n')
-        self.assertEqual(self.run_jit(
-            script, mode=None, env={'PYTHON_PERF_JIT_SUPPORT': '1'}).out,
-            '2\n')
-
-    def test_the_helps_list_the_switches(self):
-        for option, expected in (('--help-xoptions', '-X perf_jit'),
-                                 ('--help-env', 'PYTHON_PERF_JIT_SUPPORT')):
-            with self.subTest(option=option):
-                run = self.run_command([sys.executable, option])
-                self.assertIn(expected, run.out)
-
-    def test_the_function_switches_it_on_and_off(self):
-        run = self.run_jit("""\
-            import os, sys
-
-            def before(): pass
-            def during(): pass
-            def after(): pass
-
-            before()
-            print(sys.activate_stack_trampoline('perf_jit'))
-            print(sys.is_stack_trampoline_active())
-            during()
-            sys.deactivate_stack_trampoline()
-            print(sys.is_stack_trampoline_active())
-            after()
-            """, mode=None)
-        self.assertEqual(run.out, 'None\nTrue\nFalse\n')
-        self.assertEqual(run.err, '')
-        self.assertEqual(self.read(run).names, [self.script_name('during')])
-        self.assertFalse(run.has_map)
-
-    def test_the_file_is_for_its_owner_only(self):
-        run = self.run_jit('pass', prepare='umask 0')
-        status = os.stat(dump_path(run.pid))
-        self.assertEqual(stat.S_IMODE(status.st_mode), 0o600)
+class BetweenModesTests(JitdumpMode):
+    """From one mode to the other at run time."""
 
     def assert_switched(self, first, second):
         """Each file has what was called for the first time in its mode."""
-        run = self.run_jit(f"""\
+        run = self.run_python(f"""\
             import sys
 
             def early(): pass
@@ -263,7 +179,8 @@ class JitdumpSwitchTests(JitdumpMode):
             """, mode=first)
         self.assertEqual(run.out, 'True\n')
         script = {self.script_name(n): n for n in ('early', 'both', 'late')}
-        names = {'perf': run.names, 'perf_jit': self.read(run).names}
+        names = {'perf': names_in_map(run.pid),
+                 'perf_jit': self.read(run).names}
         self.assertEqual([script[n] for n in names[first] if n in script],
                          ['early', 'both'])
         self.assertEqual([script[n] for n in names[second] if n in script],
@@ -276,7 +193,7 @@ class JitdumpSwitchTests(JitdumpMode):
         self.assert_switched('perf_jit', 'perf')
 
     def test_a_function_keeps_its_address_in_both_files(self):
-        run = self.run_jit("""\
+        run = self.run_python("""\
             import sys
             def function(): pass
             function()
@@ -284,7 +201,7 @@ class JitdumpSwitchTests(JitdumpMode):
             function()
             """)
         [function] = self.functions(run, 'function')
-        [entry] = [entry for entry in run.entries
+        [entry] = [entry for entry in parsers.read_map(run.pid)
                    if entry.name == self.script_name('function')]
         self.assertEqual((entry.start, entry.size),
                          (function.start, function.end - function.start))
@@ -294,7 +211,7 @@ class JitdumpSwitchTests(JitdumpMode):
                         'sys.activate_stack_trampoline("perf")',
                         'sys.activate_stack_trampoline("perf_jit")'):
             with self.subTest(between=between):
-                run = self.run_jit(f"""\
+                run = self.run_python(f"""\
                     import sys
 
                     def first(): pass
@@ -311,7 +228,7 @@ class JitdumpSwitchTests(JitdumpMode):
                 self.functions(run, 'first', 'second', 'third')
 
     def test_to_and_fro_each_function_is_in_each_file_once(self):
-        run = self.run_jit("""\
+        run = self.run_python("""\
             import sys
             def function(): pass
             for i in range(5):
@@ -321,32 +238,11 @@ class JitdumpSwitchTests(JitdumpMode):
                 function()
             """, mode=None)
         self.functions(run, 'function')
-        self.assertEqual(run.names.count(self.script_name('function')), 1)
-
-    def test_subinterpreters_share_the_dump(self):
-        import_helper.import_module('_xxsubinterpreters')
-        run = self.run_jit("""\
-            import sys
-            import _xxsubinterpreters as interpreters
-
-            def outer(): pass
-
-            outer()
-            interpreter = interpreters.create()
-            interpreters.run_string(interpreter, '''if True:
-                def inner(): pass
-                inner()
-                ''')
-            interpreters.destroy(interpreter)
-            def late(): pass
-            late()
-            """)
-        self.functions(run, 'outer', 'late')
-        self.assertEqual([name for name in self.read(run).names
-                          if 'inner' in name], ['py::inner:<string>'])
+        self.assertEqual(
+            names_in_map(run.pid).count(self.script_name('function')), 1)
 
 
-class FunctionTests(fixtures.PerfTestCase):
+class FunctionTests:
     """sys.activate_stack_trampoline() and its kin."""
 
     def test_it_goes_on_and_off(self):
@@ -357,7 +253,7 @@ class FunctionTests(fixtures.PerfTestCase):
                 print(sys.is_stack_trampoline_active())
 
             tell()
-            print(sys.activate_stack_trampoline('perf'))
+            print(sys.activate_stack_trampoline('@MODE@'))
             tell()
             print(sys.deactivate_stack_trampoline())
             tell()
@@ -373,12 +269,13 @@ class FunctionTests(fixtures.PerfTestCase):
             def after(): pass
 
             before()
-            sys.activate_stack_trampoline('perf')
+            sys.activate_stack_trampoline('@MODE@')
             during()
             sys.deactivate_stack_trampoline()
             after()
             """, mode=None)
         self.assertEqual(run.names, [self.script_name('during')])
+        self.assertFalse(os.path.lexists(self.other_file_of(run.pid)))
 
     def test_a_function_called_again_while_on_appears(self):
         run = self.run_python("""\
@@ -388,7 +285,7 @@ class FunctionTests(fixtures.PerfTestCase):
 
             for i in range(50):
                 function()
-            sys.activate_stack_trampoline('perf')
+            sys.activate_stack_trampoline('@MODE@')
             function()
             """, mode=None)
         self.assertIn(self.script_name('function'), run.names)
@@ -400,17 +297,17 @@ class FunctionTests(fixtures.PerfTestCase):
             def first(): pass
             def second(): pass
 
-            sys.activate_stack_trampoline('perf')
+            sys.activate_stack_trampoline('@MODE@')
             first()
             sys.deactivate_stack_trampoline()
             first()
-            sys.activate_stack_trampoline('perf')
+            sys.activate_stack_trampoline('@MODE@')
             first()
             second()
             """, mode=None)
         self.assertEqual(run.names, [self.script_name('first'),
                                      self.script_name('second')])
-        self.assert_good_map(run.entries)
+        self.assert_good_entries(run.entries)
 
     def test_activating_twice_is_accepted(self):
         run = self.run_python("""\
@@ -419,7 +316,7 @@ class FunctionTests(fixtures.PerfTestCase):
             def function(): pass
 
             for i in range(1000):
-                sys.activate_stack_trampoline('perf')
+                sys.activate_stack_trampoline('@MODE@')
             function()
             print(sys.is_stack_trampoline_active())
             """, mode=None)
@@ -430,7 +327,7 @@ class FunctionTests(fixtures.PerfTestCase):
         run = self.run_python("""\
             import sys
             sys.deactivate_stack_trampoline()
-            sys.activate_stack_trampoline('perf')
+            sys.activate_stack_trampoline('@MODE@')
             print(sys.is_stack_trampoline_active())
             sys.deactivate_stack_trampoline()
             sys.deactivate_stack_trampoline()
@@ -446,7 +343,7 @@ class FunctionTests(fixtures.PerfTestCase):
             def function(): pass
 
             for i in range(1000):
-                sys.activate_stack_trampoline('perf')
+                sys.activate_stack_trampoline('@MODE@')
                 function()
                 sys.deactivate_stack_trampoline()
             print(sys.is_stack_trampoline_active())
@@ -526,14 +423,14 @@ class FunctionTests(fixtures.PerfTestCase):
             calls = []
             _testinternalcapi.set_eval_frame_record(calls)
             try:
-                sys.activate_stack_trampoline('perf')
+                sys.activate_stack_trampoline('@MODE@')
             except RuntimeError as error:
                 message = str(error)
             function()
             _testinternalcapi.set_eval_frame_default()
             print('evaluator' in message, 'function' in calls)
             print(sys.is_stack_trampoline_active())
-            sys.activate_stack_trampoline('perf')
+            sys.activate_stack_trampoline('@MODE@')
             print(sys.is_stack_trampoline_active())
             """, mode=None)
         self.assertEqual(run.out, 'True True\nFalse\nTrue\n')
@@ -556,6 +453,14 @@ class FunctionTests(fixtures.PerfTestCase):
             print('function' in calls)
             """)
         self.assertEqual(run.out, 'True\nFalse\nTrue\n')
+
+
+class MapFunctionTests(FunctionTests, MapMode):
+    pass
+
+
+class JitdumpFunctionTests(FunctionTests, JitdumpMode):
+    pass
 
 
 if __name__ == '__main__':

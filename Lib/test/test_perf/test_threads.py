@@ -11,8 +11,8 @@ import tempfile
 import unittest
 
 from test.support import import_helper, os_helper
-from test.test_perf import fixtures, parsers, relink
-from test.test_perf.modes import MODES, names_of
+from test.test_perf import fixtures, relink
+from test.test_perf.modes import JitdumpMode, MODES, MapMode, names_of
 
 
 def setUpModule():
@@ -67,7 +67,7 @@ class ThreadSwitchTests(fixtures.PerfTestCase):
             for thread in threads: thread.start()
             for thread in threads: thread.join()
             print(sorted(done), switches[0] >= 10_000)
-            """, prepare='rm -f /tmp/jit-$$.dump')
+            """)
         self.assertEqual(run.out,
                          "['a', 'b', 'c', 'd', 'e', 'f'] True\n")
         self.assertEqual(run.err, '')
@@ -92,7 +92,7 @@ class ThreadSwitchTests(fixtures.PerfTestCase):
             for thread in threads: thread.start()
             for thread in threads: thread.join()
             print(*sorted(done))
-            """, prepare='rm -f /tmp/jit-$$.dump')
+            """)
         self.assertEqual((run.out, run.err), ('a b\n', ''))
         for mode in MODES:
             names_of(mode, run.pid)
@@ -134,7 +134,7 @@ class ThreadSwitchTests(fixtures.PerfTestCase):
             starting.join()
             switching.join()
             print(len(counts), sum(counts))
-            """, prepare='rm -f /tmp/jit-$$.dump')
+            """)
         self.assertEqual((run.out, run.err), ('1200 12000\n', ''))
         for mode in MODES:
             names_of(mode, run.pid)
@@ -167,13 +167,13 @@ class ThreadSwitchTests(fixtures.PerfTestCase):
                                      daemon=True).start()
                     for name in 'abcd':
                         started.acquire()
-                    """, mode, prepare='rm -f /tmp/jit-$$.dump', args=[mode])
+                    """, mode, args=[mode])
                 self.assertEqual(run.err, '')
                 names = names_of(mode, run.pid)
                 self.assertIn(self.script_name('busy'), names)
 
 
-class MapThreadTests(fixtures.PerfTestCase):
+class ThreadTests:
 
     def test_threads_call_new_functions(self):
         run = self.run_on_and_off("""\
@@ -193,7 +193,7 @@ class MapThreadTests(fixtures.PerfTestCase):
             for thread in threads: thread.join()
             print(sum(results))
             """)
-        self.assert_good_map(run.entries)
+        self.assert_good_entries(run.entries)
         counts = collections.Counter(run.names)
         self.assertEqual(
             {counts[f'py::{name}{i}:<string>']
@@ -216,7 +216,7 @@ class MapThreadTests(fixtures.PerfTestCase):
 
             def switch():
                 while any(thread.is_alive() for thread in threads):
-                    sys.activate_stack_trampoline('perf')
+                    sys.activate_stack_trampoline('@MODE@')
                     sys.deactivate_stack_trampoline()
 
             sys.setswitchinterval(1e-5)
@@ -231,7 +231,7 @@ class MapThreadTests(fixtures.PerfTestCase):
             """)
         self.assertEqual(run.out, 'True\n')
         self.assertEqual(run.err, '')
-        self.assertEqual(parsers.overlapping(run.entries), [])
+        self.assert_good_entries(run.entries)
 
     def test_a_thread_may_leave_by_pthread_exit(self):
         # Its stack is unwound through the trampolines.
@@ -278,7 +278,97 @@ class MapThreadTests(fixtures.PerfTestCase):
                 ready.wait()
                 """)
             self.assertIn(self.script_name('busy'), run.names)
-            self.assert_good_map(run.entries)
+            self.assert_good_entries(run.entries)
+
+
+class MapThreadTests(ThreadTests, MapMode):
+    pass
+
+
+class JitdumpThreadTests(ThreadTests, JitdumpMode):
+    pass
+
+
+class SubinterpreterTests:
+
+    def setUp(self):
+        super().setUp()
+        import_helper.import_module('_xxsubinterpreters')
+
+    def test_a_subinterpreter_lives_and_dies(self):
+        run = self.run_on_and_off("""\
+            import _xxsubinterpreters as interpreters
+
+            def before(): pass
+            def after(): pass
+
+            before()
+            for i in range(3):
+                new = interpreters.create()
+                interpreters.run_string(
+                    new, 'def within(): print("within")\\nwithin()')
+                interpreters.destroy(new)
+            after()
+            """)
+        self.assertEqual(run.out, 'within\n' * 3)
+        self.assertIn(self.script_name('before'), run.names)
+        self.assertIn(self.script_name('after'), run.names)
+        self.assert_good_entries(run.entries)
+
+    def test_a_subinterpreter_can_be_switched_by_itself(self):
+        run = self.run_python("""\
+            import _xxsubinterpreters as interpreters
+            import sys
+
+            def after(): pass
+
+            new = interpreters.create()
+            interpreters.run_string(new, '''if True:
+                import sys
+                sys.activate_stack_trampoline('@MODE@')
+                def within(): pass
+                within()
+                print(sys.is_stack_trampoline_active())
+                sys.deactivate_stack_trampoline()
+                print(sys.is_stack_trampoline_active())
+                ''')
+            interpreters.destroy(new)
+            after()
+            print(sys.is_stack_trampoline_active())
+            """)
+        self.assertEqual(run.out, 'True\nFalse\nTrue\n')
+        self.assertIn(self.script_name('after'), run.names)
+        self.assertEqual([name for name in run.names if 'within' in name],
+                         ['py::within:<string>'])
+
+    def test_a_subinterpreter_shares_the_file(self):
+        run = self.run_python("""\
+            import sys
+            import _xxsubinterpreters as interpreters
+
+            def outer(): pass
+
+            outer()
+            interpreter = interpreters.create()
+            interpreters.run_string(interpreter, '''if True:
+                def inner(): pass
+                inner()
+                ''')
+            interpreters.destroy(interpreter)
+            def late(): pass
+            late()
+            """)
+        self.assert_written(run, 'outer', 'late')
+        self.assertEqual([name for name in run.names if 'inner' in name],
+                         ['py::inner:<string>'])
+
+
+class MapSubinterpreterTests(SubinterpreterTests, MapMode):
+    pass
+
+
+class JitdumpSubinterpreterTests(SubinterpreterTests, JitdumpMode):
+    pass
 
 
 class SubinterpreterModeTests(fixtures.PerfTestCase):
@@ -305,7 +395,7 @@ class SubinterpreterModeTests(fixtures.PerfTestCase):
                             '''))
                     for interpreter in new[::-1]:
                         interpreters.destroy(interpreter)
-                    """, mode, prepare='rm -f /tmp/jit-$$.dump')
+                    """, mode)
                 self.assertEqual(run.err, '')
                 self.assertEqual(
                     {name for name in names_of(mode, run.pid)
@@ -340,7 +430,7 @@ class SubinterpreterModeTests(fixtures.PerfTestCase):
                 sys.activate_stack_trampoline('perf_jit')
                 sizes.append(size())
             print(sizes[10] == sizes[-1] or sizes)
-            """, 'perf_jit', prepare='rm -f /tmp/jit-$$.dump')
+            """, 'perf_jit')
         self.assertEqual((run.out, run.err), ('True\n', ''))
         names_of('perf_jit', run.pid)
 
@@ -372,62 +462,10 @@ class SubinterpreterModeTests(fixtures.PerfTestCase):
             for thread in threads: thread.start()
             for thread in threads: thread.join()
             print(sorted(done))
-            """, prepare='rm -f /tmp/jit-$$.dump')
+            """)
         self.assertEqual((run.out, run.err), ('[0, 1, 2, 3, 4, 5]\n', ''))
         for mode in MODES:
             names_of(mode, run.pid)
-
-
-class MapSubinterpreterTests(fixtures.PerfTestCase):
-
-    def setUp(self):
-        super().setUp()
-        import_helper.import_module('_xxsubinterpreters')
-
-    def test_a_subinterpreter_lives_and_dies(self):
-        run = self.run_on_and_off("""\
-            import _xxsubinterpreters as interpreters
-
-            def before(): pass
-            def after(): pass
-
-            before()
-            for i in range(3):
-                new = interpreters.create()
-                interpreters.run_string(
-                    new, 'def within(): print("within")\\nwithin()')
-                interpreters.destroy(new)
-            after()
-            """)
-        self.assertEqual(run.out, 'within\n' * 3)
-        self.assertIn(self.script_name('before'), run.names)
-        self.assertIn(self.script_name('after'), run.names)
-        self.assert_good_map(run.entries)
-
-    def test_a_subinterpreter_can_be_switched_by_itself(self):
-        run = self.run_python("""\
-            import _xxsubinterpreters as interpreters
-            import sys
-
-            def after(): pass
-
-            new = interpreters.create()
-            interpreters.run_string(new, '''if True:
-                import sys
-                sys.activate_stack_trampoline('perf')
-                def within(): pass
-                within()
-                print(sys.is_stack_trampoline_active())
-                sys.deactivate_stack_trampoline()
-                print(sys.is_stack_trampoline_active())
-                ''')
-            interpreters.destroy(new)
-            after()
-            print(sys.is_stack_trampoline_active())
-            """)
-        self.assertEqual(run.out, 'True\nFalse\nTrue\n')
-        self.assertIn(self.script_name('after'), run.names)
-        self.assertIn('within', ' '.join(run.names))
 
 
 class EmbeddingTests(fixtures.PerfTestCase):

@@ -4,6 +4,7 @@ import os
 import unittest
 
 from test.test_perf import fixtures
+from test.test_perf.modes import JitdumpMode, MapMode
 from test.test_perf.programs import PROGRAM
 
 
@@ -11,11 +12,11 @@ def setUpModule():
     fixtures.require_trampoline()
 
 
-class StandardErrorTests(fixtures.PerfTestCase):
+class StandardErrorTests:
     """Where the warning goes when nobody can hear it."""
 
     def test_stderr_may_be_closed(self):
-        for prepare in ('mkdir "$MAP"', 'true'):
+        for prepare in ('mkdir "$FILE"', 'true'):
             with self.subTest(prepare=prepare):
                 run = self.run_on_and_off("""\
                     import os, sys
@@ -35,10 +36,10 @@ class StandardErrorTests(fixtures.PerfTestCase):
             sys.exit(3)
             """
         written = []
-        for mode in ('perf', None):
+        for mode in (self.mode, None):
             self.run_python(
                 script, mode, returncode=3, args=[self.path('out')],
-                prepare='mkdir "$MAP"; exec <&- >&- 2>&-')
+                prepare='mkdir "$FILE"; exec <&- >&- 2>&-')
             with open(self.path('out')) as file:
                 written.append(file.read())
         self.assertEqual(written[0], written[1])
@@ -51,8 +52,8 @@ class StandardErrorTests(fixtures.PerfTestCase):
             while descriptor < 2:
                 descriptor = os.dup(descriptor)
             os.dup2(descriptor, 2)
-            os.mkdir(f'/tmp/perf-{os.getpid()}.map')
-            sys.activate_stack_trampoline('perf')
+            os.mkdir(f'@FILE@')
+            sys.activate_stack_trampoline('@MODE@')
             os.write(2, b'own data')
             with open(path) as file:
                 print(file.read())
@@ -61,13 +62,13 @@ class StandardErrorTests(fixtures.PerfTestCase):
 
     def test_stderr_may_be_full(self):
         self.run_on_and_off(PROGRAM, returncode=3, silent=True,
-                            prepare='mkdir "$MAP"; exec 2>/dev/full')
+                            prepare='mkdir "$FILE"; exec 2>/dev/full')
 
     def test_stderr_may_be_a_pipe_without_a_reader(self):
         read, write = os.pipe()
         os.close(read)
         self.addCleanup(os.close, write)
-        self.run_on_and_off(PROGRAM, returncode=3, prepare='mkdir "$MAP"',
+        self.run_on_and_off(PROGRAM, returncode=3, prepare='mkdir "$FILE"',
                             stderr=write, silent=True)
 
     def test_a_pipe_without_a_reader_does_not_kill_by_a_signal(self):
@@ -77,12 +78,12 @@ class StandardErrorTests(fixtures.PerfTestCase):
         self.run_on_and_off("""\
             import os, signal, sys
             signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-            path = f'/tmp/perf-{os.getpid()}.map'
+            path = f'@FILE@'
             if os.path.exists(path):
                 os.unlink(path)
             os.mkdir(path)
             sys.deactivate_stack_trampoline()
-            sys.activate_stack_trampoline('perf')
+            sys.activate_stack_trampoline('@MODE@')
             print(sys.is_stack_trampoline_active())
             print(signal.getsignal(signal.SIGPIPE) == signal.SIG_DFL)
             print(signal.sigpending())
@@ -99,7 +100,7 @@ class StandardErrorTests(fixtures.PerfTestCase):
 
             original = sys.stderr
             sys.stderr = Raising()
-            path = f'/tmp/perf-{os.getpid()}.map'
+            path = f'@FILE@'
             if os.path.exists(path):
                 os.unlink(path)
             os.mkdir(path)
@@ -111,8 +112,16 @@ class StandardErrorTests(fixtures.PerfTestCase):
     def test_the_warning_is_no_python_warning(self):
         run = self.run_on_and_off(PROGRAM, returncode=3,
                                   options=['-W', 'error'],
-                                  prepare='mkdir "$MAP"')
+                                  prepare='mkdir "$FILE"')
         self.assert_one_warning(run)
+
+
+class MapStandardErrorTests(StandardErrorTests, MapMode):
+    pass
+
+
+class JitdumpStandardErrorTests(StandardErrorTests, JitdumpMode):
+    pass
 
 
 if __name__ == '__main__':

@@ -169,7 +169,7 @@ class RecordTestCase(fixtures.PerfTestCase):
         """Run a program.  Return its Names and what it put into `chains`."""
         run = self.run_python(
             BEFORE + textwrap.dedent(source) + AFTER, mode,
-            prepare='rm -f /tmp/jit-$$.dump', **options)
+            **options)
         self.assertEqual(run.err, '')
         pid, *rest, chains = json.loads(run.out.splitlines()[-1])
         return self.names(pid, *rest), chains
