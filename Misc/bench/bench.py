@@ -1,34 +1,40 @@
-"""What profiling costs: interpreters with it switched off and on, compared.
+"""Measure what profiling costs: compare interpreters with profiling off and on.
 
     make bench
+    make instructions ARGS="--workloads fibonacci,methods --modes map,lines"
     build/3.11/python Misc/bench/bench.py [INTERPRETER]
         [--unpatched COMMAND] [--peer COMMAND] [--output DIRECTORY]
 
-Each interpreter is compared with itself switched off: the patched one and, as the
-peer, a newer CPython with a perf support of its own; and the patched one, off, with
-the unpatched one, which must be built by the same compiler with the same flags.
+The peer is a newer CPython with its own perf support. Each interpreter is compared
+with itself while profiling is off. The patched one, off, is also compared with the
+unpatched one, which must be built by the same compiler with the same flags.
 
-Time. Each workload of workloads.py runs in fresh processes, in rounds: one process
-for each way in every round, in an order that rotates, so that a machine that is
-busy with other things slows all ways alike. A process runs its workload several
-times and tells the CPU time of the fastest run; start-up is the CPU time of an empty
-program. A ratio is taken within a round. The tables show the median of the ratios
-of all rounds and, behind it, their quartiles.
+Modes: off, map (-X perf), lines (-X perf=lines), calls (-X perf=calls) and
+jit (-X perf_jit). bench.py leaves out the modes that the interpreter does not accept.
 
-Instructions. Counted by `valgrind --tool=callgrind`, once, with a fixed hash seed,
-less those of a workload that does nothing. They do not depend on the load of the
-machine, but know nothing of caches and of what the processor does at the same time.
-The allocator is that of the C library, for how many instructions Python's own takes
-depends on the addresses it gets: a loop without calls would vary by 1.5 percent.
+Time. Each workload of workloads.py runs in new processes, in rounds. Each round has
+one process for each mode of each interpreter, in an order that rotates, so that other
+load on the machine slows all of them alike. A process runs its workload several times
+and prints the CPU time of the fastest run. Start-up is the CPU time of an empty
+program. A ratio compares two processes of the same round. The tables show the median
+of the ratios of all rounds. They show the quartiles too where the noise (the distance
+between the quartiles) is larger than the effect (the distance of the median from 1).
 
-"ours / peer's" compares the overheads of -X perf, which are the ratios less one.
+Instructions. `valgrind --tool=callgrind` counts them once, with a fixed hash seed. The
+instructions of a process that only prepares the workload are subtracted. The counts do
+not depend on the load of the machine, but they say nothing about caches and about what
+the processor does in parallel. The C library allocates the memory, because the number of
+instructions in Python's own allocator depends on the addresses that it gets. A loop
+without calls would vary by 1.5 percent.
 
-What we want is at most a quarter of the peer's overhead where the time goes to
-calls, and nowhere a larger one.
+"ours / peer's" divides the overheads of map mode. An overhead is a ratio minus 1.
 
-Leaves bench.txt, bench.json and, if there is gnuplot, bench.svg in DIRECTORY. The
-files that the processes leave in /tmp are deleted, and must be there: without them
-there was no profiling.
+The goal: at most a quarter of the peer's overhead for the workloads where calls take
+most of the time, and a larger overhead for no workload.
+
+Writes bench.txt, bench.json and, if gnuplot is installed, bench.svg to DIRECTORY. Deletes
+the files that the profiled processes leave in /tmp. A missing file is an error, because
+then profiling was not on.
 """
 
 import argparse
@@ -57,19 +63,34 @@ CALL_BOUND = ["recursive Fibonacci", "methods", "generators", "sorting with a ke
               "these three mixed", "keyword arguments", "exceptions",
               "recursion of 500"]
 
-FILES = {"perf": "/tmp/perf-%d.map", "perf_jit": "/tmp/jit-%d.dump"}
+# For each mode: the arguments that select it and the file that it writes.
+MODES = {
+    "off": ([], None),
+    "map": (["-X", "perf"], "/tmp/perf-%d.map"),
+    "lines": (["-X", "perf=lines"], "/tmp/perf-%d.map"),
+    "calls": (["-X", "perf=calls"], "/tmp/perf-%d.map"),
+    "jit": (["-X", "perf_jit"], "/tmp/jit-%d.dump"),
+}
+# The modes of each interpreter. One interpreter in one mode is called a way below.
+OF_INTERPRETER = {
+    "patched": list(MODES),
+    "unpatched": ["off"],
+    "peer": ["off", "map", "jit"],
+}
 
-# The columns of the tables: title, interpreter and its way, what that is divided by.
+# The columns of the tables: the title, and the two ways that are divided.
 RATIOS = {
     "off / unpatched": (("patched", "off"), ("unpatched", "off")),
-    "perf / off": (("patched", "perf"), ("patched", "off")),
-    "perf_jit / off": (("patched", "perf_jit"), ("patched", "off")),
-    "peer's perf / off": (("peer", "perf"), ("peer", "off")),
-    "peer's perf_jit / off": (("peer", "perf_jit"), ("peer", "off")),
+    "map / off": (("patched", "map"), ("patched", "off")),
+    "lines / off": (("patched", "lines"), ("patched", "off")),
+    "calls / off": (("patched", "calls"), ("patched", "off")),
+    "jit / off": (("patched", "jit"), ("patched", "off")),
+    "peer's map / off": (("peer", "map"), ("peer", "off")),
+    "peer's jit / off": (("peer", "jit"), ("peer", "off")),
 }
-# The columns that are compared with each other: ours, the peer's.
-COMPARED = {"perf": ("perf / off", "peer's perf / off"),
-            "perf_jit": ("perf_jit / off", "peer's perf_jit / off")}
+# For each mode that the peer has: our column and the peer's.
+COMPARED = {"map": ("map / off", "peer's map / off"),
+            "jit": ("jit / off", "peer's jit / off")}
 
 PLOT = """
 set terminal svg size 1000,440 dynamic background "white" font "sans-serif,12" noenhanced
@@ -88,12 +109,13 @@ set key outside bottom center horizontal
 set datafile separator "\\t"
 plot 1 notitle lc rgb "#888888" with lines, {columns}
 """
-COLORS = {"perf / off": "#1f6f8b", "perf_jit / off": "#7fb3c8",
-          "peer's perf / off": "#c8553d", "peer's perf_jit / off": "#e6a57e"}
+COLORS = {"map / off": "#1f6f8b", "lines / off": "#4a9d7c", "calls / off": "#8a7fb5",
+          "jit / off": "#7fb3c8",
+          "peer's map / off": "#c8553d", "peer's jit / off": "#e6a57e"}
 
 
 def progress(text):
-    """A line of progress, which the next one replaces on a terminal."""
+    """Print a line of progress. On a terminal the next line replaces it."""
     if sys.stderr.isatty():
         print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
     else:
@@ -102,9 +124,9 @@ def progress(text):
 
 # --- One process -----------------------------------------------------------
 
-def run(command, way, arguments, environment=None):
-    """What a process prints to stdout and stderr, and the CPU seconds it takes."""
-    option = ["-X", way] if way in FILES else []
+def run(command, mode, arguments, environment=None):
+    """Run a process; return its stdout, its stderr and its CPU seconds."""
+    option, file_name = MODES[mode]
     command = [*command, *option, *arguments]
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
         process = subprocess.Popen(command, stdout=out, stderr=err, env=environment)
@@ -113,35 +135,44 @@ def run(command, way, arguments, environment=None):
         out.seek(0)
         err.seek(0)
         output, errors = out.read(), err.read()
-    path = FILES[way] % process.pid if way in FILES else None
+    path = file_name % process.pid if file_name else None
     found = path is None or os.path.exists(path)
     if path is not None and found:
         os.unlink(path)
     if process.returncode != 0:
         sys.exit(f"{shlex.join(command)}: exit status {process.returncode}\n{errors}")
     if not found:
-        sys.exit(f"{shlex.join(command)}: no {path}, so there was no profiling")
+        sys.exit(f"{shlex.join(command)}: no {path}, so profiling was not on")
     return output, errors, usage.ru_utime + usage.ru_stime
 
 
+def accepts(command, mode):
+    """Does the interpreter know the mode? Runs an empty program to find out."""
+    try:
+        run(command, mode, ["-E", "-c", ""])
+    except SystemExit:
+        return False
+    return True
+
+
 def work(name, runs, library):
+    """Arguments that make an interpreter run the workload."""
     return [workloads.__file__, name, str(runs), library]
 
 
-def seconds(command, way, name, library):
+def seconds(command, mode, name, library):
     """CPU seconds that the workload takes."""
     if name == START_UP:
-        return min(run(command, way, ["-E", "-c", ""])[2] for _ in range(STARTS))
-    output, _, _ = run(command, way, ["-E", *work(name, RUNS, library)])
+        return min(run(command, mode, ["-E", "-c", ""])[2] for _ in range(STARTS))
+    output, _, _ = run(command, mode, ["-E", *work(name, RUNS, library)])
     return float(output)
 
 
-def instructions(command, way, name, library):
-    """The instructions that the workload takes, with those of starting."""
-    arguments = ["-c", ""] if name == START_UP else work(name, 1, library)
+def instructions(command, mode, arguments):
+    """Instructions of a process, from its start to its end."""
     _, report, _ = run(
         ["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null", *command],
-        way, ["-S", "-B", *arguments],
+        mode, ["-S", "-B", *arguments],
         {"PATH": os.environ["PATH"], "PYTHONHASHSEED": "1", "PYTHONMALLOC": "malloc"})
     return int(re.search(r"Collected : (\d+)", report)[1])
 
@@ -149,7 +180,7 @@ def instructions(command, way, name, library):
 # --- Measuring -------------------------------------------------------------
 
 def measure_times(commands, ways, names, rounds, library):
-    """For each workload the times of each way, one in each round."""
+    """For each workload and way: the times, one for each round."""
     times = {name: {way: [] for way in ways} for name in names}
     begin = time.monotonic()
     for number in range(rounds):
@@ -160,33 +191,37 @@ def measure_times(commands, ways, names, rounds, library):
                      + (f", {left / 60:.0f} minutes left" if left else ""))
             first = shift % len(ways)
             for way in ways[first:] + ways[:first]:
-                interpreter, option = way
+                interpreter, mode = way
                 times[name][way].append(
-                    seconds(commands[interpreter], option, name, library))
+                    seconds(commands[interpreter], mode, name, library))
     return times
 
 
 def count_instructions(commands, ways, names, library):
-    """For each workload the instructions of each way, in a list of one."""
-    names = ["nothing", *names]
-    counts = {name: {} for name in names}
+    """For each workload and way: a list with the number of instructions."""
+    programs = {}       # for each workload: its arguments, and what is subtracted
+    for name in names:
+        if name == START_UP:
+            programs[name] = ("-c", ""), None
+        else:
+            # Workloads without preparation share one empty process.
+            other = name if name in workloads.PREPARE else next(iter(workloads.WORKLOADS))
+            programs[name] = tuple(work(name, 1, library)), tuple(work(other, 0, library))
+    every = {arguments for pair in programs.values() for arguments in pair if arguments}
+    counts = {}
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-        jobs = {pool.submit(instructions, commands[way[0]], way[1], name, library):
-                (name, way) for name in names for way in ways}
+        jobs = {pool.submit(instructions, commands[way[0]], way[1], arguments):
+                (arguments, way) for arguments in sorted(every) for way in ways}
         for number, job in enumerate(concurrent.futures.as_completed(jobs), 1):
-            name, way = jobs[job]
-            counts[name][way] = [job.result()]
-            progress(f"bench      instructions, {number} of {len(jobs)}, {name}")
-    empty = counts.pop("nothing")
-    for name, of_way in counts.items():
-        if name != START_UP:
-            for way in ways:
-                of_way[way] = [of_way[way][0] - empty[way][0]]
-    return counts
+            counts[jobs[job]] = job.result()
+            progress(f"bench      instructions, {number} of {len(jobs)} counts")
+    return {name: {way: [counts[arguments, way] - counts.get((empty, way), 0)]
+                   for way in ways}
+            for name, (arguments, empty) in programs.items()}
 
 
 def ratios(values, ways):
-    """For each workload and column: median, lower and upper quartile."""
+    """For each workload and column: the median and the quartiles of the ratios."""
     result = {}
     for name, of_way in values.items():
         result[name] = {}
@@ -200,54 +235,62 @@ def ratios(values, ways):
     return result
 
 
-def share(row, way="perf"):
-    """Our overhead as a part of the peer's; None if that has none to speak of."""
-    ours, peers = (row[column]["median"] - 1 for column in COMPARED[way])
-    return ours / peers if peers > 0.005 else None
+def is_noisy(cell):
+    """Is the noise larger than the effect?"""
+    low, high = cell["quartiles"]
+    return high - low > abs(cell["median"] - 1)
+
+
+def share(row, mode="map"):
+    """Our overhead divided by the peer's; None if the peer's is too small or noise."""
+    ours, peers = (row[column] for column in COMPARED[mode])
+    if peers["median"] - 1 <= 0.005 or is_noisy(peers):
+        return None
+    return (ours["median"] - 1) / (peers["median"] - 1)
 
 
 # --- Showing ---------------------------------------------------------------
 
+def cell_text(cell):
+    text = f"{cell['median']:.3f}"
+    if is_noisy(cell):
+        text += " ({:.3f}-{:.3f})".format(*cell["quartiles"])
+    return text
+
+
 def table(title, rows):
     """The lines of a table of ratios."""
-    columns = list(next(iter(rows.values())))
-    with_peer = set(COMPARED["perf"]) <= set(columns)
-    spread = any(cell["quartiles"] != [cell["median"]] * 2
-                 for row in rows.values() for cell in row.values())
-    width = 21 if spread else max(map(len, columns))
-    head = "".join(f"  {column:<{width}}" for column in columns)
-    yield (f"{title:<20}{head}" + ("  ours / peer's" if with_peer else "")).rstrip()
-    for name, row in rows.items():
-        line = f"{name:<20}"
-        for cell in row.values():
-            text = f"{cell['median']:.3f}"
-            if spread:
-                text += " ({:.3f}-{:.3f})".format(*cell["quartiles"])
-            line += f"  {text:<{width}}"
-        if with_peer:
-            part = share(row)
-            line += "  " + ("-" if part is None else f"{part:.2f}")
-        yield line.rstrip()
+    columns = {column: [cell_text(row[column]) for row in rows.values()]
+               for column in next(iter(rows.values()))}
+    if set(COMPARED["map"]) <= set(columns):
+        parts = [share(row) for row in rows.values()]
+        columns["ours / peer's"] = ["-" if part is None else f"{part:.2f}"
+                                    for part in parts]
+    names = [title, *rows]
+    for line in zip(names, *([column, *cells] for column, cells in columns.items())):
+        widths = (max(map(len, [column, *cells])) for column, cells in columns.items())
+        yield (f"{line[0]:<20}" + "".join(
+            f"  {text:<{width}}" for text, width in zip(line[1:], widths))).rstrip()
     yield ""
 
 
 def verdict(title, rows):
-    """Lines that say which workloads are not as we want them."""
-    for way, (ours, peers) in COMPARED.items():
+    """Lines that name the workloads that miss the goal."""
+    for mode, (ours, peers) in COMPARED.items():
         if not all(ours in row and peers in row for row in rows.values()):
             continue
         large = [name for name, row in rows.items()
-                 if name in CALL_BOUND and (share(row, way) or 0) > 0.25]
+                 if name in CALL_BOUND and (share(row, mode) or 0) > 0.25]
         larger = [name for name, row in rows.items()
                   if row[ours]["quartiles"][0]
                   > max(1, row[peers]["quartiles"][1]) + 0.002]
-        yield (f"{title}, {way}: more than a quarter of the peer's overhead where "
+        yield (f"{title}, {mode}: more than a quarter of the peer's overhead where "
                f"calls count: {', '.join(large) or 'none'}; larger than the peer's: "
                f"{', '.join(larger) or 'none'}")
 
 
 def describe(commands):
-    """Lines that say what was measured, and where."""
+    """Lines that name the machine and the interpreters."""
     yield f"Machine: {platform.machine()}, {os.cpu_count()} processors, " \
           f"load {os.getloadavg()[0]:.1f}, {platform.platform()}"
     for name, command in commands.items():
@@ -256,9 +299,9 @@ def describe(commands):
 
 
 def plot(rows, path):
-    """Draw the ratios of time with gnuplot, but for those beyond its scale."""
+    """Draw the ratios of time with gnuplot. "many functions" is beyond the scale."""
     if not shutil.which("gnuplot"):
-        print("bench: gnuplot: not found, so no plot", file=sys.stderr)
+        print("bench: gnuplot: not found, so there is no plot", file=sys.stderr)
         return
     titles = [title for title in COLORS if title in next(iter(rows.values()))]
     with tempfile.NamedTemporaryFile("w", suffix=".tsv") as data:
@@ -279,6 +322,30 @@ def plot(rows, path):
 
 # --- The command -----------------------------------------------------------
 
+def workload_name(word):
+    """The workload with this name, or the only one whose name contains the word."""
+    known = [START_UP, *workloads.WORKLOADS]
+    found = [name for name in known if word.lower() in name.lower()]
+    if word in known:
+        return word
+    if len(found) != 1:
+        raise argparse.ArgumentTypeError(
+            f"{word}: {'several workloads match' if found else 'no such workload'}: "
+            f"{', '.join(found or known)}")
+    return found[0]
+
+
+def mode_name(word):
+    if word not in MODES:
+        raise argparse.ArgumentTypeError(f"{word}: no such mode: {', '.join(MODES)}")
+    return word
+
+
+def list_of(check):
+    """A converter for a list with commas that calls `check` for each item."""
+    return lambda text: [check(word.strip()) for word in text.split(",")]
+
+
 def parse_arguments():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -286,13 +353,41 @@ def parse_arguments():
     parser.add_argument("--unpatched", metavar="COMMAND", type=shlex.split)
     parser.add_argument("--peer", metavar="COMMAND", type=shlex.split)
     parser.add_argument("--rounds", type=int, default=20,
-                        help="of measuring times; 0 leaves them out")
+                        help="rounds of time measurements (20)")
     parser.add_argument("--no-instructions", action="store_true",
-                        help="do not count instructions")
-    parser.add_argument("--workloads", metavar="A,B", type=lambda s: s.split(","),
-                        help="these only")
+                        help="measure times only")
+    parser.add_argument("--instructions-only", action="store_true",
+                        help="count instructions only")
+    parser.add_argument("--workloads", metavar="A,B", type=list_of(workload_name),
+                        help="only these workloads; a part of the name is enough")
+    parser.add_argument("--modes", metavar="A,B", type=list_of(mode_name),
+                        default=list(MODES),
+                        help="only these modes: " + ", ".join(MODES))
     parser.add_argument("--output", metavar="DIRECTORY", default="build/bench")
     return parser.parse_args()
+
+
+def copy_lib2to3(commands, library):
+    """Copy our lib2to3 to the directory `library` for all interpreters."""
+    source = importlib.util.find_spec("lib2to3").submodule_search_locations[0]
+    shutil.copytree(source, pathlib.Path(library, "lib2to3"),
+                    ignore=shutil.ignore_patterns("tests", "__pycache__"))
+    for command in commands.values():   # each one caches the pickled grammar
+        run(command, "off", ["-E", *work("lib2to3", 1, library)])
+
+
+def choose_ways(commands, modes):
+    """The ways to measure; "off" is always among them."""
+    ways = []
+    for interpreter, command in commands.items():
+        for mode in OF_INTERPRETER[interpreter]:
+            if mode == "off" or mode in modes and accepts(command, mode):
+                ways.append((interpreter, mode))
+            elif mode in modes:
+                print(f"bench: {interpreter}: does not accept "
+                      f"{' '.join(MODES[mode][0])}, so there is no column \"{mode}\"",
+                      file=sys.stderr)
+    return ways
 
 
 def main():
@@ -300,27 +395,20 @@ def main():
     commands = {"patched": [arguments.interpreter], "unpatched": arguments.unpatched,
                 "peer": arguments.peer}
     commands = {name: command for name, command in commands.items() if command}
-    ways = [(name, way) for name in commands
-            for way in (["off"] if name == "unpatched" else ["off", *FILES])]
-    known = [START_UP, *(name for name in workloads.WORKLOADS if name != "nothing")]
-    names = arguments.workloads or known
-    if unknown := set(names) - set(known):
-        sys.exit(f"bench: no such workload: {', '.join(unknown)}; "
-                 f"there are {', '.join(known)}")
+    names = arguments.workloads or [START_UP, *workloads.WORKLOADS]
+    rounds = 0 if arguments.instructions_only else arguments.rounds
     output = pathlib.Path(arguments.output)
     output.mkdir(parents=True, exist_ok=True)
     os.environ.pop("JITDUMPDIR", None)
+    ways = choose_ways(commands, arguments.modes)
 
     lines = list(describe(commands))
     result = {"description": lines[:]}
     with tempfile.TemporaryDirectory() as library:
-        source = importlib.util.find_spec("lib2to3").submodule_search_locations[0]
-        shutil.copytree(source, pathlib.Path(library, "lib2to3"),
-                        ignore=shutil.ignore_patterns("tests", "__pycache__"))
-        for command in commands.values():   # which makes the grammar's cache
-            run(command, "off", ["-E", *work("lib2to3", 1, library)])
-        if arguments.rounds > 0:
-            values = measure_times(commands, ways, names, arguments.rounds, library)
+        if "lib2to3" in names:
+            copy_lib2to3(commands, library)
+        if rounds > 0:
+            values = measure_times(commands, ways, names, rounds, library)
             result["time"] = ratios(values, ways)
             result["seconds"] = {
                 name: {" ".join(way): each for way, each in of_way.items()}

@@ -2,18 +2,16 @@
 
     python workloads.py NAME RUNS DIRECTORY
 
-Runs the workload so many times and prints the CPU seconds of the fastest run. It
-must run on all interpreters that are compared; DIRECTORY has the lib2to3 that
-all of them use, for newer ones have none. A run takes some 10 milliseconds.
+Runs the workload RUNS times and prints the CPU seconds of the fastest run. Every
+interpreter that is compared runs this file. DIRECTORY contains the lib2to3 that
+all of them use, because newer ones do not have it. A run takes about 10 milliseconds.
 
-The workload "nothing" does nothing: what counting instructions takes off.
+With RUNS = 0 it only prepares the workload. A function NAME_prepare makes what only
+one workload needs, so that the others start faster.
 """
 
-import json
-import re
 import sys
 import time
-import warnings
 
 
 # --- Calls -----------------------------------------------------------------
@@ -53,7 +51,9 @@ def generators():
         sum(x + 1 for x in numbers(5_000))
 
 
-VALUES = [i * 7919 % 20011 for i in range(20_000)]
+def sorting_prepare():
+    global VALUES
+    VALUES = [i * 7919 % 20011 for i in range(20_000)]
 
 
 def sorting():
@@ -109,7 +109,10 @@ class Item:
         self.size = [i, i / 7]
 
 
-ITEMS = [Item(i) for i in range(700)]
+def json_prepare():
+    global json, ITEMS
+    import json
+    ITEMS = [Item(i) for i in range(700)]
 
 
 def json_round_trip():
@@ -118,7 +121,10 @@ def json_round_trip():
         json.loads(text, object_hook=lambda pairs: pairs)
 
 
-TEXT = " ".join(f"key{i} = 'value {i * i}'; # {i:x}" for i in range(1_000))
+def expressions_prepare():
+    global re, TEXT
+    import re
+    TEXT = " ".join(f"key{i} = 'value {i * i}'; # {i:x}" for i in range(1_000))
 
 
 def expressions():
@@ -159,6 +165,7 @@ class Reader(object):
 
 def lib2to3_prepare():
     global converter
+    import warnings
     warnings.simplefilter("ignore")
     from lib2to3 import refactor
     converter = refactor.RefactoringTool(
@@ -197,10 +204,6 @@ def loop():
         total += i & 3
 
 
-def nothing():
-    pass
-
-
 WORKLOADS = {
     "recursive Fibonacci": fibonacci,
     "methods": methods,
@@ -215,21 +218,29 @@ WORKLOADS = {
     "lib2to3": lib2to3,
     "many functions": many_functions,
     "loop without calls": loop,
-    "nothing": nothing,
+}
+
+
+PREPARE = {
+    "sorting with a key": sorting_prepare,
+    "these three mixed": sorting_prepare,
+    "JSON": json_prepare,
+    "regular expressions": expressions_prepare,
+    "lib2to3": lib2to3_prepare,
 }
 
 
 def main(name, runs, directory):
-    if name == "lib2to3":
+    if name in PREPARE:
         sys.path.insert(0, directory)
-        lib2to3_prepare()
+        PREPARE[name]()
     work = WORKLOADS[name]
     times = []
     for _ in range(int(runs)):
         begin = time.process_time()
         work()
         times.append(time.process_time() - begin)
-    print(min(times))
+    print(min(times, default=0))
 
 
 if __name__ == "__main__":

@@ -1,24 +1,31 @@
 #!/bin/bash
-# Measures what profiling costs: the interpreter of BUILD, the unpatched one built
-# with the same flags, and a newer CPython that has a perf support of its own, with
-# Misc/bench/bench.py. ARGS are more arguments for it. Leaves bench.txt, bench.json
-# and bench.svg in build/bench.
+# Measures what profiling costs, with Misc/bench/bench.py. ARGS are more arguments of
+# bench.py.
+#
+#     bench.sh                 compares the interpreter of BUILD, the unpatched one with
+#                              the same flags, and a newer CPython with its own perf
+#                              support; writes bench.txt, bench.json and bench.svg to
+#                              build/bench
+#     bench.sh instructions    counts instructions of the first two; writes bench.txt and
+#                              bench.json to build/instructions
 set -eu
 cd "$(dirname "$0")/../.."
 . Misc/build/lib.sh
 
 Misc/build/packages.sh bench
-Misc/build/tools.sh python3.13
-unpatched=build/$VERSION-bench
-# Frame pointers cost a little; what the patches cost is to be seen.
-flags=$(sed -n 's/^BASECFLAGS=//p' "$BUILD/Makefile" | grep -Eo -- '-(f|m)[a-z-]*frame-pointer' | tr '\n' ' ' || true)
-given=$(sed -n 's/^CFLAGS=//p' "$BUILD/configure.args")
-cc=$(sed -n 's/^CC=//p' "$BUILD/configure.args")
-GIVEN="CC CFLAGS" CC=$cc CFLAGS="$given $flags" CONFIGURE_ARGS='' Misc/build/build.sh plain "$unpatched"
-
-# The peer's command without the shell that its wrapper is.
-peer=$PWD/build/tools/bin/python3.13
-peer=$(sh -c "$(sed '$d' "$peer")"'; printf "%s " "$@"' "$peer")
+Misc/build/unpatched.sh
+arguments=(--unpatched "$BUILD-unpatched/python")
+if [ "${1:-}" = instructions ]; then
+    output=build/instructions
+    arguments+=(--instructions-only)
+else
+    output=build/bench
+    Misc/build/tools.sh python3.13
+    # bench.py measures processes, so it starts the peer without the wrapper's shell.
+    peer=$PWD/build/tools/bin/python3.13
+    peer=$(sh -c "$(sed '$d' "$peer")"'; printf "%s " "$@"' "$peer")
+    arguments+=(--peer "$peer")
+fi
 eval "set -- ${ARGS:-}"
-as_user "$BUILD/python" -E Misc/bench/bench.py --unpatched "$unpatched/python" --peer "$peer" "$@"
-say bench "build/bench/bench.txt, build/bench/bench.json, build/bench/bench.svg"
+as_user "$BUILD/python" -E Misc/bench/bench.py --output "$output" "${arguments[@]}" "$@"
+say bench "$output: $(cd "$output" && echo bench.*)"
