@@ -76,7 +76,7 @@
         stp     x29, x3, [sp, -16]!
         mov     x29, sp
         sub     sp, sp, 32 * 16
-        bl      SYMBOL(_PyEval_EvalFrameDefault)
+        bl      SYMBOL(_PyEval_EvalFrameDefault_perf)
 1:
         add     x29, x29, 32            /* not below the stack pointer at any time */
         sub     sp, x29, 16

@@ -80,7 +80,7 @@
         sd      s0, 0(sp)
         addi    s0, sp, 16
         addi    sp, sp, -32 * 16
-        call    SYMBOL(_PyEval_EvalFrameDefault)
+        call    SYMBOL(_PyEval_EvalFrameDefault_perf)
 1:
         addi    s0, s0, 16              /* not below the stack pointer at any time */
         addi    sp, s0, -16

@@ -67,7 +67,7 @@
         pushq   %rbp
         movq    %rsp, %rbp
         subq    $32 * 16, %rsp
-        callq   SYMBOL(_PyEval_EvalFrameDefault)
+        callq   SYMBOL(_PyEval_EvalFrameDefault_perf)
 1:
         addq    $16, %rbp       /* not below the stack pointer at any time */
         leaveq

@@ -55,6 +55,7 @@
 #include "pycore_perf_jitdump.h"
 #include "pycore_perf_map.h"
 #include "pycore_perf_profiler.h"
+#include "pycore_perf_record.h"
 #include "pycore_pyerrors.h"        // _PyErr_Fetch()
 #include "pycore_pystate.h"         // _PyThreadState_GET()
 #include "pycore_runtime.h"         // _PyRuntime
@@ -458,6 +459,13 @@ _PyPerfProfiler_EvalFrame(PyThreadState *tstate, _PyInterpreterFrame *frame,
     return code_is_announced(frame->f_code)
            ? eval_announced_frame(tstate, frame, throwflag)
            : eval_unannounced_frame(tstate, frame, throwflag);
+}
+
+
+bool
+_PyPerfProfiler_MustHandOver(PyThreadState *tstate)
+{
+    return false;
 }
 
 

@@ -49,34 +49,57 @@
    trampoline, behind a call, says the same.  */
 
 #include "Python.h"
-#include "pycore_interp.h"          // PyInterpreterState.eval_frame
+#include "pycore_ceval.h"           // _PyEval_EvalFrameDefault()
 #include "pycore_perf_record.h"
 #include "pycore_perf_stack.h"
-#include "pycore_perf_profiler.h" // _PyPerfSlots_EnsureAnnounced()
+
+unsigned int
+_PyPerfRecord_EnsureSlot(PyThreadState *tstate, _PyInterpreterFrame *frame)
+{
+    if (tstate->interp->eval_frame != NULL) {
+        _PyPerfSlots_EnsureAnnounced(tstate, frame->f_code);
+    }
+    return frame->f_code->_co_perf_slot;
+}
 
 bool
-_PyPerfRecord_LinkSlowly(PyThreadState *tstate, _PyInterpreterFrame *frame,
-                         struct _PyPerfRecord *head, const void *limit)
+_PyPerfRecord_NoRoom(PyThreadState *tstate, _PyInterpreterFrame *frame, int *unlinked)
 {
-    if (tstate->interp->eval_frame != _PyPerfProfiler_EvalFrame) {
-        return false;
-    }
-    if (!_PyPerfRecord_HasBase(head)) {
-        return false;
-    }
-    if (!_PyPerfRecord_HasRoom(head, limit)) {
-        switch (_PyPerfStack_Look()) {
-        case _PyPerfStack_SHORT:
+    switch (_PyPerfStack_Look()) {
+    case _PyPerfStack_ENOUGH:
+        return true;
+    case _PyPerfStack_SHORT:
+        // The first eval loop needs C stack once, and none for further calls.
+        if (tstate->interp->eval_frame != NULL) {
             _PyPerfProfiler_StopOnLowStack();
-            return true;
-        case _PyPerfStack_FOREIGN:
-            return true;
-        case _PyPerfStack_ENOUGH:
-            return false;
         }
+        return true;
+    case _PyPerfStack_FOREIGN:
+        break;
     }
-    if (_PyPerfSlots_EnsureAnnounced(tstate, frame->f_code)) {
-        _PyPerfRecord_Push(frame, head);
+    frame->is_entry = true;
+    ++*unlinked;
+    return false;
+}
+
+PyObject *
+_PyPerfRecord_RunNested(PyThreadState *tstate, _PyInterpreterFrame *frame)
+{
+    return tstate->interp->eval_frame == _PyPerfProfiler_EvalFrame
+           ? _PyPerfProfiler_EvalFrame(tstate, frame, 0)
+           : _PyEval_EvalFrameDefault(tstate, frame, 0);
+}
+
+PyObject *
+_PyPerfRecord_RunHandedOver(PyThreadState *tstate, _PyInterpreterFrame *frame)
+{
+    // The loop has made its innermost frame's caller the current frame.
+    size_t count = 1;
+    for (_PyInterpreterFrame *caller = frame; !caller->is_entry;
+            caller = caller->previous) {
+        count++;
     }
-    return true;
+    const void *addresses[64];
+    (void)addresses;
+    return _PyPerfProfiler_EvalFrame(tstate, frame, 0);
 }

@@ -24,15 +24,23 @@ extern const size_t _PyPerfTrampoline_ReturnOffset;
    holds in all trampolines after the call. */
 extern const char _PyPerfTrampoline_BodyCFI[8];
 
-/* Call _PyEval_EvalFrameDefault() with the first three arguments and return what it
-   returns.  The frame of this function has room for frame records (perf_record.c).
-   It begins with a record that returns to `returns_to`.  Needs the GIL. */
+/* Run `frame` in the second eval loop and return what the loop returns.  The C frame of
+   this function has room for frame records (perf_record.c).  It begins with one that
+   returns to `returns_to`.  Needs the GIL. */
 extern PyObject *_PyPerf_EnterEvalLoop(PyThreadState *tstate,
                                        struct _PyInterpreterFrame *frame,
                                        int throwflag, const void *returns_to);
 
 /* The address in it at which the call of the eval loop returns. */
 extern const void *const _PyPerf_EnterEvalLoopReturn;
+
+/* The same with `count` records, at least one.  They return to the addresses of the
+   array `returns_to`, the outermost first. */
+extern PyObject *_PyPerf_EnterEvalLoopWithCallers(PyThreadState *tstate,
+                                                  struct _PyInterpreterFrame *frame,
+                                                  int throwflag,
+                                                  const void *const *returns_to,
+                                                  size_t count);
 
 #ifdef __cplusplus
 }

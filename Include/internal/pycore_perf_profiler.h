@@ -34,6 +34,10 @@ extern PyObject *_PyPerfProfiler_EvalFrame(PyThreadState *tstate,
                                              struct _PyInterpreterFrame *frame,
                                              int throwflag);
 
+/* Whether the first eval loop shall hand the frame that it runs over to the second.
+   Called on the slow path of the eval breaker. */
+extern bool _PyPerfProfiler_MustHandOver(PyThreadState *tstate);
+
 /* Values of PyConfig.perf_profiling. */
 enum {
     _PyPerf_OFF = 0,

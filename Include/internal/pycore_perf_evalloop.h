@@ -1,0 +1,115 @@
+/* The hooks of the eval loop.  Python/ceval.c includes this file in front of
+   _PyEval_EvalFrameDefault().  ceval.c is compiled twice:
+
+   - as ceval.c.  That is the first loop, the base's own.  The hooks are what the
+     base has in their place.  One is added: on the slow path of the eval breaker
+     a frame can be handed over to the second loop.
+
+   - as perf_evalloop.c, which defines PERF_EVAL_LOOP.  That is the second loop.
+     It links a frame record for each call between Python functions.
+
+   Python/perf_record.c explains the records. */
+
+#ifndef Py_INTERNAL_PERF_EVALLOOP_H
+#define Py_INTERNAL_PERF_EVALLOOP_H
+
+#ifndef Py_BUILD_CORE
+#  error "this header requires Py_BUILD_CORE define"
+#endif
+
+#include "pycore_perf_profiler.h"
+#include "pycore_perf_record.h"
+
+/* Whether this loop pushed FRAME, which is being left.  If so, its record is unlinked. */
+#ifndef PERF_EVAL_LOOP
+#  define PERF_LEAVE_INLINED(FRAME) (!(FRAME)->is_entry)
+#else
+#  define PERF_LEAVE_INLINED(FRAME) \
+    (__builtin_expect(!(FRAME)->is_entry, 1) \
+     ? (_PyPerfRecord_Unlink(PERF_OWN_RECORD()), true) \
+     : _PyPerfRecord_LeaveUnlinked(&perf_unlinked))
+#endif
+
+/* The label perf_run_nested: FUNCTION runs the frame, or the rest of it, in another eval
+   loop.  In this loop the frame then ends as if it had returned.  The recursion must
+   not be counted when control comes here: the other loop counts it. */
+#define PERF_RUN_NESTED_BY(FUNCTION) \
+perf_run_nested: \
+    { \
+        const bool was_entry = frame->is_entry; \
+        cframe.current_frame = frame->previous; \
+        PyObject *retval = FUNCTION(tstate, frame); \
+        if (was_entry) { \
+            tstate->cframe = cframe.previous; \
+            tstate->cframe->use_tracing = cframe.use_tracing; \
+            return retval; \
+        } \
+        _PyInterpreterFrame *done = frame; \
+        frame = cframe.current_frame = done->previous; \
+        _PyEvalFrameClearAndPop(tstate, done); \
+        if (retval == NULL) { \
+            goto resume_with_error; \
+        } \
+        _PyFrame_StackPush(frame, retval); \
+        goto resume_frame; \
+    }
+
+#ifndef PERF_EVAL_LOOP
+
+#define PERF_DECLARATIONS
+#define PERF_LINK_FRAME()
+#define PERF_MUST_CALL() (tstate->interp->eval_frame != NULL)
+
+#ifdef PY_HAVE_PERF_TRAMPOLINE
+
+/* What eval_frame_handle_pending() does, for the second loop.  Functions that it calls
+   have static variables, which must not be there twice. */
+int
+_PyPerfEvalLoop_HandlePending(PyThreadState *tstate)
+{
+    return eval_frame_handle_pending(tstate);
+}
+
+#define PERF_CHECK_HAND_OVER() \
+    if (_PyPerfProfiler_MustHandOver(tstate)) { \
+        _PyFrame_SetStackPointer(frame, stack_pointer); \
+        frame->prev_instr = next_instr - 1; \
+        _Py_LeaveRecursiveCallTstate(tstate); \
+        goto perf_run_nested; \
+    }
+#define PERF_RUN_NESTED PERF_RUN_NESTED_BY(_PyPerfRecord_RunHandedOver)
+#else
+#define PERF_CHECK_HAND_OVER()
+#define PERF_RUN_NESTED
+#endif
+
+#else   /* PERF_EVAL_LOOP */
+
+/* The eval loop's own frame record.  The builtin makes the compiler keep a frame
+   pointer. */
+#define PERF_OWN_RECORD() \
+    ((struct _PyPerfRecord *)__builtin_frame_address(0) - _PyPerfArch_RECORDS_BELOW)
+
+#define PERF_DECLARATIONS \
+    int perf_unlinked = 0       /* frames of this loop that found no room */
+
+/* A frame begins.  If this loop pushed it, link its record. */
+#define PERF_LINK_FRAME() \
+    if (!frame->is_entry \
+            && !_PyPerfRecord_Link(tstate, frame, PERF_OWN_RECORD(), \
+                                   _PyPerfArch_END_OF_FRAME(), &perf_unlinked)) { \
+        goto perf_run_nested; \
+    }
+
+/* Whether a call between Python functions must go through the frame evaluator: if it
+   is somebody else's.  If there is none any longer, functions that have a name go on
+   being shown. */
+#define PERF_MUST_CALL() \
+    (__builtin_expect(tstate->interp->eval_frame != _PyPerfProfiler_EvalFrame, 0) \
+     && tstate->interp->eval_frame != NULL)
+
+#define PERF_CHECK_HAND_OVER() _PyPerfProfiler_MustHandOver(tstate)
+#define PERF_RUN_NESTED PERF_RUN_NESTED_BY(_PyPerfRecord_RunNested)
+
+#endif  /* PERF_EVAL_LOOP */
+#endif  /* !Py_INTERNAL_PERF_EVALLOOP_H */

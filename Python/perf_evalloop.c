@@ -1,0 +1,39 @@
+/* The second eval loop: Python/ceval.c, compiled again with other hooks.
+
+   The hooks are macros, pycore_perf_evalloop.h.  PERF_EVAL_LOOP selects those of the
+   second loop.  It also leaves out what ceval.c has besides the loop and its static
+   helpers: everything else must exist once.
+
+   The loop is a static function here.  Its symbol is the one of the first loop,
+   _PyEval_EvalFrameDefault: debuggers and other tools know the eval loop by that name.
+   Its second name, _PyEval_EvalFrameDefault_perf, is for asm_trampoline_*.S.  */
+
+#define PERF_EVAL_LOOP
+
+#include "Python.h"
+#include "pycore_ceval.h"
+#include "pycore_perf_record.h"
+
+#ifdef __APPLE__
+#  define SYMBOL(NAME) "_" NAME
+#else
+#  define SYMBOL(NAME) NAME
+#endif
+
+#define _PyEval_EvalFrameDefault eval_frame_with_records
+static PyObject *
+_PyEval_EvalFrameDefault(PyThreadState *tstate, struct _PyInterpreterFrame *frame,
+                         int throwflag)
+    __asm__(SYMBOL("_PyEval_EvalFrameDefault"));
+
+extern PyObject * _Py_HOT_FUNCTION
+_PyEval_EvalFrameDefault_perf(PyThreadState *tstate, struct _PyInterpreterFrame *frame,
+                              int throwflag)
+    __attribute__((visibility("hidden"), alias("_PyEval_EvalFrameDefault")));
+
+/* The helper of the first loop: it has state of its own. */
+extern int _PyPerfEvalLoop_HandlePending(PyThreadState *tstate);
+#define eval_frame_handle_pending _PyPerfEvalLoop_HandlePending
+
+#pragma GCC diagnostic ignored "-Wunused-function"
+#include "ceval.c"
