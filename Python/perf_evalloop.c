@@ -4,27 +4,22 @@
    second loop.  It also leaves out what ceval.c has besides the loop and its static
    helpers: everything else must exist once.
 
-   The loop is a static function here.  Its symbol is the one of the first loop,
-   _PyEval_EvalFrameDefault: debuggers and other tools know the eval loop by that name.
+   The loop is a static function here, with the name of the first loop: debuggers and
+   other tools know the eval loop by that name.
    Its second name, _PyEval_EvalFrameDefault_perf, is for asm_trampoline_*.S.  */
 
 #define PERF_EVAL_LOOP
 
+/* The headers declare the first loop, under a name that is not used here. */
+#define _PyEval_EvalFrameDefault first_eval_loop
 #include "Python.h"
 #include "pycore_ceval.h"
 #include "pycore_perf_record.h"
+#undef _PyEval_EvalFrameDefault
 
-#ifdef __APPLE__
-#  define SYMBOL(NAME) "_" NAME
-#else
-#  define SYMBOL(NAME) NAME
-#endif
-
-#define _PyEval_EvalFrameDefault eval_frame_with_records
-static PyObject *
-_PyEval_EvalFrameDefault(PyThreadState *tstate, struct _PyInterpreterFrame *frame,
-                         int throwflag)
-    __asm__(SYMBOL("_PyEval_EvalFrameDefault"));
+static PyObject *_PyEval_EvalFrameDefault(PyThreadState *tstate,
+                                          struct _PyInterpreterFrame *frame,
+                                          int throwflag);
 
 extern PyObject * _Py_HOT_FUNCTION
 _PyEval_EvalFrameDefault_perf(PyThreadState *tstate, struct _PyInterpreterFrame *frame,
