@@ -67,6 +67,20 @@
    frame pointer is two words below the canonical frame address, first of the base,
    then of the record. */
 
+/* Leave the frame whose own record x29 points to.  The return address is signed. */
+        .macro leave_frame_of_entry
+        sub     sp, x29, 16
+        ldr     x30, [sp]
+        hint    29                      /* autiasp */
+        ldr     x29, [sp, 16]
+        .cfi_def_cfa sp, 32
+        .cfi_restore x29
+        .cfi_restore x30
+        add     sp, sp, 32
+        .cfi_def_cfa_offset 0
+        ret
+        .endm
+
         function _PyPerf_EnterEvalLoop
         hint    34                      /* bti c */
         enter_frame
@@ -79,19 +93,40 @@
         bl      SYMBOL(_PyEval_EvalFrameDefault_perf)
 1:
         add     x29, x29, 32            /* not below the stack pointer at any time */
-        sub     sp, x29, 16
-        ldr     x30, [sp]
-        hint    29                      /* autiasp */
-        ldr     x29, [sp, 16]
-        .cfi_def_cfa sp, 32
-        .cfi_restore x29
-        .cfi_restore x30
-        add     sp, sp, 32
-        .cfi_def_cfa_offset 0
-        ret
+        leave_frame_of_entry
         end_function _PyPerf_EnterEvalLoop
 
         address _PyPerf_EnterEvalLoopReturn, 1b
+
+/* The same with several records (pycore_perf_asm.h):
+
+       PyObject *_PyPerf_EnterEvalLoopWithCallers(tstate, frame, throwflag,
+                                                  returns_to, count)
+
+   The records do not lie at multiples of 16, as the end of the frame does.  So they
+   never reach its last word, which holds the address of the function's own record. */
+
+        function _PyPerf_EnterEvalLoopWithCallers
+        hint    34                      /* bti c */
+        enter_frame
+        sub     sp, sp, 16
+        hint    25                      /* paciasp */
+        str     x30, [sp]
+        mov     x9, x29
+        sub     x10, sp, 8
+        sub     sp, sp, x4, uxtx 4
+        sub     sp, sp, 32 * 16 + 16
+1:
+        ldr     x11, [x3], 8
+        stp     x29, x11, [x10, -16]!
+        mov     x29, x10
+        subs    x4, x4, 1
+        b.ne    1b
+        str     x9, [sp]
+        bl      SYMBOL(_PyEval_EvalFrameDefault_perf)
+        ldr     x29, [sp]
+        leave_frame_of_entry
+        end_function _PyPerf_EnterEvalLoopWithCallers
 
 /* GNU_PROPERTY_AARCH64_FEATURE_1_AND = BTI | PAC (ELF for the Arm 64-bit
    Architecture, section 6.2.1). */

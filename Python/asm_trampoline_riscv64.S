@@ -88,3 +88,34 @@
         end_function _PyPerf_EnterEvalLoop
 
         address _PyPerf_EnterEvalLoopReturn, 1b
+
+/* The same with several records (pycore_perf_asm.h):
+
+       PyObject *_PyPerf_EnterEvalLoopWithCallers(tstate, frame, throwflag,
+                                                  returns_to, count)
+
+   The records do not lie at multiples of 16, as the end of the frame does.  So they
+   never reach its last word, which holds the frame pointer of the function itself. */
+
+        function _PyPerf_EnterEvalLoopWithCallers
+        enter_frame
+        mv      t0, s0
+        addi    t1, sp, -8
+        slli    t2, a4, 4
+        sub     sp, sp, t2
+        addi    sp, sp, -32 * 16 - 16
+1:
+        ld      t3, 0(a3)
+        addi    a3, a3, 8
+        addi    t1, t1, -16
+        sd      s0, 0(t1)
+        sd      t3, 8(t1)
+        addi    s0, t1, 16
+        addi    a4, a4, -1
+        bnez    a4, 1b
+        sd      t0, 0(sp)
+        call    SYMBOL(_PyEval_EvalFrameDefault_perf)
+        ld      s0, 0(sp)
+        addi    sp, s0, -16
+        leave_frame
+        end_function _PyPerf_EnterEvalLoopWithCallers

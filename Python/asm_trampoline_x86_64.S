@@ -78,6 +78,36 @@
 
         address _PyPerf_EnterEvalLoopReturn, 1b
 
+/* The same with several records (pycore_perf_asm.h):
+
+       PyObject *_PyPerf_EnterEvalLoopWithCallers(tstate, frame, throwflag,
+                                                  returns_to, count)
+
+   The records do not lie at multiples of 16, as the end of the frame does.  So they
+   never reach its last word, which holds the address of the function's own record. */
+
+        function _PyPerf_EnterEvalLoopWithCallers
+        endbr64
+        enter_frame
+        movq    %rbp, %r9
+        pushq   $0
+1:
+        pushq   (%rcx)
+        pushq   %rbp
+        movq    %rsp, %rbp
+        addq    $8, %rcx
+        decq    %r8
+        jnz     1b
+        subq    $32 * 16, %rsp
+        pushq   %r9
+        callq   SYMBOL(_PyEval_EvalFrameDefault_perf)
+        movq    (%rsp), %rbp
+        leaveq
+        .cfi_def_cfa %rsp, 8
+        .cfi_restore %rbp
+        retq
+        end_function _PyPerf_EnterEvalLoopWithCallers
+
 /* GNU_PROPERTY_X86_FEATURE_1_AND = IBT | SHSTK (System V ABI for AMD64, section
    "Program Property"). */
         feature_note 0xc0000002, 3

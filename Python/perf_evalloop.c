@@ -32,3 +32,9 @@ extern int _PyPerfEvalLoop_HandlePending(PyThreadState *tstate);
 
 #pragma GCC diagnostic ignored "-Wunused-function"
 #include "ceval.c"
+
+void
+_PyPerfEvalLoop_RecomputeBreaker(PyInterpreterState *interp)
+{
+    COMPUTE_EVAL_BREAKER(interp, &interp->runtime->ceval, &interp->ceval);
+}

@@ -90,16 +90,25 @@ _PyPerfRecord_RunNested(PyThreadState *tstate, _PyInterpreterFrame *frame)
            : _PyEval_EvalFrameDefault(tstate, frame, 0);
 }
 
+/* At most so many records for a frame that is handed over.  They take 16 bytes of C
+   stack each.  Frames further out get their records when control returns to them. */
+#define MOST_CALLERS 1000
+
 PyObject *
 _PyPerfRecord_RunHandedOver(PyThreadState *tstate, _PyInterpreterFrame *frame)
 {
-    // The loop has made its innermost frame's caller the current frame.
-    size_t count = 1;
-    for (_PyInterpreterFrame *caller = frame; !caller->is_entry;
-            caller = caller->previous) {
-        count++;
+    const void *addresses[MOST_CALLERS];
+    size_t count = 0;
+    for (_PyInterpreterFrame *next = frame; count < MOST_CALLERS;
+            next = next->previous) {
+        const unsigned int slot = _PyPerfRecord_EnsureSlot(tstate, next);
+        addresses[MOST_CALLERS - ++count] = _PyPerf_Pool.return_addresses[slot];
+        if (next->is_entry) {
+            break;
+        }
     }
-    const void *addresses[64];
-    (void)addresses;
-    return _PyPerfProfiler_EvalFrame(tstate, frame, 0);
+    PyObject *result = _PyPerf_EnterEvalLoopWithCallers(
+        tstate, frame, 0, addresses + MOST_CALLERS - count, count);
+    _PyPerfProfiler_RaiseBreaker(tstate->interp);   // for the frames further out
+    return result;
 }
