@@ -244,6 +244,15 @@ interpreter_activate(PyInterpreterState *interp, int mode, PyObject **exception)
 int
 _PyPerfProfiler_Activate(PyThreadState *tstate, int mode)
 {
+    const int open_mode = _PyPerfSlots_OpenMode();
+    if (open_mode != _PyPerf_OFF && open_mode != mode
+            && any_interpreter_is_active(tstate->interp)) {
+        PyErr_Format(PyExc_RuntimeError,
+                     "cannot activate the perf trampoline for '%s': another "
+                     "interpreter is profiled with '%s'",
+                     outputs[mode]->name, outputs[open_mode]->name);
+        return -1;
+    }
     PyObject *exception;
     const char *obstacle = interpreter_activate(tstate->interp, mode, &exception);
     if (obstacle != NULL) {
@@ -277,9 +286,12 @@ _PyPerfProfiler_ModeFromName(const char *name)
 void
 _PyPerfProfiler_InitInterpreter(PyThreadState *tstate)
 {
-    const int mode = tstate->interp->config.perf_profiling;
+    int mode = tstate->interp->config.perf_profiling;
     if (mode == _PyPerf_OFF) {
         return;
+    }
+    if (_PyPerfSlots_OpenMode() != _PyPerf_OFF) {
+        mode = _PyPerfSlots_OpenMode();     // that of the other interpreters
     }
     struct _PyPerfError error;
     PyObject *exception;

@@ -13,8 +13,10 @@
    and on, when the output changes, and in a forked child.  The generation changes
    then.  A generation is what has been written to a file since it was last empty;
    each slot remembers the generation in which it was announced.  A function that
-   the current generation does not name is announced again: at once if it is on a
-   stack, otherwise when it is called.
+   the current generation does not name is announced again: at once if it is on the
+   stack of a thread, otherwise when it is called.  A coroutine library may have
+   suspended a stack, which no thread refers to then.  Its functions are announced
+   after it was resumed, together with the next function that is announced.
 
    _co_perf_slot holds the number of the slot while the current file names it.  0
    selects the slow path, _PyPerfSlots_Announce().
@@ -238,7 +240,9 @@ _PyPerfSlots_Announce(PyThreadState *tstate, PyCodeObject *code,
     if (slots.generation != generation) {
         return all_stacks_announce(error);
     }
-    return 0;
+    // A coroutine library may have resumed a stack that was suspended when the
+    // generation began, so that nothing has found it yet.
+    return slots.has_older ? stack_announce(tstate, error) : 0;
 }
 
 
