@@ -1,27 +1,32 @@
 /* Executable memory for the trampolines.
 
    A profiler tells functions apart by their addresses, so each Python function
-   needs a few bytes of machine code of its own.  They all are copies of one
-   position-independent piece, made an arena at a time:
+   needs a few bytes of machine code at a different address.  These are copies of
+   one position-independent piece of code, made an arena at a time:
 
        arena      +-----------------+-----------------+-----------------+--
        (mmap)     | unwind info     | code   | 7 |    | code   | 8 |    | ...
                   +-----------------+-----------------+-----------------+--
-                  <--- slot_size --->
+                  <--- SLOT_SIZE --->
 
-   An arena is mapped for writing, filled to its end with copies, then made
-   executable and never written again: at no time could anybody both write and
-   execute it.  The number behind each copy makes all of them different; perf
-   6.17 and 6.18 take code with equal bytes for one function.
+   An arena is mapped for writing, filled to its end with copies, and then made
+   executable.  It is never written again: at no time is memory both writable and
+   executable.  The number at the end of each copy makes all copies different,
+   because perf 6.17 and 6.18 take code with equal bytes for one function.
 
-   The first arena has 64 KiB, each one is twice as large as the one before, up
-   to 1 MiB.  Arenas are never unmapped: a frame on some thread's stack may
-   return into them.  A slot may be used again when its owner gives it back.
+   The first arena has 64 KiB.  Each later one is twice as large as the one before,
+   up to 1 MiB.  Arenas are never unmapped, because a frame on some thread's stack
+   may return into them.  A slot can be used again when its owner frees it.
 
-   Beside each arena stands a table with what the owner keeps for each slot.  */
+   A forked child inherits the arenas.  It takes no more slots from them and does
+   not reuse their slots: profilers look up inherited addresses in the parent's
+   file.
+
+   A table next to each arena holds one struct for each slot.  */
 
 #include "Python.h"
 #include "pycore_perf_arena.h"
+#include "pycore_perf_asm.h"        // _PyPerfTrampoline_Code
 #include "pycore_perf_gdb.h"
 #include "pycore_perf_os.h"
 #include "pycore_perf_unwind.h"
@@ -29,16 +34,26 @@
 #define SMALLEST_ARENA ((size_t)64 * 1024)
 #define LARGEST_ARENA ((size_t)1024 * 1024)
 
+/* Bytes from one trampoline to the next.  perf maps the code and its unwind
+   information as one image; images of neighbours must not overlap. */
+#define SLOT_SIZE ((size_t)128)
+static_assert(SLOT_SIZE % 16 == 0, "trampolines are aligned");
+
+/* The type of the number with which a trampoline ends. */
+typedef uint64_t code_number;
+
 struct _PyPerfArena {
     struct _PyPerfArena *older;
     char *memory;
     size_t size;                    // bytes
     size_t used;                    // slots that have been taken
-    size_t capacity;                // slots that there are
-    uint16_t machine;               // ELF's, 0: there is no unwind information
-    bool is_registered;             //   and it is known to unwinders
+    size_t capacity;                // slots in all
+    uint16_t machine;               // ELF's e_machine; 0: no unwind information
+    bool is_registered;             // unwinders know the unwind information
     struct _PyPerfSlot slots[];
 };
+
+struct _PyPerfArenaPool _PyPerf_Pool;
 
 
 // --- The operating system --------------------------------------------------
@@ -61,39 +76,44 @@ memory_make_executable(char *memory, size_t size)
 
 // --- Arenas ----------------------------------------------------------------
 
-/* Make room for the return addresses of `more` slots.  Returns whether there is. */
+/* Make room for the return addresses of `more` slots.  Returns false if there is
+   no memory. */
 static bool
-pool_reserve(struct _PyPerfArenaPool *pool, size_t more)
+pool_reserve(size_t more)
 {
-    const size_t count = 1 + pool->last_number + more;
+    const size_t count = 1 + _PyPerf_Pool.last_number + more;
     if (count > UINT32_MAX) {
         return false;
     }
-    const void **table = PyMem_RawRealloc(pool->return_addresses,
+    const void **table = PyMem_RawRealloc(_PyPerf_Pool.return_addresses,
                                           count * sizeof(*table));
     if (table == NULL) {
         return false;
     }
-    pool->return_addresses = table;
+    _PyPerf_Pool.return_addresses = table;
+    table[0] = _PyPerf_EnterEvalLoopReturn;     // functions without a name
     return true;
 }
 
+/* Fill the arena with trampolines and prepare its table.  The numbers of the slots
+   follow the pool's last one. */
 static void
-arena_fill(struct _PyPerfArena *arena, struct _PyPerfArenaPool *pool)
+arena_fill(struct _PyPerfArena *arena)
 {
-    char *address = arena->memory + pool->slot_size;
-    for (size_t i = 0; i < arena->capacity; i++, address += pool->slot_size) {
-        const uint64_t number = ++pool->last_number;
-        memcpy(address, pool->code, pool->code_size);
-        memcpy(address + pool->code_size - sizeof(number), &number,
-               sizeof(number));
+    char *address = arena->memory + SLOT_SIZE;
+    const size_t number_offset = _PyPerfTrampoline_CodeSize - sizeof(code_number);
+    for (size_t i = 0; i < arena->capacity; i++, address += SLOT_SIZE) {
+        const code_number number = _PyPerf_Pool.last_number + 1 + i;
+        memcpy(address, _PyPerfTrampoline_Code, _PyPerfTrampoline_CodeSize);
+        memcpy(address + number_offset, &number, sizeof(number));
         arena->slots[i].address = address;
+        arena->slots[i].size = _PyPerfTrampoline_CodeSize;
         arena->slots[i].number = (uint32_t)number;
-        pool->return_addresses[number] = address + pool->return_offset;
     }
 }
 
-/* Tell unwinders of an arena, if there are any or `load`. */
+/* Register an arena with the unwinders in this process.  Without `load`, do so
+   only if an unwinder has been loaded. */
 static void
 arena_register(struct _PyPerfArena *arena, bool load)
 {
@@ -102,14 +122,14 @@ arena_register(struct _PyPerfArena *arena, bool load)
     }
 }
 
+/* Make an arena that the pool does not know yet. */
 static struct _PyPerfArena *
-arena_new(struct _PyPerfArenaPool *pool, size_t size, struct _PyPerfError *error)
+arena_new(size_t size, struct _PyPerfError *error)
 {
-    size_t capacity = size / pool->slot_size - 1;
-    assert(capacity > 0);
+    const size_t capacity = size / SLOT_SIZE - 1;
     struct _PyPerfArena *arena = PyMem_RawCalloc(
         1, sizeof(*arena) + capacity * sizeof(arena->slots[0]));
-    if (arena == NULL || !pool_reserve(pool, capacity)) {
+    if (arena == NULL || !pool_reserve(capacity)) {
         _PyPerfError_Set(error, "allocate memory for trampolines", "", NULL,
                          ENOMEM);
         PyMem_RawFree(arena);
@@ -123,103 +143,113 @@ arena_new(struct _PyPerfArenaPool *pool, size_t size, struct _PyPerfError *error
         PyMem_RawFree(arena);
         return NULL;
     }
-    arena_fill(arena, pool);
+    arena_fill(arena);
     arena->machine = _PyPerfUnwind_Describe(
-        arena->memory, pool->slot_size, arena->memory + pool->slot_size,
-        size - pool->slot_size);
+        arena->memory, SLOT_SIZE, arena->memory + SLOT_SIZE, size - SLOT_SIZE);
     if (memory_make_executable(arena->memory, size) < 0) {
         _PyPerfError_Set(error, "make memory executable", "", NULL, errno);
-        munmap(arena->memory, size);    // nobody has been in it yet
+        munmap(arena->memory, size);    // nothing refers to it yet
         PyMem_RawFree(arena);
         return NULL;
-    }
-    arena_register(arena, pool->is_registered);
-    if (arena->machine != 0) {
-        _PyPerfGdb_Register(arena->machine, arena->memory + pool->slot_size,
-                            size - pool->slot_size, arena->memory,
-                            pool->slot_size);
     }
     return arena;
 }
 
-static size_t
-pool_next_size(const struct _PyPerfArenaPool *pool)
+/* Add an arena to the pool, after everything that can fail. */
+static void
+pool_add(struct _PyPerfArena *arena)
 {
-    if (pool->newest == NULL) {
+    for (size_t i = 0; i < arena->capacity; i++) {
+        const struct _PyPerfSlot *slot = &arena->slots[i];
+        _PyPerf_Pool.return_addresses[slot->number] =
+            (const char *)slot->address + _PyPerfTrampoline_ReturnOffset;
+    }
+    _PyPerf_Pool.last_number += (uint32_t)arena->capacity;
+    arena->older = _PyPerf_Pool.newest;
+    _PyPerf_Pool.newest = arena;
+    arena_register(arena, _PyPerf_Pool.is_registered);
+    if (arena->machine != 0) {
+        _PyPerfGdb_Register(arena->machine, arena->memory + SLOT_SIZE,
+                            arena->size - SLOT_SIZE, arena->memory, SLOT_SIZE);
+    }
+}
+
+static size_t
+pool_next_size(void)
+{
+    if (_PyPerf_Pool.newest == NULL) {
         return SMALLEST_ARENA;
     }
-    size_t doubled = pool->newest->size * 2;
-    return doubled < LARGEST_ARENA ? doubled : LARGEST_ARENA;
+    return Py_MIN(_PyPerf_Pool.newest->size * 2, LARGEST_ARENA);
+}
+
+/* Return whether the newest arena has a slot that this process may take. */
+static bool
+pool_has_slot(void)
+{
+    const struct _PyPerfArena *arena = _PyPerf_Pool.newest;
+    return arena != NULL && arena->used < arena->capacity
+           && _PyPerf_Pool.last_number != _PyPerf_Pool.last_inherited;
 }
 
 
 // --- What others use -------------------------------------------------------
 
-int
-_PyPerfArena_Reserve(struct _PyPerfArenaPool *pool, struct _PyPerfError *error)
+bool
+_PyPerfArena_CodeIsPlausible(void)
 {
-    assert(pool->code_size >= sizeof(uint64_t));
-    assert(pool->slot_size >= pool->code_size && pool->slot_size % 16 == 0);
-    struct _PyPerfArena *arena = pool->newest;
-    if (arena == NULL || pool->sealed || arena->used == arena->capacity) {
-        arena = arena_new(pool, pool_next_size(pool), error);
+    code_number number;
+    if (_PyPerfTrampoline_CodeSize <= sizeof(number)
+            || _PyPerfTrampoline_CodeSize > SLOT_SIZE) {
+        return false;
+    }
+    memcpy(&number, _PyPerfTrampoline_Code + _PyPerfTrampoline_CodeSize
+                    - sizeof(number), sizeof(number));
+    return number == 0;
+}
+
+int
+_PyPerfArena_Reserve(struct _PyPerfError *error)
+{
+    assert(_PyPerfArena_CodeIsPlausible());
+    if (!pool_has_slot()) {
+        struct _PyPerfArena *arena = arena_new(pool_next_size(), error);
         if (arena == NULL) {
             return -1;
         }
-        arena->older = pool->newest;
-        pool->newest = arena;
-        pool->sealed = false;
+        pool_add(arena);
     }
     return 0;
 }
 
 struct _PyPerfSlot *
-_PyPerfArena_NewSlot(struct _PyPerfArenaPool *pool, bool used,
-                     struct _PyPerfError *error)
+_PyPerfArena_NewSlot(bool reuse, struct _PyPerfError *error)
 {
-    if (used && pool->free != NULL) {
-        struct _PyPerfSlot *slot = pool->free;
-        pool->free = slot->next_free;
+    if (reuse && _PyPerf_Pool.free != NULL) {
+        struct _PyPerfSlot *slot = _PyPerf_Pool.free;
+        _PyPerf_Pool.free = slot->next_free;
         return slot;
     }
-    if (_PyPerfArena_Reserve(pool, error) < 0) {
+    if (_PyPerfArena_Reserve(error) < 0) {
         return NULL;
     }
-    struct _PyPerfArena *arena = pool->newest;
+    struct _PyPerfArena *arena = _PyPerf_Pool.newest;
     return &arena->slots[arena->used++];
 }
 
 void
-_PyPerfArena_FreeSlot(struct _PyPerfArenaPool *pool, struct _PyPerfSlot *slot)
+_PyPerfArena_FreeSlot(struct _PyPerfSlot *slot)
 {
-    slot->next_free = pool->free;
-    pool->free = slot;
-}
-
-void
-_PyPerfArena_Seal(struct _PyPerfArenaPool *pool)
-{
-    pool->sealed = true;
-    pool->free = NULL;
-}
-
-void
-_PyPerfArena_Register(struct _PyPerfArenaPool *pool)
-{
-    if (!pool->is_registered) {
-        pool->is_registered = true;
-        for (struct _PyPerfArena *arena = pool->newest; arena != NULL;
-                arena = arena->older) {
-            arena_register(arena, true);
-        }
+    if (slot->number > _PyPerf_Pool.last_inherited) {
+        slot->next_free = _PyPerf_Pool.free;
+        _PyPerf_Pool.free = slot;
     }
 }
 
 int
-_PyPerfArena_Visit(const struct _PyPerfArenaPool *pool,
-                   int (*visit)(struct _PyPerfSlot *, void *), void *data)
+_PyPerfArena_Visit(int (*visit)(struct _PyPerfSlot *, void *), void *data)
 {
-    for (struct _PyPerfArena *arena = pool->newest; arena != NULL;
+    for (struct _PyPerfArena *arena = _PyPerf_Pool.newest; arena != NULL;
             arena = arena->older) {
         for (size_t i = 0; i < arena->used; i++) {
             int result = visit(&arena->slots[i], data);
@@ -229,4 +259,23 @@ _PyPerfArena_Visit(const struct _PyPerfArenaPool *pool,
         }
     }
     return 0;
+}
+
+void
+_PyPerfArena_Seal(void)
+{
+    _PyPerf_Pool.last_inherited = _PyPerf_Pool.last_number;
+    _PyPerf_Pool.free = NULL;
+}
+
+void
+_PyPerfArena_Register(void)
+{
+    if (!_PyPerf_Pool.is_registered) {
+        _PyPerf_Pool.is_registered = true;
+        for (struct _PyPerfArena *arena = _PyPerf_Pool.newest; arena != NULL;
+                arena = arena->older) {
+            arena_register(arena, true);
+        }
+    }
 }

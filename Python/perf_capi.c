@@ -7,6 +7,7 @@
    perf_stub.c.  */
 
 #include "Python.h"
+#include "pycore_perf_fork.h"
 #include "pycore_perf_map.h"
 #include "pycore_perf_profiler.h"
 #include "pycore_pystate.h"         // _PyThreadState_GET()

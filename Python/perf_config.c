@@ -10,7 +10,8 @@
 
 #include "Python.h"
 #include "pycore_initconfig.h"      // _Py_GetEnv()
-#include "pycore_perf_profiler.h"
+#include "pycore_perf_config.h"
+#include "pycore_perf_output.h"     // _PyPerf_MAP
 #include <stdbool.h>
 
 static const struct {

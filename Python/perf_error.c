@@ -15,7 +15,7 @@
    - It cannot be written.  Then the line is lost and nothing else is.  */
 
 #include "Python.h"
-#include "pycore_perf_output.h"
+#include "pycore_perf_error.h"
 #include <signal.h>
 
 int

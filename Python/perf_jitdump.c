@@ -401,6 +401,7 @@ dump_announce(const struct _PyPerfRegion *region, _PyPerfGeneration *generation,
 }
 
 const struct _PyPerfOutput _PyPerfJitdump_Output = {
+    .mode = _PyPerf_JITDUMP,
     .name = "perf_jit",
     .has_time = true,
     .open = dump_open,

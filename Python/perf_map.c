@@ -243,6 +243,7 @@ _PyPerfMap_Close(void)
 }
 
 const struct _PyPerfOutput _PyPerfMap_Output = {
+    .mode = _PyPerf_MAP,
     .name = "perf",
     .open = output_open,
     .set_buffering = output_set_buffering,

@@ -57,7 +57,7 @@ unsigned int
 _PyPerfRecord_EnsureSlot(PyThreadState *tstate, _PyInterpreterFrame *frame)
 {
     if (tstate->interp->eval_frame != NULL) {
-        _PyPerfSlots_EnsureAnnounced(tstate, frame->f_code);
+        _PyPerfProfiler_EnsureAnnounced(tstate, frame->f_code);
     }
     return frame->f_code->_co_perf_slot;
 }
@@ -85,8 +85,8 @@ _PyPerfRecord_NoRoom(PyThreadState *tstate, _PyInterpreterFrame *frame, int *unl
 PyObject *
 _PyPerfRecord_RunNested(PyThreadState *tstate, _PyInterpreterFrame *frame)
 {
-    return tstate->interp->eval_frame == _PyPerfProfiler_EvalFrame
-           ? _PyPerfProfiler_EvalFrame(tstate, frame, 0)
+    return tstate->interp->eval_frame == _PyPerfEvaluator_EvalFrame
+           ? _PyPerfEvaluator_EvalFrame(tstate, frame, 0)
            : _PyEval_EvalFrameDefault(tstate, frame, 0);
 }
 
@@ -109,6 +109,6 @@ _PyPerfRecord_RunHandedOver(PyThreadState *tstate, _PyInterpreterFrame *frame)
     }
     PyObject *result = _PyPerf_EnterEvalLoopWithCallers(
         tstate, frame, 0, addresses + MOST_CALLERS - count, count);
-    _PyPerfProfiler_RaiseBreaker(tstate->interp);   // for the frames further out
+    _PyPerfEvaluator_RaiseBreaker(tstate->interp);   // for the frames further out
     return result;
 }

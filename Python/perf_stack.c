@@ -1,37 +1,40 @@
-/* The end of the C stack, seen in time.
+/* Is the end of the C stack near?
 
    Without profiling, calls between Python functions take no C stack: a program
-   that has raised the recursion limit may recurse a million deep.  With profiling
-   each call that finds no room for a frame record goes through C and takes about
-   a kilobyte, and 8 MiB are used up in the end.  The program must not pay for
-   being profiled with a crash, so before such a call we look whether the last part
-   of the stack has been reached, and then profiling is switched off: from there on
-   calls take no C stack again.
+   that has raised the recursion limit may recurse a million levels deep.  With
+   profiling, a call that finds no room for a frame record goes through C and takes
+   about a kilobyte.  A deep recursion would use up 8 MiB and crash, only because
+   the program is being profiled.  So the eval loop asks, before such a call,
+   whether the last part of the stack has been reached.  If so, profiling is
+   switched off, and calls take no C stack again.
 
-   Coroutine libraries run code on stacks of their own.  Where those end nobody
-   knows; there, calls that find no room for a record do without.
+   Coroutine libraries run code on stacks that they allocate.  There is no way to
+   find out where those end.  On such a stack, a call that finds no room for a
+   record goes on without one.
 
-   To find out where the main thread's stack ends, all of /proc/self/maps has to
-   be read.  So that is done when it goes deep, which few programs do.  */
+   To find the end of the main thread's stack, the C library reads all of
+   /proc/self/maps.  So this is done only when the stack has become deep, which is
+   rare.  */
 
 #include "Python.h"
+#include "pycore_perf_base.h"       // _PyPerfBase_IsMainThread()
 #include "pycore_perf_os.h"
 #include "pycore_perf_stack.h"
-#include "pycore_runtime.h"         // _PyRuntime
 
-/* What is left to those who come after us, and to the warning. */
+/* How much of the stack is kept free, for the functions that are called next and
+   for printing the warning: one eighth, within these limits, in bytes. */
 #define SMALLEST_RESERVE ((size_t)16 * 1024)
 #define LARGEST_RESERVE ((size_t)1024 * 1024)
 
-/* The main thread is not deep as long as it keeps within this many bytes around
-   the first place where we looked. */
+/* The main thread's stack is not measured while the thread stays within this many
+   bytes of the place where the first check was made. */
 #define NEAR ((uintptr_t)64 * 1024)
 
 static _Thread_local struct {
     enum {NEW, NEAR_START, MEASURED} state;
-    uintptr_t low;                  // the stack, or what is known of it
+    uintptr_t low;                  // the stack, or the part that is known
     size_t size;                    // bytes
-    size_t reserve;                 // the last part of these
+    size_t reserve;                 // bytes at the low end
 } stack;
 
 static void
@@ -53,8 +56,7 @@ enum _PyPerfStack_Place
 _PyPerfStack_Look(void)
 {
     const uintptr_t here = (uintptr_t)__builtin_frame_address(0);
-    if (stack.state == NEW
-            && PyThread_get_thread_ident() == _PyRuntime.main_thread) {
+    if (stack.state == NEW && _PyPerfBase_IsMainThread()) {
         stack.state = NEAR_START;
         stack.low = here - NEAR;
         stack.size = 2 * NEAR;

@@ -7,6 +7,8 @@
 
 #include "Python.h"
 #include "pycore_interp.h"          // PyInterpreterState.config
+#include "pycore_perf_fork.h"       // _PyPerfFork_SetPersist()
+#include "pycore_perf_evaluator.h"
 #include "pycore_perf_map.h"
 #include "pycore_perf_profiler.h"
 #include "pycore_pystate.h"         // _Py_IsMainInterpreter()
@@ -59,10 +61,23 @@ _PyPerfProfiler_ExtensionIsLoaded(void)
 {
 }
 
+bool _PyPerfEvaluator_SwitchedOnLate;
+
 void
-_PyPerfProfiler_EvaluatorChanges(PyInterpreterState *Py_UNUSED(interp),
-                                   _PyFrameEvalFunction Py_UNUSED(evaluator))
+_PyPerfEvaluator_RaiseBreaker(PyInterpreterState *Py_UNUSED(interp))
 {
+}
+
+void
+_PyPerfEvaluator_WasRead(PyInterpreterState *Py_UNUSED(interp))
+{
+}
+
+_PyFrameEvalFunction
+_PyPerfEvaluator_IsSet(PyInterpreterState *Py_UNUSED(interp),
+                       _PyFrameEvalFunction evaluator)
+{
+    return evaluator;
 }
 
 void
@@ -74,19 +89,19 @@ _PyPerfProfiler_FiniInterpreter(PyThreadState *tstate)
 }
 
 void
-_PyPerfFork_Before(void)
+_PyPerfProfiler_BeforeFork(void)
 {
     _PyPerfMap_BeforeFork();
 }
 
 void
-_PyPerfFork_AfterInParent(void)
+_PyPerfProfiler_AfterForkInParent(void)
 {
     _PyPerfMap_AfterForkParent();
 }
 
 void
-_PyPerfFork_AfterInChild(PyThreadState *Py_UNUSED(tstate))
+_PyPerfProfiler_AfterForkInChild(PyThreadState *Py_UNUSED(tstate))
 {
     _PyPerfMap_AfterForkChild();
 }

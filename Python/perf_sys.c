@@ -2,6 +2,7 @@
 
 #include "Python.h"
 #include "pycore_perf_profiler.h"
+#include "pycore_perf_sys.h"
 #include "pycore_pystate.h"         // _PyThreadState_GET()
 
 PyDoc_STRVAR(activate_doc,

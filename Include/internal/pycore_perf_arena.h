@@ -1,4 +1,5 @@
-/* Executable memory: copies of the trampoline, each at an address of its own. */
+/* Executable memory: copies of the trampoline, each at a different address.
+   Everything here needs the GIL. */
 
 #ifndef Py_INTERNAL_PERF_ARENA_H
 #define Py_INTERNAL_PERF_ARENA_H
@@ -14,67 +15,66 @@ extern "C" {
 
 struct _PyPerfArena;
 
-/* A place for one trampoline, and what its owner keeps with it.  Slots live as
-   long as the process: frames on some stack may return into them. */
+/* One trampoline, and what perf_slots.c keeps with it.  Slots live as long as the
+   process, because frames on some stack may return into them. */
 struct _PyPerfSlot {
     const void *address;            /* of the trampoline */
-    uint32_t number;                /* unique in the pool, from 1 */
-    bool is_final;                  /* announced where there is no time: the
+    size_t size;                    /* of the trampoline, bytes */
+    uint32_t number;                /* unique, from 1 */
+    bool is_final;                  /* an output without timestamps names it: the
                                        address must never get another name */
-    _PyPerfGeneration announced_in[_PyPerf_OUTPUTS];   /* 0: never announced */
-    PyCodeObject *code;             /* borrowed; NULL once it has died */
+    _PyPerfGeneration announced_in[_PyPerf_OUTPUTS];   /* by mode; 0: never */
+    PyCodeObject *code;             /* borrowed; NULL after it has died */
     struct _PyPerfSlot *next_free;  /* in the pool's list of free slots */
 };
 
-/* A supply of slots of one size.  With the first four fields set and the rest
-   zero it is ready for use.  Guarded by the GIL. */
+/* All arenas of the process. */
 struct _PyPerfArenaPool {
-    const char *code;           /* position-independent; its last 8 bytes are
-                                   replaced by the slot's number */
-    size_t code_size;           /* bytes */
-    size_t return_offset;       /* in the code: behind its call */
-    size_t slot_size;           /* bytes from slot to slot, >= code_size, a
-                                   multiple of 16 */
-    struct _PyPerfArena *newest;    /* the head of the list of all arenas */
-    struct _PyPerfSlot *free;   /* slots that may be used again */
-    bool sealed;                /* take no more slots from the newest one */
-    bool is_registered;         /* with unwinders, and new ones will be */
-    const void **return_addresses;  /* by the numbers of slots: where a call
-                                       through the trampoline returns */
-    uint32_t last_number;
+    const void **return_addresses;  /* by slot number: where a call through the
+                                       trampoline returns */
+    uint32_t last_number;           /* of all slots, taken or not */
+    uint32_t last_inherited;        /* slots up to this number lie in memory that a
+                                       parent process mapped */
+    struct _PyPerfArena *newest;    /* the head of the list of arenas */
+    struct _PyPerfSlot *free;       /* the head of the list of free slots */
+    bool is_registered;             /* unwinders know all arenas, and will know
+                                       new ones */
 };
 
 extern struct _PyPerfArenaPool _PyPerf_Pool;
 
-/* See to it that there is a slot to take.  Returns 0, or -1 with *error filled
-   in when memory is refused. */
-extern int _PyPerfArena_Reserve(struct _PyPerfArenaPool *pool,
-                                struct _PyPerfError *error);
+/* Return whether the assembled trampoline is what this interpreter was built
+   with.  Some linkers and post-link optimizers rewrite what they find in a text
+   section. */
+extern bool _PyPerfArena_CodeIsPlausible(void);
 
-/* Take a slot; with `used` one that has been given back if there is one.
-   Returns NULL with *error filled in when memory is refused. */
-extern struct _PyPerfSlot *_PyPerfArena_NewSlot(struct _PyPerfArenaPool *pool,
-                                                bool used,
+/* Make an arena, if no slot is left to take.
+   Returns 0, or -1 with *error filled in if memory is refused. */
+extern int _PyPerfArena_Reserve(struct _PyPerfError *error);
+
+/* Take a slot.  With `reuse`, prefer one that was freed.
+   Returns NULL with *error filled in if memory is refused. */
+extern struct _PyPerfSlot *_PyPerfArena_NewSlot(bool reuse,
                                                 struct _PyPerfError *error);
 
-/* Give a slot back.  No frame may be in its trampoline any longer. */
-extern void _PyPerfArena_FreeSlot(struct _PyPerfArenaPool *pool,
-                                  struct _PyPerfSlot *slot);
+/* Free a slot.  No frame may be in its trampoline any longer.  A slot in inherited
+   memory is not used again. */
+extern void _PyPerfArena_FreeSlot(struct _PyPerfSlot *slot);
 
-/* Tell the unwinders in this process of the arenas, now and in future.  Before, they
-   are told only if one has been loaded. */
-extern void _PyPerfArena_Register(struct _PyPerfArenaPool *pool);
-
-/* Call `visit` for each slot that has been taken, until it returns another
-   number than 0, which is returned. */
-extern int _PyPerfArena_Visit(const struct _PyPerfArenaPool *pool,
-                              int (*visit)(struct _PyPerfSlot *, void *),
+/* Call `visit` for each slot that was taken, with `data`.  Stops when `visit`
+   returns a number other than 0.  Returns the last result. */
+extern int _PyPerfArena_Visit(int (*visit)(struct _PyPerfSlot *, void *),
                               void *data);
 
-/* In a forked child: further slots come from memory that the child has mapped
-   itself.  Profilers look up the names of inherited memory in the parent's
-   file, where the child's functions do not stand. */
-extern void _PyPerfArena_Seal(struct _PyPerfArenaPool *pool);
+/* In a forked child: take no more slots from memory that the parent mapped.
+   Profilers look up the names of inherited memory in the parent's file, which does
+   not name the child's functions. */
+extern void _PyPerfArena_Seal(void);
+
+/* Register all arenas, now and in future, with the unwinders in this process.
+   Before the first call, an arena is registered only if an unwinder has been
+   loaded. */
+extern void _PyPerfArena_Register(void);
 
 #ifdef __cplusplus
 }

@@ -17,7 +17,7 @@
 #  error "this header requires Py_BUILD_CORE define"
 #endif
 
-#include "pycore_perf_profiler.h"
+#include "pycore_perf_evaluator.h"
 #include "pycore_perf_record.h"
 
 /* Whether this loop pushed FRAME, which is being left.  If so, its record is unlinked. */
@@ -71,7 +71,7 @@ _PyPerfEvalLoop_HandlePending(PyThreadState *tstate)
 }
 
 #define PERF_CHECK_HAND_OVER() \
-    if (_PyPerfProfiler_MustHandOver(tstate)) { \
+    if (_PyPerfEvaluator_MustHandOver(tstate)) { \
         _PyFrame_SetStackPointer(frame, stack_pointer); \
         frame->prev_instr = next_instr - 1; \
         _Py_LeaveRecursiveCallTstate(tstate); \
@@ -105,10 +105,10 @@ _PyPerfEvalLoop_HandlePending(PyThreadState *tstate)
    is somebody else's.  If there is none any longer, functions that have a name go on
    being shown. */
 #define PERF_MUST_CALL() \
-    (__builtin_expect(tstate->interp->eval_frame != _PyPerfProfiler_EvalFrame, 0) \
+    (__builtin_expect(tstate->interp->eval_frame != _PyPerfEvaluator_EvalFrame, 0) \
      && tstate->interp->eval_frame != NULL)
 
-#define PERF_CHECK_HAND_OVER() _PyPerfProfiler_MustHandOver(tstate)
+#define PERF_CHECK_HAND_OVER() _PyPerfEvaluator_MustHandOver(tstate)
 #define PERF_RUN_NESTED PERF_RUN_NESTED_BY(_PyPerfRecord_RunNested)
 
 #endif  /* PERF_EVAL_LOOP */

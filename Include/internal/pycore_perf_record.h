@@ -19,7 +19,8 @@ extern "C" {
 #include "pycore_perf_arch.h"
 #include "pycore_perf_arena.h"      // _PyPerf_Pool
 #include "pycore_perf_asm.h"        // _PyPerf_EnterEvalLoop()
-#include "pycore_perf_profiler.h"   // _PyPerfProfiler_EvalFrame()
+#include "pycore_perf_evaluator.h"  // _PyPerfEvaluator_EvalFrame()
+#include "pycore_perf_profiler.h"   // _PyPerfProfiler_EnsureAnnounced()
 
 /* Two words of a C stack, in the order that the platform's frame pointer convention
    asks for (pycore_perf_arch.h). */

@@ -1,4 +1,4 @@
-/* How much C stack is left. */
+/* Is the end of the C stack near? */
 
 #ifndef Py_INTERNAL_PERF_STACK_H
 #define Py_INTERNAL_PERF_STACK_H
@@ -11,12 +11,12 @@ extern "C" {
 #endif
 
 enum _PyPerfStack_Place {
-    _PyPerfStack_ENOUGH,        /* on the thread's stack, with enough of it left */
-    _PyPerfStack_SHORT,         /* in the last part of the thread's stack */
-    _PyPerfStack_FOREIGN,       /* on a stack that is not the thread's own */
+    _PyPerfStack_ENOUGH,        /* on the thread's stack, far from its end */
+    _PyPerfStack_SHORT,         /* on the thread's stack, near its end */
+    _PyPerfStack_FOREIGN,       /* on a different stack, whose end is unknown */
 };
 
-/* Where the caller runs.  No GIL needed. */
+/* Return where the caller runs.  Any thread, no GIL needed. */
 extern enum _PyPerfStack_Place _PyPerfStack_Look(void);
 
 #ifdef __cplusplus

@@ -108,6 +108,28 @@ class CompletenessTests(fixtures.PerfTestCase):
         self.assertEqual(run.out, 'True True True 1\n')
         self.assert_one_warning(run, '/tmp/jit-', os.strerror(errno.ENFILE))
 
+    def test_a_refused_arena_uses_up_no_numbers(self):
+        """There is an address in memory for each number."""
+        run = self.run_command(
+            [sys.executable, '-c', """if True:
+                import _perf_faults, errno, os, sys
+                _perf_faults.arm('mprotect', 1, errno.EACCES, True)
+                for i in range(100):
+                    sys.activate_stack_trampoline('perf')
+                _perf_faults.reset()
+                sys.activate_stack_trampoline('perf')
+                def function(): pass
+                function()
+                with open(f'/tmp/perf-{os.getpid()}.map') as file:
+                    [line] = [line for line in file if 'function' in line]
+                address, size, name = line.split()
+                with open('/proc/self/mem', 'rb', buffering=0) as memory:
+                    memory.seek(int(address, 16) + int(size, 16) - 8)
+                    print(int.from_bytes(memory.read(8), sys.byteorder))
+                """], executable=executable)
+        self.assertEqual(len(run.warnings), 100)
+        self.assertEqual(run.err_without_warnings, '')
+        self.assertEqual(run.out, '1\n')
 
     def test_nothing_is_kept_for_a_name(self):
         for mode in ('perf', 'perf_jit'):

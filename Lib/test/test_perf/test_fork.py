@@ -509,6 +509,43 @@ class JitdumpForkTests(ForkTests, JitdumpMode):
                              if name.startswith('py::work:')])
         self.assertEqual(len(run.out.split()), 2)
 
+    def test_inherited_places_are_not_used_again_in_the_child(self):
+        # Profilers look up their names in the parent's file.
+        run = self.run_jit("""\
+            import os
+
+            def template(): pass
+
+            def make(name, count=100):
+                made = []
+                for i in range(count):
+                    made.append(type(template)(template.__code__.replace(
+                        co_qualname=f'{name}{i}', co_filename='/made'), {}))
+                    made[-1]()
+                return made
+
+            inherited = make('parent')
+            child = os.fork()
+            if not child:
+                inherited.clear()
+                make('child')       # these are dropped
+                make('again')
+                os._exit(0)
+            assert os.waitpid(child, 0)[1] == 0
+            print(child)
+            """)
+        dump, _ = self.children(run)
+        starts = {kind: {f.start for f in functions
+                         if f.load.name.startswith(f'py::{kind}')}
+                  for kind, functions in (
+                      ('parent', self.read(run).functions()),
+                      ('child', dump.functions()),
+                      ('again', dump.functions()))}
+        self.assertEqual([len(starts[kind]) for kind in starts], [100] * 3)
+        self.assertEqual(starts['parent'] & starts['child'], set())
+        # Its own are used again.
+        self.assertEqual(starts['child'], starts['again'])
+
 
 class PersistTests:
     """Children that keep the trampolines of their parent."""

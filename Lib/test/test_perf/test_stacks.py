@@ -290,6 +290,52 @@ catch()
         self.assertEqual(runs[None].out, "KeyError('out') 43\n" * 2)
         self.assert_walked(runs)
 
+    def test_resumed_in_a_forked_child(self):
+        """The child's file names the functions of a stack that was not on
+        the thread's stack at the fork when one of them calls a function that
+        is new to that file."""
+        runs = self.check("""
+import os
+
+def outermost():
+    outer(5)
+
+def outer(n):
+    if n:
+        return outer(n - 1)
+    [result] = map(inner, [1])
+    where()
+
+def inner(_):
+    where()
+    perf_stacks.pause()
+    new_in_child()
+    where()
+
+def new_in_child():
+    pass
+
+coroutine = perf_stacks.Coroutine(outermost, COPYING)
+coroutine.resume()
+child = os.fork()
+if child == 0:
+    stacks.clear()
+    where()
+    coroutine.resume()
+    write_notes()
+    os._exit(0)
+atexit.unregister(write_notes)
+assert os.waitpid(child, 0)[1] == 0
+with open(sys.argv[1] + '.child', 'w') as file:
+    file.write(str(child))
+""")
+        for mode in MODES[1:]:
+            with open(f'{runs[mode].notes_path}.child') as file:
+                child = fixtures.Finished(self.track(file.read()), 0, '', '')
+            child.notes_path = runs[mode].notes_path
+            runs[mode] = child
+        self.assert_walked(runs, least=3)
+
     def test_many_in_random_order(self):
         """Each goes up and down at random; its sum shows whether any
         frame got lost."""

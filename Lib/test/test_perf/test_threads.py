@@ -11,7 +11,7 @@ import tempfile
 import unittest
 
 from test.support import import_helper, os_helper
-from test.test_perf import fixtures, relink
+from test.test_perf import fixtures, jitdump, relink
 from test.test_perf.modes import JitdumpMode, MODES, MapMode, names_of
 
 
@@ -466,6 +466,123 @@ class SubinterpreterModeTests(fixtures.PerfTestCase):
         self.assertEqual((run.out, run.err), ('[0, 1, 2, 3, 4, 5]\n', ''))
         for mode in MODES:
             names_of(mode, run.pid)
+
+
+class InterpretersShareOneModeTests(fixtures.PerfTestCase):
+
+    def setUp(self):
+        super().setUp()
+        import_helper.import_module('_xxsubinterpreters')
+
+    def test_a_subinterpreter_cannot_choose_a_different_mode(self):
+        run = self.run_python("""\
+            import _xxsubinterpreters as interpreters
+            import os, sys
+
+            def after(): pass
+
+            new = interpreters.create()
+            interpreters.run_string(new, '''if True:
+                import sys
+                try:
+                    sys.activate_stack_trampoline('perf_jit')
+                except RuntimeError as error:
+                    print(error)
+                print(sys.is_stack_trampoline_active())
+                def within(): pass
+                within()
+                ''')
+            after()
+            print(sys.is_stack_trampoline_active(),
+                  os.path.exists(f'/tmp/jit-{os.getpid()}.dump'))
+            """, prepare='rm -f /tmp/jit-$$.dump')
+        error, *rest = run.out.splitlines()
+        self.assertEqual(error, 'cannot activate the perf trampoline for '
+                                "'perf_jit': another interpreter is profiled "
+                                "with 'perf'")
+        self.assertEqual(rest, ['True', 'True False'])
+        self.assertIn(self.script_name('after'), run.names)
+        self.assertIn('py::within:<string>', run.names)
+        self.assertEqual(run.err, '')
+
+    def test_the_main_interpreter_neither(self):
+        run = self.run_python("""\
+            import _xxsubinterpreters as interpreters
+            import sys
+
+            def between(): pass
+            def after(): pass
+
+            new = interpreters.create()
+            try:
+                sys.activate_stack_trampoline('perf_jit')
+            except RuntimeError as error:
+                print(error)
+            between()
+            interpreters.run_string(
+                new, 'import sys; sys.deactivate_stack_trampoline()')
+            sys.activate_stack_trampoline('perf_jit')
+            after()
+            """)
+        self.assertIn("another interpreter is profiled with 'perf'", run.out)
+        self.assertIn(self.script_name('between'), run.names)
+        self.assertNotIn(self.script_name('after'), run.names)
+        self.assertEqual(run.err, '')
+
+    def test_a_new_subinterpreter_takes_the_mode_of_the_others(self):
+        run = self.run_python("""\
+            import _xxsubinterpreters as interpreters
+            import sys
+
+            def after(): pass
+
+            sys.activate_stack_trampoline('perf_jit')
+            new = interpreters.create()
+            interpreters.run_string(new, '''if True:
+                import sys
+                def within(): pass
+                within()
+                print(sys.is_stack_trampoline_active())
+                ''')
+            interpreters.destroy(new)
+            after()
+            """)
+        self.assertEqual((run.out, run.err), ('True\n', ''))
+        dump = jitdump.read(f'/tmp/jit-{run.pid}.dump')
+        for name in (self.script_name('after'), 'py::within:<string>'):
+            self.assertEqual(dump.names.count(name), 1)
+            self.assertNotIn(name, run.names)
+
+    def test_a_refused_activation_uses_up_no_index(self):
+        """An index in co_extra: there are 255, and all users share them."""
+        import_helper.import_module('ctypes')
+        run = self.run_python("""\
+            import _xxsubinterpreters as interpreters
+            import ctypes, sys
+
+            # Ours is the second one in all interpreters.
+            ctypes.pythonapi._PyEval_RequestCodeExtraIndex(None)
+            sys.activate_stack_trampoline('perf')
+            new = interpreters.create()
+            interpreters.run_string(new, '''if True:
+                import ctypes, sys
+                request = ctypes.pythonapi._PyEval_RequestCodeExtraIndex
+                for i in range(300):
+                    try:
+                        sys.activate_stack_trampoline('perf')
+                    except RuntimeError as error:
+                        message = str(error)
+                print(message)
+                print(request(None))
+                sys.activate_stack_trampoline('perf')
+                print(sys.is_stack_trampoline_active())
+                sys.activate_stack_trampoline('perf')
+                print(request(None))
+                ''')
+            """, mode=None)
+        error, *rest = run.out.splitlines()
+        self.assertIn('other extensions use its place', error)
+        self.assertEqual(rest, ['0', 'True', '2'])
 
 
 class EmbeddingTests(fixtures.PerfTestCase):

@@ -1,0 +1,131 @@
+/* What differs from one CPython release to another, for native profiling.
+
+   The files of native profiling are the same for each release.  They use the
+   functions below where releases name or store something differently.  These are
+   the forms for CPython 3.11.  Functions here need the GIL unless they say
+   otherwise. */
+
+#ifndef Py_INTERNAL_PERF_BASE_H
+#define Py_INTERNAL_PERF_BASE_H
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#ifndef Py_BUILD_CORE
+#  error "this header requires Py_BUILD_CORE define"
+#endif
+
+#include "pycore_frame.h"           // _PyInterpreterFrame
+#include "pycore_interp.h"          // PyInterpreterState.co_extra_user_count
+#include "pycore_runtime.h"         // _PyRuntime
+#include <stdbool.h>
+
+
+// --- Frames ----------------------------------------------------------------
+
+/* Return the innermost Python frame of a thread, or NULL if it runs none. */
+static inline _PyInterpreterFrame *
+_PyPerfBase_TopFrame(const PyThreadState *tstate)
+{
+    return tstate->cframe->current_frame;
+}
+
+/* Return the next outer frame, across C functions between the two, or NULL. */
+static inline _PyInterpreterFrame *
+_PyPerfBase_OuterFrame(const _PyInterpreterFrame *frame)
+{
+    return frame->previous;
+}
+
+/* Return the code object of a frame, a borrowed reference. */
+static inline PyCodeObject *
+_PyPerfBase_FrameCode(const _PyInterpreterFrame *frame)
+{
+    return frame->f_code;
+}
+
+
+// --- Code objects ----------------------------------------------------------
+
+/* Return the slot number that is stored in a code object; 0: none. */
+static inline uint32_t
+_PyPerfBase_SlotNumber(const PyCodeObject *code)
+{
+    return code->_co_perf_slot;
+}
+
+static inline void
+_PyPerfBase_SetSlotNumber(PyCodeObject *code, uint32_t number)
+{
+    code->_co_perf_slot = number;
+}
+
+/* Return how many co_extra indices are in use in `interp`: the next one that it
+   gives. */
+static inline Py_ssize_t
+_PyPerfBase_NextExtraIndex(const PyInterpreterState *interp)
+{
+    return interp->co_extra_user_count;
+}
+
+/* Return whether the co_extra index `index` of `interp` was requested with
+   `release`. */
+static inline bool
+_PyPerfBase_OwnsExtraIndex(const PyInterpreterState *interp, Py_ssize_t index,
+                           freefunc release)
+{
+    return index >= 0 && index < interp->co_extra_user_count
+           && interp->co_extra_freefuncs[index] == release;
+}
+
+/* Return how many Python frames a thread may still push before it reaches the recursion
+   limit. */
+static inline int
+_PyPerfBase_RecursionRemaining(const PyThreadState *tstate)
+{
+    return tstate->recursion_remaining;
+}
+
+/* Return whether sys.settrace() or sys.setprofile() observe what a thread runs. */
+static inline bool
+_PyPerfBase_IsTraced(const PyThreadState *tstate)
+{
+    return tstate->cframe->use_tracing != 0;
+}
+
+/* Make the eval loops of an interpreter take the slow path of the eval breaker. */
+static inline void
+_PyPerfBase_SetBreaker(PyInterpreterState *interp)
+{
+    _Py_atomic_store_relaxed(&interp->ceval.eval_breaker, 1);
+}
+
+
+// --- Threads ---------------------------------------------------------------
+
+/* Lock the lists of interpreters and threads.  Threads are added to them without
+   the GIL, but not without this lock. */
+static inline void
+_PyPerfBase_LockThreads(void)
+{
+    PyThread_acquire_lock(_PyRuntime.interpreters.mutex, WAIT_LOCK);
+}
+
+static inline void
+_PyPerfBase_UnlockThreads(void)
+{
+    PyThread_release_lock(_PyRuntime.interpreters.mutex);
+}
+
+/* Return whether the caller is the thread that the process began with.  No GIL
+   needed. */
+static inline bool
+_PyPerfBase_IsMainThread(void)
+{
+    return PyThread_get_thread_ident() == _PyRuntime.main_thread;
+}
+
+#ifdef __cplusplus
+}
+#endif
+#endif  /* !Py_INTERNAL_PERF_BASE_H */

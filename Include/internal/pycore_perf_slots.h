@@ -1,0 +1,85 @@
+/* Code objects, their slots, and the entries that name them in the output.
+   Everything here needs the GIL. */
+
+#ifndef Py_INTERNAL_PERF_SLOTS_H
+#define Py_INTERNAL_PERF_SLOTS_H
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#ifndef Py_BUILD_CORE
+#  error "this header requires Py_BUILD_CORE define"
+#endif
+
+#include "pycore_perf_base.h"       // _PyPerfBase_SlotNumber()
+#include "pycore_perf_output.h"     // struct _PyPerfOutput
+
+
+// --- The output ------------------------------------------------------------
+
+/* Return the mode of the output that is open, or _PyPerf_OFF if none is. */
+extern int _PyPerfSlots_OpenMode(void);
+
+/* Open `output`.  Close the one that is open before.  Write the entries of the
+   functions that are on stacks.  `output` must stay valid.
+   Returns 0, or -1 with *error filled in; the output may be open then. */
+extern int _PyPerfSlots_OpenOutput(const struct _PyPerfOutput *output,
+                                   struct _PyPerfError *error);
+
+/* In a forked child: leave the parent's file and open the child's, if an output
+   is open.  Write the entries of the functions on the stack of `tstate`.  With
+   `keep`, write the entries of all functions that the parent's file names.
+   Returns 0, or -1 with *error filled in. */
+extern int _PyPerfSlots_ReopenOutput(PyThreadState *tstate, bool keep,
+                                     struct _PyPerfError *error);
+
+/* Close the output, if one is open. */
+extern void _PyPerfSlots_CloseOutput(void);
+
+/* Return whether a process that this one was forked from opened the output. */
+extern bool _PyPerfSlots_IsOutputInherited(void);
+
+/* Allow the open output to write entries later, in larger pieces.
+   Returns 0, or -1 with *error filled in. */
+extern int _PyPerfSlots_StartBuffering(struct _PyPerfError *error);
+
+/* Write the entries that wait.  Write each later entry at once.
+   Returns 0, also if nothing is buffered, or -1 with *error filled in. */
+extern int _PyPerfSlots_StopBuffering(struct _PyPerfError *error);
+
+
+// --- Code objects ----------------------------------------------------------
+
+/* Return whether `code` has a slot and the current file names it. */
+static inline bool
+_PyPerfSlots_IsAnnounced(const PyCodeObject *code)
+{
+    return _PyPerfBase_SlotNumber(code) != 0;
+}
+
+/* Give `code` a slot, if it has none, and write its entry to the open output,
+   unless the current file has it.  `code` is borrowed.  `tstate` is the caller's.
+   Returns 0, or -1 with *error filled in. */
+extern int _PyPerfSlots_Announce(PyThreadState *tstate, PyCodeObject *code,
+                                 struct _PyPerfError *error);
+
+/* Clear the slot number of all code objects.  Their next call takes the slow
+   path. */
+extern void _PyPerfSlots_ForgetAll(void);
+
+/* Get the co_extra index in which the code objects of `interp` refer to their
+   slots, unless `interp` has it.  It is the same in all interpreters, because they
+   share the code objects of frozen modules.  `interp` must be the caller's.
+   Returns false if other users of co_extra make that impossible; no index is used
+   up then. */
+extern bool _PyPerfSlots_RequestExtraIndex(PyInterpreterState *interp);
+
+/* At the end of the main interpreter: take the slots from all code objects and
+   give up the co_extra index.  Code objects of frozen modules do not die; the next
+   interpreter of this process gets them. */
+extern void _PyPerfSlots_Fini(PyInterpreterState *interp);
+
+#ifdef __cplusplus
+}
+#endif
+#endif  /* !Py_INTERNAL_PERF_SLOTS_H */

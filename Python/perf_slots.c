@@ -1,0 +1,392 @@
+/* Code objects, their slots, and the entries that name them.
+
+   When a code object is called for the first time while profiling is on, it gets
+   a slot: a trampoline at a different address (perf_arena.c).  The output, a file
+   that profilers read, gets an entry: the address of the trampoline and the name
+   of the function.
+
+       code object --co_extra-----> slot --address--> trampoline
+           |                          ^
+           +---_co_perf_slot----------+    only while the current file names it
+
+   A code object keeps its slot until it dies: also when profiling is switched off
+   and on, when the output changes, and in a forked child.  The generation changes
+   then.  A generation is what has been written to a file since it was last empty;
+   each slot remembers the generation in which it was announced.  A function that
+   the current generation does not name is announced again: at once if it is on the
+   stack of a thread, otherwise when it is called.  A coroutine library may have
+   suspended a stack, which no thread refers to then.  Its functions are announced
+   after it was resumed, together with the next function that is announced.
+
+   _co_perf_slot holds the number of the slot while the current file names it.  0
+   selects the slow path, _PyPerfSlots_Announce().
+
+   When a code object dies, no frame is in its trampoline, because frames own their
+   code objects.  Its slot can be used again if it was announced only in outputs
+   with timestamps.  A perf map has none: an address that it names never gets a
+   different name.  */
+
+#include "Python.h"
+#include "pycore_perf_arena.h"
+#include "pycore_perf_base.h"
+#include "pycore_perf_file.h"       // _PyPerfFile_GetPid()
+#include "pycore_perf_slots.h"
+#include "pycore_unicodeobject.h"   // _PyUnicode_AsUTF8String()
+
+static struct {
+    const struct _PyPerfOutput *output;     // the one that is open, or NULL
+    pid_t pid;                      // the process that opened it; 0: none yet
+    bool is_buffering;              // entries may wait in the output
+    _PyPerfGeneration generation;   // the current one; 0: none yet
+    bool has_older;                 // there was a generation before
+    Py_ssize_t extra_index;         // of slots in co_extra; -1: none
+} slots = {
+    .extra_index = -1,
+};
+
+
+// --- Generations -----------------------------------------------------------
+
+/* Clear the slot number of a code object (a visitor of slots). */
+static int
+slot_forget(struct _PyPerfSlot *slot, void *Py_UNUSED(data))
+{
+    if (slot->code != NULL) {
+        _PyPerfBase_SetSlotNumber(slot->code, 0);
+    }
+    return 0;
+}
+
+void
+_PyPerfSlots_ForgetAll(void)
+{
+    _PyPerfArena_Visit(slot_forget, NULL);
+}
+
+/* Note that the output writes `generation`. */
+static void
+slots_set_generation(_PyPerfGeneration generation)
+{
+    if (generation != slots.generation) {
+        slots.has_older = slots.generation != 0;
+        slots.generation = generation;
+        _PyPerfSlots_ForgetAll();
+    }
+}
+
+
+// --- Slots -----------------------------------------------------------------
+
+/* Return the slot of `code`, or NULL if it has none. */
+static struct _PyPerfSlot *
+code_slot(PyCodeObject *code)
+{
+    void *extra = NULL;
+    _PyCode_GetExtra((PyObject *)code, slots.extra_index, &extra);
+    return extra;
+}
+
+/* Called when the code object that owned `extra`, a slot or NULL, has died, or
+   when its slot is taken from it (a freefunc). */
+static void
+slot_release(void *extra)
+{
+    struct _PyPerfSlot *slot = extra;
+    if (slot != NULL) {
+        slot->code = NULL;
+        memset(slot->announced_in, 0, sizeof(slot->announced_in));
+        if (!slot->is_final) {
+            _PyPerfArena_FreeSlot(slot);
+        }
+    }
+}
+
+/* Give `code` a slot.  Returns NULL with *error filled in on failure. */
+static struct _PyPerfSlot *
+code_new_slot(PyCodeObject *code, struct _PyPerfError *error)
+{
+    struct _PyPerfSlot *slot = _PyPerfArena_NewSlot(slots.output->has_time, error);
+    if (slot == NULL) {
+        return NULL;
+    }
+    if (_PyCode_SetExtra((PyObject *)code, slots.extra_index, slot) < 0) {
+        PyErr_Clear();
+        _PyPerfArena_FreeSlot(slot);
+        _PyPerfError_Set(error, "remember a trampoline", "", NULL, ENOMEM);
+        return NULL;
+    }
+    slot->code = code;
+    return slot;
+}
+
+
+// --- Entries ---------------------------------------------------------------
+
+/* Fill in *text with the characters of `string`.  *owner keeps them alive; the
+   caller releases it.  Returns -1 if there is no memory. */
+static int
+text_from_unicode(struct _PyPerfText *text, PyObject *string, PyObject **owner)
+{
+    if (PyUnicode_IS_COMPACT_ASCII(string)) {
+        text->bytes = (const char *)PyUnicode_1BYTE_DATA(string);
+        text->length = (size_t)PyUnicode_GET_LENGTH(string);
+        *owner = NULL;
+        return 0;
+    }
+    *owner = _PyUnicode_AsUTF8String(string, "surrogatepass");
+    if (*owner == NULL) {
+        PyErr_Clear();
+        return -1;
+    }
+    text->bytes = PyBytes_AS_STRING(*owner);
+    text->length = (size_t)PyBytes_GET_SIZE(*owner);
+    return 0;
+}
+
+/* Write an entry for `slot`.  Returns -1 with *error filled in on failure. */
+static int
+slot_write_entry(struct _PyPerfSlot *slot, struct _PyPerfError *error)
+{
+    const PyCodeObject *code = slot->code;
+    struct _PyPerfRegion region = {
+        .address = slot->address,
+        .size = slot->size,
+        .first_line = code->co_firstlineno,
+    };
+    PyObject *qualname = NULL, *filename = NULL;
+    _PyPerfGeneration generation = slots.generation;
+    int result;
+    if (text_from_unicode(&region.qualname, code->co_qualname, &qualname) < 0
+        || text_from_unicode(&region.filename, code->co_filename, &filename) < 0)
+    {
+        result = _PyPerfError_Set(error, "announce a function", "", NULL, ENOMEM);
+    }
+    else {
+        result = slots.output->announce(&region, &generation, error);
+        slots_set_generation(generation);
+    }
+    Py_XDECREF(qualname);
+    Py_XDECREF(filename);
+    return result;
+}
+
+/* Write an entry for `slot`, unless the current file has it.  Returns -1 with
+   *error filled in on failure. */
+static int
+slot_announce(struct _PyPerfSlot *slot, struct _PyPerfError *error)
+{
+    const int mode = slots.output->mode;
+    if (slot->announced_in[mode] != slots.generation) {
+        if (slot_write_entry(slot, error) < 0) {
+            return -1;
+        }
+        slot->announced_in[mode] = slots.generation;
+        slot->is_final |= !slots.output->has_time;
+    }
+    _PyPerfBase_SetSlotNumber(slot->code, slot->number);
+    return 0;
+}
+
+
+// --- Stacks ----------------------------------------------------------------
+
+/* Announce the functions on the stack of `tstate` that have slots: control will
+   return into their trampolines. */
+static int
+stack_announce(PyThreadState *tstate, struct _PyPerfError *error)
+{
+    for (_PyInterpreterFrame *frame = _PyPerfBase_TopFrame(tstate);
+            frame != NULL; frame = _PyPerfBase_OuterFrame(frame)) {
+        PyCodeObject *code = _PyPerfBase_FrameCode(frame);
+        if (_PyPerfSlots_IsAnnounced(code)) {
+            continue;
+        }
+        struct _PyPerfSlot *slot = code_slot(code);
+        if (slot != NULL && slot_announce(slot, error) < 0) {
+            return -1;
+        }
+    }
+    return 0;
+}
+
+static int
+all_stacks_announce(struct _PyPerfError *error)
+{
+    int result = 0;
+    _PyPerfBase_LockThreads();
+    for (PyInterpreterState *interp = PyInterpreterState_Head();
+            interp != NULL; interp = PyInterpreterState_Next(interp)) {
+        for (PyThreadState *tstate = PyInterpreterState_ThreadHead(interp);
+                tstate != NULL && result == 0; tstate = PyThreadState_Next(tstate)) {
+            result = stack_announce(tstate, error);
+        }
+    }
+    _PyPerfBase_UnlockThreads();
+    return result;
+}
+
+int
+_PyPerfSlots_Announce(PyThreadState *tstate, PyCodeObject *code,
+                      struct _PyPerfError *error)
+{
+    const _PyPerfGeneration generation = slots.generation;
+    struct _PyPerfSlot *slot = code_slot(code);
+    if (slot == NULL) {
+        slot = code_new_slot(code, error);
+    }
+    if (slot == NULL || slot_announce(slot, error) < 0) {
+        return -1;
+    }
+    if (slots.generation != generation) {
+        return all_stacks_announce(error);
+    }
+    // A coroutine library may have resumed a stack that was suspended when the
+    // generation began, so that nothing has found it yet.
+    return slots.has_older ? stack_announce(tstate, error) : 0;
+}
+
+
+// --- The output ------------------------------------------------------------
+
+int
+_PyPerfSlots_OpenMode(void)
+{
+    return slots.output == NULL ? _PyPerf_OFF : slots.output->mode;
+}
+
+bool
+_PyPerfSlots_IsOutputInherited(void)
+{
+    return slots.pid != 0 && slots.pid != _PyPerfFile_GetPid();
+}
+
+void
+_PyPerfSlots_CloseOutput(void)
+{
+    if (slots.output != NULL) {
+        slots.output->close();
+        slots.output = NULL;
+    }
+}
+
+int
+_PyPerfSlots_OpenOutput(const struct _PyPerfOutput *output,
+                        struct _PyPerfError *error)
+{
+    if (_PyPerfSlots_IsOutputInherited()) {
+        _PyPerfArena_Seal();        // C code forked while profiling was off
+    }
+    _PyPerfSlots_CloseOutput();
+    _PyPerfGeneration generation = slots.generation;
+    if (_PyPerfArena_Reserve(error) < 0 || output->open(&generation, error) < 0) {
+        return -1;
+    }
+    slots_set_generation(generation);
+    slots.output = output;
+    slots.pid = _PyPerfFile_GetPid();
+    return all_stacks_announce(error);
+}
+
+struct inherited {
+    _PyPerfGeneration generation;   // that the parent wrote
+    struct _PyPerfError *error;
+};
+
+/* Announce a slot that the parent announced (a visitor of slots). */
+static int
+slot_announce_inherited(struct _PyPerfSlot *slot, void *data)
+{
+    const struct inherited *inherited = data;
+    if (slot->code == NULL
+            || slot->announced_in[slots.output->mode] != inherited->generation) {
+        return 0;
+    }
+    return slot_announce(slot, inherited->error);
+}
+
+int
+_PyPerfSlots_ReopenOutput(PyThreadState *tstate, bool keep,
+                          struct _PyPerfError *error)
+{
+    struct inherited inherited = {.generation = slots.generation, .error = error};
+    _PyPerfGeneration generation = slots.generation;
+    slots.pid = _PyPerfFile_GetPid();
+    if (slots.output == NULL) {
+        return 0;
+    }
+    if (slots.output->reopen_in_child(keep, &generation, error) < 0) {
+        return -1;
+    }
+    slots_set_generation(generation);
+    if (keep && generation != inherited.generation
+            && _PyPerfArena_Visit(slot_announce_inherited, &inherited) < 0) {
+        return -1;
+    }
+    return stack_announce(tstate, error);
+}
+
+static int
+slots_set_buffering(bool on, struct _PyPerfError *error)
+{
+    slots.is_buffering = on;
+    if (slots.output == NULL) {
+        return 0;
+    }
+    _PyPerfGeneration generation = slots.generation;
+    const int result = slots.output->set_buffering(on, &generation, error);
+    slots_set_generation(generation);
+    return result;
+}
+
+int
+_PyPerfSlots_StartBuffering(struct _PyPerfError *error)
+{
+    return slots_set_buffering(true, error);
+}
+
+int
+_PyPerfSlots_StopBuffering(struct _PyPerfError *error)
+{
+    return slots.is_buffering ? slots_set_buffering(false, error) : 0;
+}
+
+
+// --- The index in co_extra -------------------------------------------------
+
+bool
+_PyPerfSlots_RequestExtraIndex(PyInterpreterState *interp)
+{
+    if (_PyPerfBase_OwnsExtraIndex(interp, slots.extra_index, slot_release)) {
+        return true;
+    }
+    if (slots.extra_index >= 0
+            && slots.extra_index != _PyPerfBase_NextExtraIndex(interp)) {
+        return false;
+    }
+    const Py_ssize_t index = _PyEval_RequestCodeExtraIndex(slot_release);
+    if (index < 0) {
+        return false;
+    }
+    slots.extra_index = index;
+    return true;
+}
+
+/* Take a slot from its code object (a visitor of slots). */
+static int
+slot_take(struct _PyPerfSlot *slot, void *Py_UNUSED(data))
+{
+    if (slot->code != NULL) {
+        // Calls slot_release().
+        _PyCode_SetExtra((PyObject *)slot->code, slots.extra_index, NULL);
+    }
+    return 0;
+}
+
+void
+_PyPerfSlots_Fini(PyInterpreterState *interp)
+{
+    if (_PyPerfBase_OwnsExtraIndex(interp, slots.extra_index, slot_release)) {
+        _PyPerfArena_Visit(slot_take, NULL);
+    }
+    slots.extra_index = -1;
+}
