@@ -187,14 +187,14 @@ _PyPerfProfiler_Activate(PyThreadState *tstate, int mode)
 {
     const int open_mode = _PyPerfSlots_OpenMode();
     if (open_mode != _PyPerf_OFF && open_mode != (mode & _PyPerf_OUTPUT_MASK)
-            && any__PyPerfEvaluator_IsActive(tstate->interp)) {
+            && any_interpreter_is_active(tstate->interp)) {
         PyErr_Format(PyExc_RuntimeError,
                      "cannot activate the perf trampoline for '%s': another "
                      "interpreter is profiled with '%s'",
                      outputs[mode & _PyPerf_OUTPUT_MASK]->name, outputs[open_mode]->name);
         return -1;
     }
-    PyObject *exception;
+    PyObject *exception = NULL;
     const char *obstacle = interpreter_activate(tstate->interp, mode, &exception);
     if (obstacle != NULL) {
         PyErr_SetString(exception, obstacle);
@@ -235,7 +235,7 @@ _PyPerfProfiler_InitInterpreter(PyThreadState *tstate)
         mode = _PyPerfSlots_OpenMode();     // that of the other interpreters
     }
     struct _PyPerfError error;
-    PyObject *exception;
+    PyObject *exception = NULL;
     const char *obstacle = interpreter_activate(tstate->interp, mode, &exception);
     if (obstacle != NULL) {
         _PyPerfError_Set(&error, "start", "", obstacle, 0);
