@@ -1,11 +1,11 @@
-"""A process that lives long: what profiling holds after each million calls.
+"""Measure the memory and the descriptors of a process that is profiled for long.
 
     build/3.11/python Misc/bench/long_life.py [--calls 10000000] [--mode perf ...]
 
-A process calls functions that come and go: of a hundred calls one is that of a
-function that has just been made and replaces one of a thousand that live.
-Printed are its resident memory, its descriptors, its mappings, those of them that
-are trampolines, the size of its file and its names.
+A process has a thousand functions and calls them. For each hundred calls it makes a new
+function, which replaces the oldest one. After each million calls it prints its resident
+memory, the number of its descriptors, of its mappings and of the mappings with
+trampolines, and the size of the file that the profiling mode writes.
 """
 
 import argparse
@@ -13,7 +13,7 @@ import os
 import subprocess
 import sys
 
-# Tells of itself after each step of so many calls.
+# Prints its state after each step of `step` calls.
 PROGRAM = """
 import os, sys, types
 
@@ -58,7 +58,7 @@ HEADER = ("calls", "functions", "resident MB", "descriptors", "mappings", "execu
 
 
 def measure(python, mode, calls, step):
-    """Print the table of one mode."""
+    """Run the program in a mode and print its table."""
     source = PROGRAM.format(path=PATHS[mode], calls=calls, step=step)
     switch = [] if mode == "off" else ["-X", mode]
     print(mode)
@@ -72,7 +72,7 @@ def measure(python, mode, calls, step):
     if path and os.path.exists(path):
         os.unlink(path)
     if child.returncode:
-        sys.exit(f"{mode}: ended with {child.returncode}")
+        sys.exit(f"{mode}: exit status {child.returncode}")
 
 
 def main():

@@ -1,11 +1,11 @@
-"""What a new function costs: CPU time and bytes for each.
+"""Measure the CPU time and the bytes of the file that a new function costs.
 
     python Misc/bench/many_functions.py INTERPRETER [PAIRS]
 
-Creates 200,000 functions with a file name of 30 characters and calls each once,
-with profiling off, with -X perf and with -X perf_jit in turn, each in a process
-of its own; checks that the file has an entry for each; prints the medians of the
-differences to off. Deletes the files that it made.
+A process makes 200,000 functions with a file name of 30 characters and calls each once.
+The program starts such a process with profiling off, with -X perf and with -X perf_jit,
+PAIRS times (7). It checks that the file has an entry for each function, prints the
+medians of the differences to off, and deletes the files.
 """
 
 import os
@@ -33,7 +33,7 @@ print(os.getpid(), time.process_time() - start)
 
 
 def measure(interpreter, option, path):
-    """CPU seconds and the size of the file at `path`, which is removed."""
+    """Return the CPU seconds and the size of the file `path`, and remove the file."""
     command = [interpreter, *option, "-c", SCRIPT]
     output = subprocess.run(command, capture_output=True, text=True, check=True)
     pid, seconds = output.stdout.split()

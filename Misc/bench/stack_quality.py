@@ -1,19 +1,18 @@
-"""How good the stacks of a profile of Python are.
+"""Measure how many stacks in a profile of Python are complete.
 
     perf script --no-inline -F pid,ip,sym,dso -i perf.jit.data |
         python3 Misc/bench/stack_quality.py [FILE]
 
-Reads what perf script prints, with -F ...,ip,sym or without -F.  Counts the
-samples that were taken in Python code: with the eval loop or the name of a
-Python function somewhere in the stack.  Prints of them
+Reads the output of perf script, with -F ...,ip,sym or without -F. Takes the samples
+whose stack contains the eval loop or the name of a Python function. Prints
 
-- the share whose chain runs unbroken to the start of the program (_start,
-  main, __libc_start_main) or of its thread,
-- the share in which each eval loop has the name of its Python function,
+- the share of stacks that reach the start of the program (_start, main,
+  __libc_start_main) or of its thread,
+- the share in which a Python function follows each eval loop,
+- the last frames of the broken stacks, with the median number of frames.
 
-and how the other chains end: by their last frames, with the median number of
-frames.  Chains that break before they reach Python code cannot be told from
-those of other code; they are counted with the rest of the samples.
+A stack that breaks before it reaches Python code looks like a stack of other code. It
+counts as one of the other samples.
 """
 
 import collections
@@ -25,12 +24,12 @@ FRAME = re.compile(r'\t\s*([0-9a-f]+) (.*?)(?: \((.*)\))?$')
 OUTERMOST = re.compile(
     r'_start|main|__libc_start_\w*|(__)?clone3?|start_thread|thread_start')
 EVAL_LOOP = '_PyEval_EvalFrameDefault'
-SHOWN = 10              # kinds of broken chains
-LAST = 3                # frames of each
+SHOWN = 10              # kinds of broken stacks that are printed
+LAST = 3                # frames of each of them
 
 
 def read_chains(lines):
-    """Yield the chain of each sample: symbols, leaf first."""
+    """Yield the stack of each sample: a list of symbols, innermost first."""
     chain = []
     for line in lines:
         if not line.strip():
@@ -58,7 +57,7 @@ def is_whole(chain):
 
 
 def is_named(chain):
-    """Does a name follow each eval loop, before the next one?"""
+    """Is there a Python function between each eval loop and the next one?"""
     waiting = False
     for symbol in chain:
         if is_eval_loop(symbol):
@@ -71,7 +70,7 @@ def is_named(chain):
 
 
 def short(symbol):
-    """The name of a Python function without its file."""
+    """Return the name of a Python function without its file."""
     return symbol.rpartition(':')[0] if symbol.startswith('py::') else symbol
 
 
@@ -87,10 +86,10 @@ def main(arguments):
     print(f'samples in Python code:   {len(chains)}')
     print(f'others:                   {len(others)}, '
           f'{sum(not is_whole(chain) for chain in others)} of them broken')
-    print(f'chain runs to the start:  {whole / len(chains):.2%}')
+    print(f'stack reaches the start:  {whole / len(chains):.2%}')
     print(f'every eval loop named:    {named / len(chains):.2%}')
     lengths = list(map(len, chains))
-    print(f'frames of a chain:        '
+    print(f'frames of a stack:        '
           f'median {statistics.median(lengths):.0f}, most {max(lengths)}')
     broken = collections.defaultdict(list)
     for chain in chains:
@@ -98,7 +97,7 @@ def main(arguments):
             end = tuple(map(short, reversed(chain[-LAST:])))
             broken[end].append(len(chain))
     if broken:
-        print('broken chains end, outermost first:')
+        print('broken stacks end, outermost first:')
     by_number = sorted(broken.items(), key=lambda item: -len(item[1]))
     for end, lengths in by_number[:SHOWN]:
         print(f'{len(lengths):8}  {" < ".join(end)}'

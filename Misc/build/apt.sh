@@ -1,14 +1,14 @@
 #!/bin/bash
-# Downloads Debian packages without touching the machine's own package state:
-# a private apt configuration with the machine's own mirror and keyring.
+# Downloads Debian packages with a private apt configuration, which uses the machine's
+# mirror and keyring. The machine's own package state stays unchanged.
 #
-#     apt.sh source DIR SUITE PACKAGE      its source, into DIR
-#     apt.sh closure DIR SUITE PACKAGE...  their programs and all libraries that they
-#                                          need, the C library too, into DIR
+#     apt.sh source DIR SUITE PACKAGE      downloads the source of PACKAGE to DIR
+#     apt.sh closure DIR SUITE PACKAGE...  downloads the packages to DIR, with all
+#                                          libraries that they need, the C library too
 #
-# SUITE is a suite of the distribution's archive, `bookworm-backports`. apt
-# checks the signatures and sums of all it downloads. ARCH=arm64 in the environment
-# asks for the packages of another architecture.
+# SUITE is a suite of the distribution's archive, for example bookworm-backports. apt
+# checks the signature and the checksum of each file. ARCH=arm64 in the environment
+# selects the packages of another architecture.
 set -eu
 cd "$(dirname "$0")/../.."
 . Misc/build/lib.sh
@@ -20,9 +20,9 @@ packages=("$@")
 command -v apt-get >/dev/null || die "apt-get: not found in PATH"
 codename=$(sed -n 's/^VERSION_CODENAME=//p' /etc/os-release | tr -d '"')
 
-# Both print the deb822 fields (URIs, Signed-By, ...) of the machine's archive,
-# that is of the first entry of its sources that offers $codename's main and is
-# not signed by somebody else.
+# Both functions print the deb822 fields (URIs, Signed-By, ...) of the distribution's
+# archive: the first entry of the machine's sources that has the suite $codename with
+# the component main and the distribution's own key.
 mirror_of_sources() {
     local file
     for file in /etc/apt/sources.list.d/*.sources; do
@@ -85,7 +85,7 @@ id=$what-$suite${ARCH:+-$ARCH}
 state=$TOP/build/apt/$id
 mkdir -p "$state/sources.list.d" "$state/lists/partial" "$state/cache/archives/partial" "$dir"
 : >"$state/status"
-# A backport's libraries are those of the release that it is for.
+# A backport uses the libraries of its release.
 case $what in
 source) types=deb-src suites=$suite ;;
 closure) types=deb suites="$suite $(printf '%s' "$suite" | sed -n 's/-backports$//p')" ;;
@@ -118,7 +118,7 @@ source)
 closure)
     apt apt-get install --print-uris -qq -y --no-install-recommends "${packages[@]/%//$suite}" \
         >"$state/uris" 2>"$log" || failed "apt-get install ${packages[*]} from $suite"
-    # Other programs and data of the closure are not needed to run these.
+    # Take the libraries. The other programs and the data are not needed.
     asked="^($(printf '%s|' "${packages[@]}")linux-image-[0-9].*)\$"
     names=$(awk '{ sub(/_.*/, "", $2); print $2 }' "$state/uris" | awk -v asked="$asked" '
         $0 ~ asked || /^(lib|zlib1g$)/ && !/-(common|minimal|stdlib|data|bin)$/')

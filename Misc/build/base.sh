@@ -1,13 +1,13 @@
 #!/bin/bash
-# Finds or fetches the base, the release of CPython that is patched.
+# Finds or downloads the base, the release of CPython that is patched.
 #
-#     base.sh id            prints what identifies it
-#     base.sh unpack DIR    unpacks it, checked, to DIR, which must not be there
-#     base.sh fetch         downloads it and the distribution's own patches
+#     base.sh id            prints a text that identifies the base
+#     base.sh unpack DIR    checks the base and unpacks it to DIR, which it replaces
+#     base.sh fetch         downloads the base and the distribution's patches
 #
-# BASE=PATH names a tarball or an unpacked tree to take instead of fetching; it
-# is remembered until `make clean`, or BASE= (empty). A tarball of the pinned
-# release must have the sum in Misc/base/SHA256SUMS.
+# BASE=PATH uses a tarball or an unpacked tree instead of a download. The scripts
+# remember PATH until `make clean` or BASE= (empty). A tarball of the pinned release
+# must have the checksum in Misc/base/SHA256SUMS.
 set -eu
 cd "$(dirname "$0")/../.."
 . Misc/build/lib.sh
@@ -41,8 +41,8 @@ locate() {
     fi
 }
 
-# base_id: `release X` for a pinned tarball, else the sum of the tarball or,
-# for a tree, of its list of files with sizes and times
+# base_id: prints `release X` for a pinned tarball, the checksum of another tarball, or
+# for a tree the checksum of its list of files with sizes and times
 base_id() {
     if [ -n "$fetched" ]; then
         echo "release $release"
@@ -66,7 +66,7 @@ fetch() {
     rm -rf "$downloads/.new"
     codename=$(sed -n 's/^VERSION_CODENAME=//p' /etc/os-release | tr -d '"')
     say base "fetching Python $release: source of the distribution's python$VERSION"
-    # bookworm is the Debian whose python3.11 is the pinned release.
+    # Debian bookworm has the pinned release as python3.11.
     Misc/build/apt.sh source "$downloads/.new" "$codename" "python$VERSION" 2>build/log/base.err ||
         { [ "$codename" != bookworm ] &&
             Misc/build/apt.sh source "$downloads/.new" bookworm "python$VERSION" 2>build/log/base.err; } ||
@@ -77,7 +77,7 @@ fetch() {
     rm -rf "$downloads/.new"
 }
 
-# version_of DIR: the PY_VERSION of a tree, empty if it is none
+# version_of DIR: prints the PY_VERSION of a tree, or nothing if DIR is no CPython tree
 version_of() {
     sed -n 's/^#define PY_VERSION[[:space:]]*"\([^"+]*\).*/\1/p' "$1/Include/patchlevel.h" 2>/dev/null || true
 }
@@ -127,8 +127,8 @@ unpack() {
     [ -z "${BASE+set}" ] || remember
 }
 
-# remember: a later make without BASE takes the same. Tarballs are kept, for the
-# one given may be gone by then.
+# remember: saves the base for a later make without BASE. Copies a tarball, because the
+# user may delete the original.
 remember() {
     local copy=$base
     mkdir -p "${remembered%/*}" "$downloads"
@@ -150,7 +150,7 @@ case $1 in
 id) base_id ;;
 fetch) fetch distro ;;
 unpack)
-    # A failure leaves nothing behind that could be taken for a tree.
+    # Remove an incomplete tree after a failure.
     target=$2
     trap '[ $? = 0 ] || rm -rf "$target"' EXIT
     unpack "$target"

@@ -1,14 +1,14 @@
 #!/bin/bash
 # Configures and builds the tree build/VERSION/src in the directory BUILD.
 #
-#     build.sh                the patched interpreter
-#     build.sh plain [DIR]    the unpatched one, in build/VERSION-base or DIR
+#     build.sh                builds the patched interpreter
+#     build.sh plain [DIR]    builds the unpatched one in build/VERSION-base or DIR
 #
-# PYTHON starts the interpreter, if that is not done by its name (cross.sh).
+# PYTHON is the command that starts the interpreter, if it is not BUILD/python (cross.sh).
 #
-# CC, CFLAGS, CONFIGURE_ARGS and prefix go to the base's configure, which runs
-# again when they change. Where none of the first is given (GIVEN), or no prefix,
-# the last ones of that BUILD stay.
+# The base's configure gets CC, CFLAGS, LDFLAGS, CONFIGURE_ARGS and prefix, and runs again
+# when they change. GIVEN lists the first four as far as the caller set them. If GIVEN is
+# empty, BUILD keeps its last settings. Without prefix it keeps its last prefix.
 set -eu
 cd "$(dirname "$0")/../.."
 . Misc/build/lib.sh
@@ -21,8 +21,8 @@ fi
 args=$BUILD/configure.args
 python=$BUILD/python
 
-# wanted_args: what configure is to be called with, one argument a line
-# shellcheck disable=SC2120 # it sets its arguments itself
+# wanted_args: prints the arguments for configure, one a line
+# shellcheck disable=SC2120 # the function sets its arguments itself
 wanted_args() {
     if [ -n "${prefix:-}" ]; then
         echo "--prefix=$prefix"
@@ -46,7 +46,7 @@ configure() {
     say configure "$BUILD: ${list[*]}"
     source=$(realpath --relative-to="$BUILD" "$SRC")
     case $source in ../../../*) source=$TOP/$SRC ;; esac
-    # Objects compiled with other flags would be taken for good.
+    # make does not notice other flags, so remove the objects.
     if [ -f "$BUILD/Makefile" ] && [ -f "$args" ] &&
         ! cmp -s <(grep -v '^--prefix=' "$args") <(grep -v '^--prefix=' "$args.new"); then
         make -C "$BUILD" clean >/dev/null 2>&1 || true
@@ -60,7 +60,7 @@ configure() {
     mv "$args.new" "$args"
 }
 
-# up_to_date: nothing that the interpreter is made of is newer than it
+# up_to_date: succeeds if no source file is newer than the interpreter
 up_to_date() {
     [ -f "$BUILD/build.stamp" ] && [ -x "$python" ] &&
         [ ! "$SRC.stamp" -nt "$BUILD/build.stamp" ] || return
@@ -69,7 +69,7 @@ up_to_date() {
 }
 
 : "${CC:=cc}" "${JOBS:=$(nproc)}"
-command -v "${CC%% *}" >/dev/null || die "compiler: CC=$CC: not found; give another or install one"
+command -v "${CC%% *}" >/dev/null || die "compiler: CC=$CC: not found; set CC to another compiler or install this one"
 with_lock "$BUILD"
 if [ "$SRC/configure.ac" -nt "$SRC/configure" ]; then
     say configure "autoconf, autoheader: the base's own"

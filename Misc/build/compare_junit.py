@@ -1,10 +1,10 @@
-"""Compares two runs of CPython's test suite, as written by --junit-xml.
+"""Compare two runs of CPython's test suite, as --junit-xml writes them.
 
     python Misc/build/compare_junit.py A.xml B.xml
 
-Lists the tests that pass in A and do not pass in B: failed, skipped, or not
-there at all. Of a test that was run again the last run counts. The exit status
-is 1 if there is such a test, 2 if a file holds no results.
+Lists the tests that pass in A but not in B: they failed, were skipped or did not run.
+If a test ran twice, the last run counts. The exit status is 1 if there is such a test,
+2 if a file has no results.
 """
 
 import collections
@@ -13,7 +13,7 @@ import xml.etree.ElementTree as ElementTree
 
 
 def outcome(case):
-    """'passed', 'failed' or 'skipped' for one testcase element."""
+    """Return 'passed', 'failed' or 'skipped' for a testcase element."""
     if case.find("failure") is not None or case.find("error") is not None:
         return "failed"
     if case.find("skipped") is not None:
@@ -22,16 +22,16 @@ def outcome(case):
 
 
 def read_outcomes(path):
-    """The outcome of each test in the file, by its name."""
+    """Return {name: outcome} for the tests in the file."""
     try:
         root = ElementTree.parse(path).getroot()
     except (OSError, ElementTree.ParseError) as error:
         sys.exit(f"compare_junit: {path}: cannot be read: {error}")
-    # A method whose subtests failed leaves an element without a name.
+    # unittest writes an element without a name if a subtest failed.
     outcomes = {case.get("name"): outcome(case)
                 for case in root.iter("testcase") if case.get("name")}
     if not outcomes:
-        print(f"compare_junit: {path}: holds no test results", file=sys.stderr)
+        print(f"compare_junit: {path}: has no test results", file=sys.stderr)
         sys.exit(2)
     return outcomes
 

@@ -1,6 +1,8 @@
 #!/bin/bash
-# Makes this repository's own `configure` (argument: configure) or runs it
-# (argument: config.status). Installs what the machine lacks first.
+# Prepares the repository's own configuration.
+#
+#     configure.sh configure        installs missing packages and makes `configure`
+#     configure.sh config.status    runs `configure`
 set -eu
 cd "$(dirname "$0")/../.."
 . Misc/build/lib.sh

@@ -1,15 +1,15 @@
 #!/bin/bash
-# Builds the patched interpreter for another architecture, with the native one as
-# build-python, in build/VERSION-ARCH, and leaves there python-qemu, a script that
-# runs it under qemu-user and that it takes for its own executable.
+# Builds the patched interpreter for another architecture.
 #
-#     cross.sh ARCH           aarch64 or riscv64
-#     cross.sh ARCH test      runs our tests there (TESTS)
+#     cross.sh ARCH           builds for aarch64 or riscv64, in build/VERSION-ARCH
+#     cross.sh ARCH test      the same, and runs our tests (TESTS) under qemu-user
 #
-# CROSS_CFLAGS are given to that compiler; what is built with such flags lies in
-# build/VERSION-ARCH-cflags.
-# Headers and libraries of that architecture that the C compiler's packages do not
-# have are unpacked in build/sysroot-ARCH.
+# The native interpreter serves as build-python. The script python-qemu in the build
+# directory runs the new interpreter under qemu-user; sys.executable names this script.
+#
+# The cross compiler gets CROSS_CFLAGS. A build with CROSS_CFLAGS is in
+# build/VERSION-ARCH-cflags. build/sysroot-ARCH has the headers and libraries of the
+# architecture that are not in the compiler's packages.
 set -eu
 cd "$(dirname "$0")/../.."
 . Misc/build/lib.sh
@@ -19,15 +19,15 @@ host=$arch-linux-gnu
 native=$TOP/$BUILD
 BUILD=build/$VERSION-$arch${CROSS_CFLAGS:+-cflags}
 CFLAGS=${CROSS_CFLAGS:-}
-# For other architectures gcc 12 makes unwind information without being asked.
+# On the other architectures gcc 12 makes unwind information by default.
 [ "$arch" != riscv64 ] || CFLAGS="-fasynchronous-unwind-tables${CFLAGS:+ $CFLAGS}"
 sysroot=$TOP/build/sysroot-$arch
 codename=$(sed -n 's/^VERSION_CODENAME=//p' /etc/os-release | tr -d '"')
 export BUILD CFLAGS
 
-# Of libffi and zlib, without which the interpreter has no ctypes and no zlib, and what
-# C++ extensions of the tests need. Where the distribution's release has no packages for
-# an architecture, a later one has; it brings its C library, which runs what was linked
+# provide_sysroot: unpacks libffi and zlib, for the modules ctypes and zlib, and the C++
+# library, for extensions of the tests. bookworm has no packages for riscv64, so they
+# come from trixie with trixie's C library, which also runs programs that were linked
 # with an older one.
 provide_sysroot() {
     local debs=build/downloads/sysroot-$arch deb debian suite=$codename wanted
@@ -35,7 +35,7 @@ provide_sysroot() {
     case $arch in
     aarch64) debian=arm64 ;;
     riscv64) debian=riscv64; [ "$codename" != bookworm ] || suite=trixie ;;
-    *) die "$arch: unknown; aarch64 or riscv64" ;;
+    *) die "$arch: unknown architecture; expected aarch64 or riscv64" ;;
     esac
     wanted="$suite ${packages[*]}"
     [ "$(cat "$sysroot/complete" 2>/dev/null)" != "$wanted" ] || return 0
@@ -43,20 +43,20 @@ provide_sysroot() {
     rm -rf "$debs" "$sysroot"
     ARCH=$debian Misc/build/apt.sh closure "$debs" "$suite" "${packages[@]}" 2>build/log/sysroot.err ||
         die "libraries for $debian cannot be fetched: $(tail -n 1 build/log/sysroot.err)"
-    rm -f "$debs"/libc6-dev_*.deb       # the C compiler has its own
+    rm -f "$debs"/libc6-dev_*.deb       # the C compiler's package has these headers
     for deb in "$debs"/*.deb; do
         dpkg-deb -x "$deb" "$sysroot" || die "$deb: cannot be unpacked; remove $debs and try again"
     done
     [ -e "$sysroot/lib" ] || ln -s usr/lib "$sysroot/lib"
-    cp "$sysroot/usr/include/$host"/ffi*.h "$sysroot/usr/include/"     # where setup.py looks
-    # configure looks for them: it is to run again.
+    cp "$sysroot/usr/include/$host"/ffi*.h "$sysroot/usr/include/"     # setup.py searches here
+    # Make configure run again, because it searches for these libraries.
     [ ! -f "$BUILD/configure.args" ] || echo >>"$BUILD/configure.args"
     echo "$wanted" >"$sysroot/complete"
 }
 
 wrapper() {
     local cpu=
-    # Signed return addresses, with a signature that is not slow to make.
+    # Signed return addresses, with an algorithm that qemu computes fast.
     [ "$arch" != aarch64 ] || cpu="-cpu max,pauth-impdef=on"
     mkdir -p "$BUILD"
     cat >"$BUILD/python-qemu.new" <<EOF
@@ -88,5 +88,5 @@ export PKG_CONFIG_LIBDIR=$sysroot/usr/lib/$host/pkgconfig PKG_CONFIG_SYSROOT_DIR
 case ${2:-build} in
 build) Misc/build/build.sh ;;
 test) Misc/build/test.sh ;;
-*) die "$2: unknown; test or nothing" ;;
+*) die "$2: unknown request; expected test or nothing" ;;
 esac

@@ -1,6 +1,6 @@
 #!/bin/bash
-# Installs the interpreter of BUILD below DESTDIR (may be empty) and the prefix
-# that it was configured with.
+# Installs the interpreter of BUILD to the prefix that it was configured with, below
+# DESTDIR if that is set.
 set -eu
 cd "$(dirname "$0")/../.."
 . Misc/build/lib.sh

@@ -1,11 +1,11 @@
 #!/bin/bash
-# Boots the distribution's arm64 kernel in qemu-system-aarch64, with an initramfs
-# that holds the interpreter that cross.sh has built, perf and what these need, and
-# runs the tests of profiling with perf there: the stacks are walked by that kernel.
+# Runs tests with perf on the distribution's arm64 kernel, which then walks the stacks.
+# Boots the kernel in qemu-system-aarch64. The initramfs contains the interpreter from
+# cross.sh, perf and the libraries of both.
 #
-#     kernel.sh [TEST...]       test modules or tests, as run_tests.py takes them
+#     kernel.sh [TEST...]       TEST is a test module or a test, as for run_tests.py
 #
-# Nothing stays behind but build/kernel-aarch64. KERNEL_SECONDS limits the time.
+# All files are in build/kernel-aarch64. KERNEL_SECONDS limits the time.
 set -eu
 cd "$(dirname "$0")/../.."
 . Misc/build/lib.sh
@@ -17,7 +17,7 @@ debs=build/downloads/kernel-aarch64
 codename=$(sed -n 's/^VERSION_CODENAME=//p' /etc/os-release | tr -d '"')
 lib=$root/usr/lib/python$VERSION
 
-# closure NAME SUITE PACKAGE...: downloads them into $debs/NAME, once
+# closure NAME SUITE PACKAGE...: downloads the packages to $debs/NAME, only once
 closure() {
     local name=$1
     shift
@@ -36,7 +36,7 @@ unpack() {
     for deb in "$debs"/*/*.deb; do
         dpkg-deb -x "$deb" "$dir/package" || die "$deb: cannot be unpacked; remove $debs and try again"
     done
-    # Of the packages: libraries, perf and busybox.
+    # Keep the libraries, perf and busybox.
     mv "$dir"/package/boot/vmlinuz-* "$dir/vmlinuz"
     mkdir -p "$root/usr/bin"
     cp -a "$dir/package/lib" "$root/"
@@ -49,7 +49,7 @@ unpack() {
     rm -rf "$dir/package"
 }
 
-# The interpreter, installed as far as it is needed.
+# install_python: copies the interpreter and the part of its library that the tests need
 install_python() {
     local built
     mkdir -p "$lib/lib-dynload" "$lib/test"
@@ -91,7 +91,7 @@ EOF
 mkdir -p build/log "$dir"
 Misc/build/packages.sh kernel
 with_lock "$dir"
-# The kernel of the release, and perf as tools.sh takes it.
+# The kernel is that of the release. perf is from the same suite as in tools.sh.
 closure kernel "$codename" linux-image-cloud-arm64 busybox-static libffi8 zlib1g
 closure perf "$codename-backports" linux-perf
 unpack
@@ -100,11 +100,11 @@ write_init "$@"
 (cd "$root" && find . -print0 | cpio --null --quiet -o -H newc) >"$dir/initrd"
 
 say kernel "booting $dir/vmlinuz, log: $dir/console.log"
-# -no-reboot: a panic ends it, too. sve=off: where there are such registers, perf asks
-# for them with --call-graph dwarf, and software events do not have them.
+# -no-reboot: qemu ends after a panic too. sve=off: with --call-graph dwarf perf requests
+# the SVE registers if the processor has them, but software events do not provide them.
 timeout --kill-after=10 "${KERNEL_SECONDS:-1800}" \
     qemu-system-aarch64 -machine virt -cpu max,pauth-impdef=on,sve=off -smp 2 -m 2048 -nographic -no-reboot -nic none \
     -kernel "$dir/vmlinuz" -initrd "$dir/initrd" -append "console=ttyAMA0 panic=-1 quiet rdinit=/init" \
     </dev/null 2>&1 | sed -u 's,\r,,g' | tee "$dir/console.log" |
     grep -E --line-buffered '^(kernel |== |skipped |FAIL|ERROR|[0-9]+ passed)' || true
-grep -q '^[1-9][0-9]* passed, 0 failed, ' "$dir/console.log" || die_log "$dir/console.log" "the tests failed or did not end"
+grep -q '^[1-9][0-9]* passed, 0 failed, ' "$dir/console.log" || die_log "$dir/console.log" "tests failed or did not finish"

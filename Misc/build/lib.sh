@@ -1,6 +1,6 @@
 # shellcheck shell=bash disable=SC2034
-# Functions shared by the scripts of this directory, which source this file
-# from the repository's top directory. Settings come from the environment:
+# Functions for all scripts of this directory. They source this file from the top
+# directory of the repository. Settings come from the environment:
 #   VERSION  CPython series, 3.11        BUILD  object directory, build/$VERSION
 
 : "${VERSION:=3.11}" "${BUILD:=build/$VERSION}"
@@ -12,18 +12,18 @@ USER_LC_ALL=${LC_ALL-unset}
 export LC_ALL=C
 unset MAKEFLAGS MFLAGS MAKEOVERRIDES MAKELEVEL CDPATH QUILT_PATCHES QUILT_PC
 
-# say STEP TEXT: one line of progress
+# say STEP TEXT: prints a line of progress
 say() {
     printf '%-10s %s\n' "$1" "$2"
 }
 
-# die TEXT: one line on stderr, and the end
+# die TEXT: prints a line on stderr and exits with status 1
 die() {
     printf '%s: %s\n' "$NAME" "$1" >&2
     exit 1
 }
 
-# logged LOG COMMAND...: runs it with its output in LOG
+# logged LOG COMMAND...: runs the command with its output in LOG
 logged() {
     local log=$1
     shift
@@ -31,31 +31,31 @@ logged() {
     "$@" >"$log" 2>&1 </dev/null
 }
 
-# die_log LOG TEXT: the tail of the log, then one line that names it
+# die_log LOG TEXT: prints the end of the log and a line that names it, then exits
 die_log() {
     tail -n 20 "$1" | sed 's/^/    /' >&2
     die "$2; log: $1"
 }
 
-# with_lock DIR: waits for another make that works on DIR
+# with_lock DIR: locks DIR until the script ends; waits while another make has the lock
 with_lock() {
     mkdir -p "$1"
     exec 9>"$1/.lock"
     ! command -v flock >/dev/null || flock 9
 }
 
-# patch_names SERIES-FILE: the names of its patches
+# patch_names SERIES-FILE: prints the names of the patches in the series
 patch_names() {
     sed 's/[[:space:]]*\(#.*\)*$//; s/[[:space:]].*//; /^$/d' "$1"
 }
 
-# sum: the sha256 of standard input
+# sum: prints the sha256 of standard input
 sum() {
     sha256sum | cut -d' ' -f1
 }
 
-# as_user COMMAND...: runs it with the user's locale and without the settings
-# of this build, which programs and tests would take for theirs
+# as_user COMMAND...: runs the command with the user's locale and without the settings
+# of this build, because programs and tests may use variables of the same names
 as_user() {
     local locale=(-u LC_ALL)
     [ "$USER_LC_ALL" = unset ] || locale=("LC_ALL=$USER_LC_ALL")
@@ -64,7 +64,7 @@ as_user() {
         -u prefix "${locale[@]}" "$@"
 }
 
-# shared_library: a BUILD with --enable-shared finds its own library, not the system's
+# shared_library: lets a BUILD with --enable-shared load its own libpython
 shared_library() {
     if grep -qs -e --enable-shared "$BUILD/configure.args"; then
         export LD_LIBRARY_PATH=$TOP/$BUILD

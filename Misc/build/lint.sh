@@ -1,8 +1,11 @@
 #!/bin/bash
-# Checks without running anything: our C files and assembly under gcc and clang
-# with every warning an error, Python files and shell scripts, the style of the base
-# where a program can tell (tabs, blanks, length of lines), the series and the form
-# of the patches, and that no file names a host to download from.
+# Checks the sources without running them:
+#
+#   - gcc and clang compile our C files and assembly; each warning is an error
+#   - pyflakes3 checks Python files, shellcheck checks shell scripts
+#   - no tabs, no blanks at the end of a line, no long lines of C
+#   - the series lists all patches; the patches have one line of context
+#   - no file names a download host
 set -eu
 cd "$(dirname "$0")/../.."
 . Misc/build/lib.sh
@@ -15,7 +18,7 @@ complain() {
     bad=1
 }
 
-# The base's headers are not ours to keep free of warnings: -isystem.
+# -isystem: the base's headers may cause warnings.
 flags=(-std=c11 -Wall -Wextra -Werror -O2 -fno-omit-frame-pointer -DPy_BUILD_CORE
     -IInclude -IInclude/internal -isystem "$BUILD"
     -isystem "$SRC/Include" -isystem "$SRC/Include/internal")
@@ -39,10 +42,10 @@ say lint "$count compilations of C and assembly files"
 for tool in shellcheck pyflakes3; do
     command -v $tool >/dev/null || die "$tool: not found in PATH; install it"
 done
-shellcheck -x Misc/build/*.sh .ci/run || complain "shellcheck is not content"
+shellcheck -x Misc/build/*.sh .ci/run || complain "shellcheck reports errors"
 
 mapfile -t python_files < <(find . -path ./build -prune -o -name '*.py' -print)
-pyflakes3 "${python_files[@]}" || complain "pyflakes is not content"
+pyflakes3 "${python_files[@]}" || complain "pyflakes reports errors"
 
 while IFS= read -r file; do
     case $file in *.svg | *.png) continue ;; esac
@@ -53,17 +56,17 @@ while IFS= read -r file; do
         END { exit bad }' "$file" >&2 || bad=1
 done < <(our_files; find Misc/build Misc/bench Makefile.pre.in configure.ac -type f ! -name '*.py[co]')
 
-# quilt would not notice a patch that the series forgets, or one edited since.
+# quilt does not notice a patch that is not in the series, or one that was edited later.
 for name in "$PATCHES"/*.patch; do
-    patch_names "$PATCHES/series" | grep -qx "${name##*/}" || complain "$name: not in $PATCHES/series"
+    patch_names "$PATCHES/series" | grep -qx "${name##*/}" || complain "$name: is not in $PATCHES/series"
 done
-diff -r "$PATCHES" "$SRC.patches" >&2 || complain "$PATCHES: is not what is applied in $SRC"
+diff -r "$PATCHES" "$SRC.patches" >&2 || complain "$PATCHES: differs from the patches that are applied in $SRC"
 quilt_in "$SRC" "../../../$PATCHES" applied >/dev/null || complain "quilt: no patch is applied in $SRC"
 if [ -n "$(quilt_in "$SRC" "../../../$PATCHES" unapplied 2>/dev/null)" ]; then
     complain "quilt: not all patches are applied in $SRC"
 fi
 
-# In a hunk at most one line of context stands before and after each change.
+# Each change has at most one line of context before and after it.
 for name in $(patch_names "$PATCHES/series"); do
     awk '
         left <= 0 && /^@@/ {
@@ -77,7 +80,7 @@ for name in $(patch_names "$PATCHES/series"); do
         left > 0 && /^[-+]/ { left--; context = 0; changed = 1 }
         left > 0 && /^( |$)/ { left -= 2; if (++context > (changed && left > 0 ? 2 : 1)) bad = 1 }
         END { exit bad }' "$PATCHES/$name" ||
-        complain "$PATCHES/$name: more than one line of context; make refresh writes it anew"
+        complain "$PATCHES/$name: more than one line of context; \`make refresh\` corrects this"
 done
 
 hosts='(deb|security|archive|ftp[.a-z]*|snapshot)\.(debian|ubuntu)\.(org|com)'

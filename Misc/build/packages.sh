@@ -1,9 +1,11 @@
 #!/bin/bash
-# Installs the Debian packages that are missing. Argument: for what, `build`, `lint`,
-# `test`, `bench`, `kernel` or the name of an architecture. As root it says what it
-# installs; otherwise it prints the one command to run as root and fails.
-# PACKAGES=skip goes on without; so does a machine without apt-get, where configure
-# tells what is missing.
+# Installs the Debian packages that are missing.
+#
+#     packages.sh PURPOSE     build, lint, test, bench, kernel or an architecture
+#
+# Without root rights it prints the command that root must run, and fails.
+# PACKAGES=skip installs nothing. A machine without apt-get installs nothing either;
+# configure reports what is missing.
 set -eu
 cd "$(dirname "$0")/../.."
 . Misc/build/lib.sh
@@ -20,7 +22,7 @@ build)
 lint) wanted="gcc clang shellcheck pyflakes3" ;;
 test)
     wanted="g++ gdb clang llvm"
-    # The fuzzer's runtime is in a package that is named by clang's version.
+    # The name of the package with the fuzzer's runtime contains clang's version.
     echo 'int LLVMFuzzerTestOneInput(const char *p, long n) { return p && n; }' |
         clang -fsanitize=fuzzer,address,undefined -x c - -o /dev/null 2>/dev/null ||
         wanted="$wanted libclang-rt-14-dev"
@@ -35,7 +37,7 @@ if [ "${PACKAGES:-install}" = skip ] || ! command -v apt-get >/dev/null; then
     exit 0
 fi
 
-# A program counts wherever it comes from; of libraries dpkg knows.
+# A package also counts as installed if there is a program of its name in PATH.
 missing=
 for package in $wanted; do
     case " $(dpkg-query -W -f '${db:Status-Status} ' "$package" 2>/dev/null)" in
@@ -57,7 +59,7 @@ export DEBIAN_FRONTEND=noninteractive
 install() {
     apt-get install -y --no-install-recommends $missing
 }
-# The lists on the machine may be old or not be there: fetch them and try again.
+# The machine's package lists may be old or missing: update them and try again.
 if ! logged "$log" install; then
     logged "$log" apt-get update || true
     logged "$log" install ||

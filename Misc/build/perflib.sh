@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# What profile.sh does with perf. To be sourced after lib.sh; uses MODE.
+# Functions of profile.sh that run perf. Source this file after lib.sh. Uses MODE.
 
 # shellcheck disable=SC2034 # used by profile.sh
 case ${MODE:=map} in
@@ -15,15 +15,15 @@ off)
     PYTHON_SWITCH=()
     RECORD_SWITCHES=(-g)
     ;;
-*) die "MODE=$MODE: unknown; map, jit or off" ;;
+*) die "MODE=$MODE: unknown mode; expected map, jit or off" ;;
 esac
 
-# The result is to depend on no configuration, debug server or cache of the user.
+# perf_run: runs perf without the user's configuration and debug server
 perf_run() {
     env -u DEBUGINFOD_URLS PERF_CONFIG=/dev/null "$TOP/build/tools/bin/perf" "$@"
 }
 
-# perf_record DATA COMMAND...: exit status of the command
+# perf_record DATA COMMAND...: records the command in DATA; returns its exit status
 perf_record() {
     local data=$1 rate=9999 limit
     shift
@@ -33,13 +33,14 @@ perf_record() {
         -F "$rate" "${RECORD_SWITCHES[@]}" -o "$data" -- "$@"
 }
 
-# perf_functions DATA: share with callees, share of its own, name
+# perf_functions DATA: prints of each Python function the share with callees, the share
+# without them and the name
 perf_functions() {
     perf_run report -i "$1" --stdio --quiet --children -g none -F overhead_children,overhead,sym \
         --percent-limit 0.5 2>/dev/null | sed -n 's/ *$//; /\] py::/{s/\[.\] //; p; }'
 }
 
-# perf_graph DATA OPTIONS...: the call graph, callers first
+# perf_graph DATA OPTIONS...: prints the call graph, callers first
 perf_graph() {
     local data=$1
     shift
@@ -47,16 +48,16 @@ perf_graph() {
         2>/dev/null | sed '/^#/d; s/ *$//' | cat -s
 }
 
-# perf_flamegraph DATA TITLE: an SVG of all stacks. In these colors what has a "::"
-# in its name, and so all Python functions, is yellow and the rest is red.
+# perf_flamegraph DATA TITLE: prints an SVG of all stacks. Names with "::" are yellow,
+# so all Python functions are. Other names are red.
 perf_flamegraph() {
     perf_run report -i "$1" --stdio --quiet --no-children -s comm -g folded,0,caller,function,count \
         --max-stack 1024 2>/dev/null | sed -nE 's/^([0-9]+) (.*)$/\2 \1/p' |
         "$TOP/build/tools/bin/flamegraph.pl" --colors java --hash --minwidth 0.5 --title "$2" --countname samples
 }
 
-# perf_nested DATA: of all samples in py::baz, how many have py::bar, py::foo and
-# py::<module> above it in this order
+# perf_nested DATA: prints the number of samples in py::baz whose callers are py::bar,
+# py::foo and py::<module> in this order, and the number of all samples in py::baz
 perf_nested() {
     perf_run script -i "$1" -F ip,sym 2>/dev/null | awk -v RS= '
         /py::baz:/ { all++ }

@@ -1,14 +1,18 @@
 #!/bin/bash
 # Profiles a Python program with perf and the interpreter of BUILD.
 #
-#     profile.sh demo       the example of the how-to, into build/demo; prints
-#                           its call graph and checks it
-#     profile.sh profile    ARGS, into OUT
+#     profile.sh demo          profiles the example of the how-to, with the output in
+#                              build/demo; prints its call graph and checks it
+#     profile.sh profile       profiles the program in ARGS, with the output in OUT
 #     profile.sh flamegraph    the same, and draws flamegraph.svg
 #
-# Leaves perf.data and perf-report.txt. MODE is map (frame pointers and
-# /tmp/perf-PID.map), jit (DWARF and jitdump; the data is perf.jit.data then) or
-# off (what is seen without Python names). The exit status is that of the program.
+# Writes perf.data and perf-report.txt. MODE selects how perf finds the names:
+#
+#     map    frame pointers and /tmp/perf-PID.map
+#     jit    DWARF and jitdump; writes perf.jit.data too
+#     off    no Python names
+#
+# The exit status is that of the program.
 set -eu
 cd "$(dirname "$0")/../.."
 . Misc/build/lib.sh
@@ -22,7 +26,7 @@ demo)
     ;;
 profile | flamegraph)
     out=$OUT
-    [ -n "${ARGS:-}" ] || die "nothing to profile; make $what ARGS=\"script.py ...\" or ARGS=\"-m module ...\""
+    [ -n "${ARGS:-}" ] || die "nothing to profile; use make $what ARGS=\"script.py ...\" or ARGS=\"-m module ...\""
     eval "set -- $ARGS"
     ;;
 *) die "unknown request: $what" ;;
@@ -31,7 +35,7 @@ if [ "$what" = flamegraph ]; then
     Misc/build/tools.sh flamegraph.pl
 fi
 if [ "$MODE" = map ] && ! grep -qs '^BASECFLAGS=.*-fno-omit-frame-pointer' "$BUILD/Makefile"; then
-    say profile "note: $BUILD has no frame pointers, stacks will lack their outer functions; MODE=jit shows them"
+    say profile "note: $BUILD has no frame pointers, so the stacks do not show outer functions; MODE=jit shows them"
 fi
 mkdir -p "$out"
 data=$out/perf.data
@@ -40,7 +44,7 @@ rm -f "$data" "$out/perf-report.txt" "$out/flamegraph.svg"
 say profile "perf record ${RECORD_SWITCHES[*]} python ${PYTHON_SWITCH[*]} $*"
 status=0
 perf_record "$data" "$TOP/$BUILD/python" "${PYTHON_SWITCH[@]}" "$@" || status=$?
-[ -s "$data" ] || die "perf record left no $data (exit status $status); if it may not sample: as root, sysctl kernel.perf_event_paranoid=1"
+[ -s "$data" ] || die "perf record wrote no $data (exit status $status); if it has no permission: run as root sysctl kernel.perf_event_paranoid=1"
 if [ "$MODE" = jit ]; then
     logged "$out/inject.log" perf_run inject -i "$data" --jit --output "$out/perf.jit.data" ||
         die_log "$out/inject.log" "perf inject failed"
@@ -64,7 +68,7 @@ if [ "$what" = demo ]; then
     read -r nested all <<<"$(perf_nested "$data")"
     say demo "py::<module> > py::foo > py::bar > py::baz in $nested of $all samples taken in baz"
     if [ "$all" = 0 ] || [ $((nested * 10)) -lt $((all * 9)) ]; then
-        die "demo: the Python functions do not come out nested; see $out/perf-report.txt"
+        die "demo: the Python functions are not nested; see $out/perf-report.txt"
     fi
 fi
 if [ "$what" = flamegraph ]; then

@@ -1,24 +1,25 @@
 #!/bin/bash
-# Turns edits made in build/VERSION/src back into what the repository holds.
+# Copies edits from build/VERSION/src to the repository:
 #
-#   our file, its link replaced by an editor   moved to its place, linked again
-#   new file in a directory of ours            becomes a file of ours
-#   edited file of the base                    goes into the patch that touches it
+#   our file, whose link an editor replaced   is copied to the repository, linked again
+#   a new file in one of our directories      is moved to the repository, linked
+#   an edited file of the base                the patch of this file gets the edit
 #
-# If no patch or more than one touches the file, PATCH=NAME.patch says which; a
-# name not in the series is appended. All patches are written anew: one line of
-# context, no dates. Nothing is changed unless everything fits.
+# If no patch or several patches change the file, PATCH=NAME.patch names the one that
+# gets the edit. A new name is appended to the series. The script writes all patches
+# again, with one line of context and without dates. It changes nothing if an edit does
+# not fit.
 set -eu
 cd "$(dirname "$0")/../.."
 . Misc/build/lib.sh
 . Misc/build/treelib.sh
 
-work=$SRC.refresh           # the base, with the patches applied one by one
+work=$SRC.refresh           # the base, to which the patches are applied one by one
 patches=$SRC.refresh.patches
-was=$SRC.refresh.was        # the edited files before they were edited
+was=$SRC.refresh.was        # the edited files, as they were before the edit
 log=build/$VERSION/refresh.log
 
-# edits KIND: paths that were removed or added
+# edits KIND: prints the paths that were removed or added
 edits() {
     case $1 in
     removed) comm -23 "$work.before" "$work.after" ;;
@@ -32,9 +33,9 @@ refresh_ours() {
         if [ -L "$SRC/$path" ]; then
             continue
         elif [ ! -e "$SRC/$path" ]; then
-            say refresh "$path: was removed in $SRC, is linked again; remove it here if that is meant"
+            say refresh "$path: was removed in $SRC and is linked again; to remove it, remove it here"
         elif ! cmp -s "$SRC/$path" "$path"; then
-            [ ! "$path" -nt "$SRC/$path" ] || die "$path: edited here and in $SRC; make them equal first"
+            [ ! "$path" -nt "$SRC/$path" ] || die "$path: was edited here and in $SRC; make both equal first"
             cat "$SRC/$path" >"$path"
             say refresh "$path: taken from $SRC"
         fi
@@ -52,14 +53,14 @@ take_new_files() {
             mkdir -p "$(dirname "$path")"
             mv "$SRC/$path" "$path"
             ln -s "$(relative_top "$path")$path" "$SRC/$path"
-            say refresh "$path: new, a file of ours now"
+            say refresh "$path: new, moved to the repository"
         else
-            say refresh "$SRC/$path: new, left alone: not in a directory of ours"
+            say refresh "$SRC/$path: new, ignored: not in one of our directories"
         fi
     done
 }
 
-# patch_of FILE: the patch that takes its edits
+# patch_of FILE: prints the name of the patch that gets its edits
 patch_of() {
     local name found=()
     for name in $(patch_names "$PATCHES/series"); do
@@ -70,7 +71,7 @@ patch_of() {
     elif [ -n "${PATCH:-}" ]; then
         echo "${PATCH##*/}"
     else
-        die "$1: touched by ${found[*]:-no patch}; say which patch takes the edit: make refresh PATCH=NAME.patch"
+        die "$1: is changed by ${found[*]:-no patch}; name the patch that gets the edit: make refresh PATCH=NAME.patch"
     fi
 }
 
@@ -78,7 +79,7 @@ quilt_here() {
     quilt_in "$work" "../../../$patches" "$@" >>"$log" 2>&1
 }
 
-# fold FILE PATCH: brings its edit into the topmost patch
+# fold FILE PATCH: adds the edit of FILE to PATCH, which is the topmost
 fold() {
     quilt_in "$work" "../../../$patches" files 2>/dev/null | grep -qxF "$1" || quilt_here add "$1"
     if [ ! -e "$SRC/$1" ]; then
@@ -88,7 +89,7 @@ fold() {
     elif diff3 -m "$work/$1" "$was/$1" "$SRC/$1" >"$work.merged" 2>>"$log"; then
         cat "$work.merged" >"$work/$1"
     else
-        die "$1: the edit overlaps with another patch than $2; try PATCH=NAME.patch with that one"
+        die "$1: the edit overlaps with a different patch than $2; try PATCH=NAME.patch with that one"
     fi
 }
 
@@ -96,7 +97,7 @@ save_originals() {
     local path applied="../../../$SRC.patches"
     if [ -n "$(patch_names "$SRC.patches/series")" ]; then
         quilt_in "$work" "$applied" push -a --fuzz=0 >>"$log" 2>&1 ||
-            die_log "$log" "the patches as applied before do not fit any more"
+            die_log "$log" "the patches that were applied before do not fit the base any more"
     fi
     while IFS= read -r path; do
         mkdir -p "$(dirname "$was/$path")"
@@ -110,7 +111,7 @@ refresh_patches() {
     local path name options=(-p ab -U1 --no-timestamps --no-index)
     : >"$log"
     Misc/build/base.sh unpack "$work" >/dev/null
-    # What the edited files were: the base with the patches as applied then.
+    # The originals are the base with the patches that were applied before.
     [ ! -s "$work.plan" ] || save_originals
     cp -r "$PATCHES" "$patches"
     for name in $(patch_names "$PATCHES/series"; cut -f2 "$work.plan" | sort -u); do
@@ -119,7 +120,7 @@ refresh_patches() {
         elif quilt_in "$work" "../../../$patches" applied 2>/dev/null | grep -qxF "$name"; then
             continue
         else
-            quilt_here push --fuzz=0 || die "$PATCHES/$name: does not fit after the edits, nothing changed; log: $log"
+            quilt_here push --fuzz=0 || die "$PATCHES/$name: does not fit after the edits; nothing was changed; log: $log"
         fi
         while IFS= read -r path; do
             fold "$path" "$name"
@@ -129,7 +130,7 @@ refresh_patches() {
 
     while IFS= read -r path; do
         cmp -s "$work/$path" "$SRC/$path" || [ ! -e "$SRC/$path" ] || ! diff -rq "$PATCHES" "$SRC.patches" >/dev/null ||
-            die "$path: the patches would not give the edited file; nothing changed; see $log"
+            die "$path: the patches would not produce the edited file; nothing was changed; see $log"
     done < <(cut -f1 "$work.plan")
     for name in series $(patch_names "$patches/series"); do
         cmp -s "$patches/$name" "$PATCHES/$name" && continue
@@ -142,7 +143,7 @@ cleanup() {
     rm -rf "$work" "$patches" "$was" "$work.before" "$work.after" "$work.plan" "$work.merged" "$work.edited"
 }
 
-[ -f "$SRC.stamp" ] || die "$SRC: is not there or not complete; run make first"
+[ -f "$SRC.stamp" ] || die "$SRC: does not exist or is incomplete; run make first"
 with_lock "build/$VERSION"
 cleanup
 trap cleanup EXIT
@@ -166,6 +167,6 @@ cut -f1 "$work.plan" | while IFS= read -r path; do say refresh "$path: edited"; 
 
 refresh_patches
 exec 9>&-
-rm -f "$SRC.stamp"          # make the tree anew; only what differs is touched
+rm -f "$SRC.stamp"          # make the tree again; only files that differ change
 Misc/build/tree.sh >/dev/null
 say refresh "done"

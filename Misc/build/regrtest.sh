@@ -1,12 +1,12 @@
 #!/bin/bash
-# Runs the base's own test suite with TESTOPTS.
+# Runs the base's test suite with TESTOPTS.
 #
-#     regrtest.sh          the interpreter of BUILD
-#     regrtest.sh plain    the unpatched one, build/VERSION-base/python
+#     regrtest.sh          tests the interpreter of BUILD
+#     regrtest.sh plain    tests the unpatched one, build/VERSION-base/python
 #
-# PERF=off|map|jit switches profiling on for every interpreter that the suite
-# starts. As root the suite gets a /tmp of its own, for it leaves a lot there.
-# Results: build/regrtest/NAME.xml and NAME.log; compare_junit.py compares two.
+# PERF=off|map|jit selects the profiling mode of all interpreters that the suite starts.
+# For root the suite gets a private /tmp, because it leaves many files there. The results
+# are build/regrtest/NAME.xml and NAME.log. compare_junit.py compares two of them.
 set -eu
 cd "$(dirname "$0")/../.."
 . Misc/build/lib.sh
@@ -16,7 +16,7 @@ case $name in
 off) switch=(-E) ;;
 map) export PYTHONPERFSUPPORT=1; switch=() ;;
 jit) export PYTHON_PERF_JIT_SUPPORT=1; switch=() ;;
-*) die "PERF=$name: unknown; off, map or jit" ;;
+*) die "PERF=$name: unknown mode; expected off, map or jit" ;;
 esac
 if [ "${1:-}" = plain ]; then
     BUILD=build/$VERSION-base
@@ -26,7 +26,7 @@ fi
 out=$TOP/build/regrtest
 mkdir -p "$out"
 rm -f "$out/$name.xml"
-# Without -E too the suite meets no other variable.
+# The modes map and jit run without -E, so remove all other variables of Python.
 for variable in $(compgen -e PYTHON); do
     case $variable in PYTHONPERFSUPPORT | PYTHON_PERF_JIT_SUPPORT) ;; *) unset "$variable" ;; esac
 done
@@ -38,17 +38,17 @@ done
 # shellcheck disable=SC2206 # a list of arguments
 command=("$TOP/$BUILD/python" "${switch[@]}" -bb -m test $TESTOPTS --junit-xml "$out/$name.xml")
 case $TOP/ in
-/tmp/*) private= ;;     # it would hide this very directory
+/tmp/*) private= ;;     # a private /tmp would hide this directory
 *) private=$(if [ "$(id -u)" = 0 ] && unshare -m true 2>/dev/null; then echo yes; fi) ;;
 esac
 if [ -n "$private" ]; then
     # shellcheck disable=SC2016 # the variables are those of sh
     command=(unshare -m sh -c 'mount -t tmpfs -o mode=1777 tmpfs /tmp && exec "$@"' sh "${command[@]}")
 fi
-# Where this was started in the background, SIGINT is ignored, and tests fail.
+# Tests fail if SIGINT is ignored, as it is in background jobs.
 command=(env --default-signal "${command[@]}")
-# A login session's limit: a test lists all descriptors up to it, and ours is
-# beyond the limit if the hard one is higher.
+# The usual limit of a login session. A test lists all descriptors up to the limit. Our
+# descriptor is above it if the hard limit is higher.
 ulimit -S -n 1024
 cd "$BUILD"
 say regrtest "${private:+in a private /tmp: }python ${switch[*]} -bb -m test $TESTOPTS"

@@ -1,6 +1,6 @@
 #!/bin/bash
-# Runs our tests, those named in TESTS or all, with the interpreter of BUILD
-# and the profilers that tools.sh provided.
+# Runs our tests (TESTS, or all) with the interpreter of BUILD and the profilers in
+# build/tools/bin.
 set -eu
 cd "$(dirname "$0")/../.."
 . Misc/build/lib.sh

@@ -1,17 +1,19 @@
 #!/bin/bash
-# Provides the tools that profile and measure as build/tools/bin/NAME: the machine's
-# own if they are good enough, else Debian's, downloaded with all their libraries and
-# unpacked below build/tools. What is compiled is started through its own dynamic
-# loader (by an option, not by the environment, so that the programs they start run
-# as ever).
+# Provides profilers and the like as build/tools/bin/NAME. Takes the machine's program if
+# it is new enough. Otherwise downloads Debian's package with all its libraries and
+# unpacks it below build/tools.
 #
-#     tools.sh [NAME...]      perf and samply if none is named; else of these:
+#     tools.sh [NAME...]      perf and samply, or those of these that are named:
 #
 #     perf            6.8 or newer, for jitdump
 #     samply
 #     flamegraph.pl   draws flame graphs from folded stacks
-#     python3.13      the CPython with a perf support of its own that ours is compared
-#                     with; never the machine's
+#     python3.13      the peer of `make bench`, with CPython's own perf support; always
+#                     Debian's, never the machine's
+#
+# build/tools/bin/NAME starts a downloaded program with the dynamic loader of its own
+# package. Options pass the library path, because programs that it starts would inherit
+# an environment variable.
 set -eu
 cd "$(dirname "$0")/../.."
 . Misc/build/lib.sh
@@ -19,7 +21,7 @@ cd "$(dirname "$0")/../.."
 bin=build/tools/bin
 codename=$(sed -n 's/^VERSION_CODENAME=//p' /etc/os-release | tr -d '"')
 
-# good_enough TOOL PROGRAM: whether it starts and is new enough
+# good_enough TOOL PROGRAM: succeeds if the program runs and is new enough
 good_enough() {
     local version
     version=$("$2" --version 2>/dev/null | grep -Eo '[0-9]+(\.[0-9]+)+' | head -n 1)
@@ -33,7 +35,7 @@ good_enough() {
     esac
 }
 
-# suite_of TOOL: where Debian has a version that is new enough
+# suite_of TOOL: prints the Debian suite that has a version new enough
 suite_of() {
     case $1 in
     perf) echo "$codename-backports" ;;
@@ -43,7 +45,7 @@ suite_of() {
     esac
 }
 
-# fetch TOOL PACKAGES VERSION: downloads and unpacks them below build/tools/TOOL-root
+# fetch TOOL PACKAGES VERSION: downloads the packages, unpacks them to build/tools/TOOL-root
 fetch() {
     local tool=$1 packages=$2 root=build/tools/$1-root debs=build/downloads/$1 suite deb
     suite=$(suite_of "$tool")
@@ -66,10 +68,10 @@ fetch() {
     mv "$bin/$tool.new" "$bin/$tool"
 }
 
-# command_of TOOL ROOT: lines of shell that set its command as "$@"
+# command_of TOOL ROOT: prints shell code that sets "$@" to the tool's command
 command_of() {
     local tool=$1 root=$2 loader name=$1
-    # shellcheck disable=SC2016 # the wrapper's
+    # shellcheck disable=SC2016 # the wrapper expands them
     echo 'root=$(dirname "$(readlink -f "$0")")/../'"${root##*/}"
     if [ "$tool" = flamegraph.pl ]; then
         # shellcheck disable=SC2016
@@ -78,7 +80,7 @@ command_of() {
     fi
     loader=$(cd "$root" && find . -name 'ld-linux*.so.*' -print | sort | head -n 1)
     [ -n "$loader" ] || die "$tool: no dynamic loader among its packages"
-    # Python finds its library from there.
+    # Python finds its library through argv[0].
     [ "$tool" != python3.13 ] || name="\$root/usr/bin/$tool"
     cat <<EOF
 path=\$(ls -d "\$root"/lib/*-linux-gnu* "\$root"/usr/lib/*-linux-gnu* 2>/dev/null | tr '\n' ':')
@@ -86,16 +88,16 @@ set -- "\$root/${loader#./}" --library-path "\$path" --argv0 "$name" "\$root/usr
 EOF
 }
 
-# wrapper TOOL: makes build/tools/bin/TOOL.new, a script that runs the command
-# which standard input, lines of shell, sets as "$@"
+# wrapper TOOL: makes the script build/tools/bin/TOOL.new. It runs the shell code from
+# standard input, which sets "$@", and then "$@".
 wrapper() {
     {
         printf '#!/bin/sh\n# Runs %s. Made by Misc/build/tools.sh.\n' "$1"
         cat
         [ "$1" != samply ] || cat <<'EOF'
-# Where there are no hardware counters, samply takes the clock only if the
-# kernel is set to less than paranoid; for root it makes no other difference,
-# so root shows it another setting, in a mount namespace of its own.
+# Without hardware counters samply samples by the clock, but only if
+# perf_event_paranoid is at most 1. For root this setting changes nothing else, so
+# root shows samply the value 1 in a private mount namespace.
 paranoid=/proc/sys/kernel/perf_event_paranoid
 if [ "$(id -u)" = 0 ] && [ "$(cat $paranoid 2>/dev/null || echo 0)" -gt 1 ] && unshare -m true 2>/dev/null; then
     exec unshare -m sh -c 'echo 1 >"$1"; mount --bind "$1" "$2"; rm -f "$1"; shift 2; exec "$@"' sh \

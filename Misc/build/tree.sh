@@ -1,16 +1,16 @@
 #!/bin/bash
-# Makes build/VERSION/src: the base, our files as symbolic links, the patches.
+# Makes build/VERSION/src: the base with links to our files and with the patches applied.
 #
-#     tree.sh          build/$VERSION/src, only if something it is made of changed
-#     tree.sh plain    build/$VERSION-base/src: the base alone
+#     tree.sh          makes build/VERSION/src if the base, a patch or a link changed
+#     tree.sh plain    makes build/VERSION-base/src, the base alone
 #
-# A new tree is always prepared aside, whole, and only the files that differ
-# are then moved in, so that make builds what has changed and no more. Edits
-# made in src that are not in the patches yet are never overwritten.
+# The script makes a complete new tree in src.new. Then it moves only the files that
+# differ, so that make builds only what changed. It never overwrites edits in src that
+# are not in a patch yet.
 #
-#     src.stamp       what the tree was made of; not there while it is changed
-#     src.manifest    the sum of each file, as made
-#     src.patches     the patches, as applied
+#     src.stamp       what the tree was made of; missing while the tree changes
+#     src.manifest    the checksum of each file in the new tree
+#     src.patches     the patches that were applied
 set -eu
 cd "$(dirname "$0")/../.."
 . Misc/build/lib.sh
@@ -37,14 +37,14 @@ regenerate() {
         [ -f "$SRC/configure" ] && [ ! "$SRC/configure.ac" -nt "$SRC/configure" ]; then
         cp -p "$SRC/configure" "$SRC/pyconfig.h.in" "$new/"
     elif ! grep -qs '^+++ b/configure\.ac' "$PATCHES"/*.patch; then
-        touch "$new/configure" "$new/pyconfig.h.in"     # the base's own will do
+        touch "$new/configure" "$new/pyconfig.h.in"     # the base's own are up to date
     else
         say configure "autoconf, autoheader: the base's own"
         tree_autoconf "$new" "$logs/autoconf.log"
     fi
 }
 
-# move_in: makes $SRC equal to $new, touching only what differs
+# move_in: makes $SRC equal to $new; only files that differ change
 move_in() {
     if [ ! -d "$SRC" ]; then
         mv "$new" "$SRC"
@@ -57,10 +57,10 @@ move_in() {
         edited=$(comm -13 "$SRC.manifest" "$SRC.actual" | comm -23 - "$SRC.wanted" | manifest_paths | sort |
             comm -12 - <(manifest_paths <"$SRC.manifest" | sort) |
             grep -Ev "$GENERATED" | head -n 3 | tr '\n' ' ')
-        [ -z "$edited" ] || die "$SRC: has edits that are not in the patches: $edited; 'make refresh' keeps them, 'make clean' drops them"
+        [ -z "$edited" ] || die "$SRC: has edits that are not in the patches: $edited; 'make refresh' adds them, 'make clean' removes them"
     fi
     rm -f "$SRC.stamp"
-    # Files that somebody else put there stay.
+    # Remove only files that this script made.
     [ ! -f "$SRC.manifest" ] || comm -23 "$SRC.manifest" "$SRC.wanted" | manifest_paths | while IFS= read -r path; do
         [ -e "$new/$path" ] || [ -L "$new/$path" ] || rm -f "$SRC/$path"
     done
@@ -75,7 +75,7 @@ move_in() {
     rm -rf "$new" "$SRC.actual" "$SRC.wanted"
 }
 
-# relink: our files have come and gone, all else is as it was
+# relink: updates the links if only the list of our files changed
 relink() {
     local path
     grep '^link ' "$SRC.manifest" | manifest_paths | while IFS= read -r path; do
@@ -110,7 +110,7 @@ if [ -z "$plain" ]; then
 fi
 move_in
 manifest "$SRC" >"$SRC.manifest"
-if [ -z "$plain" ]; then    # refresh.sh compares with the patches that were applied
+if [ -z "$plain" ]; then    # refresh.sh reads these copies
     rm -rf "$SRC.patches"
     cp -r "$PATCHES" "$SRC.patches"
 fi

@@ -1,17 +1,17 @@
 # shellcheck shell=bash
-# Functions that make a patched tree, shared by tree.sh and refresh.sh.
-# To be sourced after lib.sh.
+# Functions that make a patched tree, for tree.sh, refresh.sh and others. Source this
+# file after lib.sh.
 
 PATCHES=Misc/patches/$VERSION
 
-# Directories of this repository whose files have their place in CPython.
+# Directories of this repository whose files are linked into the tree of CPython.
 OURS="Doc Include Lib Misc/NEWS.d Modules Python"
 
-# Paths in src that a build or an editor leaves there.
+# Paths in src that a build or an editor makes.
 # shellcheck disable=SC2034
 GENERATED='(^|/)(__pycache__|autom4te\.cache|\.pc|build)/|^(configure|pyconfig\.h\.in)$|\.py[co]$|\.pickle$|~$|\.orig$|\.rej$|\.sw[a-p]$|/@test_|^core'
 
-# our_files: their paths, sorted
+# our_files: prints the paths of our files, sorted
 our_files() {
     local dir
     for dir in $OURS; do
@@ -20,7 +20,7 @@ our_files() {
     done | sort
 }
 
-# tree_stamp: what, besides the base, a tree is made of
+# tree_stamp: prints what identifies the patches and the list of our files
 tree_stamp() {
     local name
     echo "patches $({
@@ -32,35 +32,37 @@ tree_stamp() {
     echo "ours $(our_files | sum)"
 }
 
-# relative_top PATH: from the directory of PATH, relative to a src, to the top
+# relative_top PATH: prints the relative path from the directory of PATH in a src to the
+# top directory of the repository
 relative_top() {
     printf '../../../%s' "$(printf '%s' "$1" | sed 's,[^/]*/,../,g; s,[^/]*$,,')"
 }
 
-# tree_link DIR: puts our files into the unpacked base as symbolic links
+# tree_link DIR: makes symbolic links to our files in the unpacked base
 tree_link() {
     local path
     our_files | while IFS= read -r path; do
         [ ! -L "$1/$path" ] || continue
         [ ! -e "$1/$path" ] ||
-            die "$path: is in the base as well; change the base with a patch in $PATCHES"
+            die "$path: is also a file of the base; change the base with a patch in $PATCHES"
         mkdir -p "$(dirname "$1/$path")"
         ln -s "$(relative_top "$path")$path" "$1/$path"
     done
 }
 
-# quilt_in DIR PATCH-DIR COMMAND...: PATCH-DIR is absolute or relative to DIR
+# quilt_in DIR PATCH-DIR COMMAND...: runs quilt in DIR; PATCH-DIR is absolute or relative
+# to DIR
 quilt_in() {
     local dir=$1 patches=$2
     shift 2
     (cd "$dir" && QUILT_PATCHES=$patches QUILT_PC=.pc quilt --quiltrc - "$@")
 }
 
-# tree_patch DIR LOG: applies the series; hunks may be offset but not fuzzy
+# tree_patch DIR LOG: applies the series; hunks may have an offset but no fuzz
 tree_patch() {
     local name count=0
     for name in $(patch_names "$PATCHES/series"); do
-        [ -f "$PATCHES/$name" ] || die "$PATCHES/$name: named in series, but is not there"
+        [ -f "$PATCHES/$name" ] || die "$PATCHES/$name: is in the series but does not exist"
         count=$((count + 1))
     done
     [ "$count" != 0 ] || return 0
@@ -72,14 +74,14 @@ tree_patch() {
     die "$PATCHES/$name: does not fit this base ($(sed -n '/^patching file/h; /FAILED at/{G; s/\n/ of /; s/patching file //; p; q; }' "$2")); log: $2"
 }
 
-# tree_autoconf DIR LOG: the base's aclocal.m4 holds all macros needed
+# tree_autoconf DIR LOG: runs autoconf and autoheader; the base's aclocal.m4 has all macros
 tree_autoconf() {
-    # shellcheck disable=SC2016 # $1 is that of sh
+    # shellcheck disable=SC2016 # sh expands $1
     logged "$2" sh -c 'cd "$1" && autoconf && autoheader && rm -rf autom4te.cache configure~ pyconfig.h.in~ &&
         touch configure pyconfig.h.in' sh "$1" || die_log "$2" "$1/configure.ac: autoconf failed"
 }
 
-# manifest DIR: "SUM  PATH" of each file and "link TARGET  PATH" of each link
+# manifest DIR: prints "SUM  PATH" for each file and "link TARGET  PATH" for each link
 manifest() {
     (
         cd "$1" || exit
@@ -92,7 +94,7 @@ manifest_links() {
     find "$1" -name .pc -prune -o -type l -printf 'link %l  %P\n'
 }
 
-# manifest_paths: the paths of the manifest's lines on standard input
+# manifest_paths: reads lines of a manifest and prints their paths
 manifest_paths() {
     sed 's/^link .*  //; s/^[0-9a-f]\{64\}  //'
 }
