@@ -234,10 +234,11 @@ class Function:
         self.data = set()       # addresses of data that the function refers to
         self.pages = {}         # aarch64: {register: the page that adrp put there}
         self.instructions = []
+        previous = None
         for part, address, text, comment in raw:
-            if not self.instructions or part != last:
+            if part != previous:
                 self.instructions.append(Instruction(None, f"{part}:", ()))
-                last = part
+                previous = part
             self.instructions.append(self.normalize(address, text, comment))
         self.instructions += list(self.tables())
         self.index = {line.address: number
