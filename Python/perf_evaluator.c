@@ -29,7 +29,8 @@
    are in the first eval loop.  It tests the eval breaker at each call and each jump
    backward.  We raise the breaker, and on its slow path the loop hands its frame over:
    the second loop runs the rest of the frame, and to the first one it looks as if the
-   frame had returned.  The frames further out follow when control comes back to them.
+   frame had returned.  Then it hands the frame's caller over, and so on.  Frames beyond a
+   C function follow when control comes back to them.
    A thread that is in a C function without the GIL comes back by taking the GIL, and
    the breaker is raised then.  A frame that is being traced (sys.settrace()) is handed
    over when that ends: what the tracer knows of the last instruction would be lost. */
@@ -170,6 +171,20 @@ _PyPerfEvaluator_CallFrame(PyThreadState *tstate, struct _PyInterpreterFrame *fr
 
 // --- Installing and removing -----------------------------------------------
 
+/* Return whether a thread of `interp` is running Python code. */
+static bool
+interpreter_runs_frames(PyInterpreterState *interp)
+{
+    bool result = false;
+    _PyPerfBase_LockThreads();
+    for (PyThreadState *tstate = PyInterpreterState_ThreadHead(interp);
+            tstate != NULL && !result; tstate = PyThreadState_Next(tstate)) {
+        result = _PyPerfBase_TopFrame(tstate) != NULL;
+    }
+    _PyPerfBase_UnlockThreads();
+    return result;
+}
+
 int
 _PyPerfEvaluator_Install(PyInterpreterState *interp, bool calls)
 {
@@ -199,7 +214,7 @@ _PyPerfEvaluator_Install(PyInterpreterState *interp, bool calls)
     }
     evaluator->was_read = evaluator->is_chained = false;
     evaluator_set(interp, evaluator->installed);
-    if (_PyPerfBase_TopFrame(_PyThreadState_GET()) != NULL) {
+    if (interpreter_runs_frames(interp)) {
         _PyPerfEvaluator_SwitchedOnLate = true;
         _PyPerfEvaluator_RaiseBreaker(interp);
     }
@@ -319,6 +334,8 @@ _PyPerfEvaluator_MustHandOver(PyThreadState *tstate)
         return false;               // the breaker stays as it is
     }
     _PyPerfEvalLoop_RecomputeBreaker(tstate->interp);
+    // The recursion limit may have been lowered below the depth that is reached.
     return tstate->interp->eval_frame == _PyPerfEvaluator_EvalFrame
+           && _PyPerfBase_RecursionRemaining(tstate) >= 0
            && _PyPerfStack_Look() == _PyPerfStack_ENOUGH;
 }

@@ -107,8 +107,9 @@ _PyPerfRecord_RunHandedOver(PyThreadState *tstate, _PyInterpreterFrame *frame)
             break;
         }
     }
+    const int throwflag = PyErr_Occurred() != NULL;
     PyObject *result = _PyPerf_EnterEvalLoopWithCallers(
-        tstate, frame, 0, addresses + MOST_CALLERS - count, count);
-    _PyPerfEvaluator_RaiseBreaker(tstate->interp);   // for the frames further out
+        tstate, frame, throwflag, addresses + MOST_CALLERS - count, count);
+    _PyPerfEvaluator_RaiseBreaker(tstate->interp);   // for frames beyond C functions
     return result;
 }

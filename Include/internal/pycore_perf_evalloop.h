@@ -32,8 +32,9 @@
 
 /* The label perf_run_nested: FUNCTION runs the frame, or the rest of it, in another eval
    loop.  In this loop the frame then ends as if it had returned.  The recursion must
-   not be counted when control comes here: the other loop counts it. */
-#define PERF_RUN_NESTED_BY(FUNCTION) \
+   not be counted when control comes here: the other loop counts it.  After that the
+   frame's caller goes on in this loop, unless MUST_HAND_OVER. */
+#define PERF_RUN_NESTED_BY(FUNCTION, MUST_HAND_OVER) \
 perf_run_nested: \
     { \
         const bool was_entry = frame->is_entry; \
@@ -47,10 +48,16 @@ perf_run_nested: \
         _PyInterpreterFrame *done = frame; \
         frame = cframe.current_frame = done->previous; \
         _PyEvalFrameClearAndPop(tstate, done); \
+        if (retval != NULL) { \
+            _PyFrame_StackPush(frame, retval); \
+        } \
+        if (MUST_HAND_OVER) { \
+            _Py_LeaveRecursiveCallTstate(tstate); \
+            goto perf_run_nested; \
+        } \
         if (retval == NULL) { \
             goto resume_with_error; \
         } \
-        _PyFrame_StackPush(frame, retval); \
         goto resume_frame; \
     }
 
@@ -77,7 +84,8 @@ _PyPerfEvalLoop_HandlePending(PyThreadState *tstate)
         _Py_LeaveRecursiveCallTstate(tstate); \
         goto perf_run_nested; \
     }
-#define PERF_RUN_NESTED PERF_RUN_NESTED_BY(_PyPerfRecord_RunHandedOver)
+#define PERF_RUN_NESTED \
+    PERF_RUN_NESTED_BY(_PyPerfRecord_RunHandedOver, _PyPerfEvaluator_MustHandOver(tstate))
 #else
 #define PERF_CHECK_HAND_OVER()
 #define PERF_RUN_NESTED
@@ -109,7 +117,7 @@ _PyPerfEvalLoop_HandlePending(PyThreadState *tstate)
      && tstate->interp->eval_frame != NULL)
 
 #define PERF_CHECK_HAND_OVER() _PyPerfEvaluator_MustHandOver(tstate)
-#define PERF_RUN_NESTED PERF_RUN_NESTED_BY(_PyPerfRecord_RunNested)
+#define PERF_RUN_NESTED PERF_RUN_NESTED_BY(_PyPerfRecord_RunNested, false)
 
 #endif  /* PERF_EVAL_LOOP */
 #endif  /* !Py_INTERNAL_PERF_EVALLOOP_H */

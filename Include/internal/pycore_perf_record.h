@@ -46,9 +46,9 @@ extern bool _PyPerfRecord_NoRoom(PyThreadState *tstate, _PyInterpreterFrame *fra
 extern PyObject *_PyPerfRecord_RunNested(PyThreadState *tstate,
                                          _PyInterpreterFrame *frame);
 
-/* Run the rest of `frame`, which the first eval loop has begun, in the second one.  The
-   frames that the same first loop runs further out get records too.  Returns what the
-   second loop returns. */
+/* Run the rest of `frame`, which the first eval loop has begun, in the second one.  If an
+   exception is set, the frame's call has raised it.  The frames that the same first loop
+   runs further out get records too.  Returns what the second loop returns. */
 extern PyObject *_PyPerfRecord_RunHandedOver(PyThreadState *tstate,
                                              _PyInterpreterFrame *frame);
 

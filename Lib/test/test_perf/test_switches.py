@@ -274,7 +274,8 @@ class FunctionTests:
             sys.deactivate_stack_trampoline()
             after()
             """, mode=None)
-        self.assertEqual(run.names, [self.script_name('during')])
+        self.assertEqual(run.names, [self.script_name('<module>'),
+                                     self.script_name('during')])
         self.assertFalse(os.path.lexists(self.other_file_of(run.pid)))
 
     def test_a_function_called_again_while_on_appears(self):
@@ -305,7 +306,8 @@ class FunctionTests:
             first()
             second()
             """, mode=None)
-        self.assertEqual(run.names, [self.script_name('first'),
+        self.assertEqual(run.names, [self.script_name('<module>'),
+                                     self.script_name('first'),
                                      self.script_name('second')])
         self.assert_good_entries(run.entries)
 
@@ -321,7 +323,8 @@ class FunctionTests:
             print(sys.is_stack_trampoline_active())
             """, mode=None)
         self.assertEqual(run.out, 'True\n')
-        self.assertEqual(run.names, [self.script_name('function')])
+        self.assertEqual(run.names, [self.script_name('<module>'),
+                                     self.script_name('function')])
 
     def test_deactivating_twice_is_accepted(self):
         run = self.run_python("""\
@@ -349,7 +352,8 @@ class FunctionTests:
             print(sys.is_stack_trampoline_active())
             """, mode=None)
         self.assertEqual(run.out, 'False\n')
-        self.assertEqual(run.names, [self.script_name('function')])
+        self.assertEqual(run.names, [self.script_name('<module>'),
+                                     self.script_name('function')])
 
     def test_deactivating_leaves_the_functions_on_the_stack_alone(self):
         run = self.run_on_and_off("""\
@@ -413,27 +417,38 @@ class FunctionTests:
         self.assertEqual(run.out, 'TypeError\n' * 5)
 
     def test_another_evaluator_is_not_displaced(self):
+        # It runs the functions, and they appear.
         import_helper.import_module('_testinternalcapi')
         run = self.run_python("""\
             import sys
             import _testinternalcapi
 
+            def before(): pass
             def function(): pass
+            def after(): pass
+            def again(): pass
 
+            is_active = sys.is_stack_trampoline_active
             calls = []
             _testinternalcapi.set_eval_frame_record(calls)
-            try:
-                sys.activate_stack_trampoline('@MODE@')
-            except RuntimeError as error:
-                message = str(error)
-            function()
-            _testinternalcapi.set_eval_frame_default()
-            print('evaluator' in message, 'function' in calls)
-            print(sys.is_stack_trampoline_active())
+            before()
             sys.activate_stack_trampoline('@MODE@')
-            print(sys.is_stack_trampoline_active())
+            active = [is_active()]
+            function()
+            active.append(is_active())
+            _testinternalcapi.set_eval_frame_default()
+            active.append(is_active())
+            after()
+            sys.activate_stack_trampoline('@MODE@')
+            active.append(is_active())
+            again()
+            print(calls, active)
             """, mode=None)
-        self.assertEqual(run.out, 'True True\nFalse\nTrue\n')
+        self.assertEqual(run.out, "['before', 'function'] "
+                                  "[True, True, False, True]\n")
+        self.assertEqual(run.names, [self.script_name('function'),
+                                     self.script_name('<module>'),
+                                     self.script_name('again')])
 
     def test_an_evaluator_that_came_later_stays(self):
         import_helper.import_module('_testinternalcapi')

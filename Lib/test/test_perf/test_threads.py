@@ -6,13 +6,15 @@ that starts and ends its interpreter again and again.
 """
 
 import collections
+import os
 import sys
 import tempfile
 import unittest
 
 from test.support import import_helper, os_helper
 from test.test_perf import fixtures, jitdump, relink
-from test.test_perf.modes import JitdumpMode, MODES, MapMode, names_of
+from test.test_perf.modes import (
+    JitdumpMode, MODES, MapMode, dump_path, names_of)
 
 
 def setUpModule():
@@ -443,8 +445,13 @@ class SubinterpreterModeTests(fixtures.PerfTestCase):
                 for i in range(20):
                     interpreters.run_string(new, f'''if True:
                         import sys
-                        sys.activate_stack_trampoline(
-                            ['perf', 'perf_jit'][{i} % 2])
+                        sys.activate_stack_trampoline('perf')
+                        try:
+                            sys.activate_stack_trampoline('perf_jit')
+                        except RuntimeError as error:
+                            assert 'another interpreter' in str(error), error
+                        else:
+                            assert False
                         def f{number}_{i}(n):
                             return f{number}_{i}(n - 1) + 1 if n else 0
                         assert f{number}_{i}(70) == 70
@@ -464,8 +471,11 @@ class SubinterpreterModeTests(fixtures.PerfTestCase):
             print(sorted(done))
             """)
         self.assertEqual((run.out, run.err), ('[0, 1, 2, 3, 4, 5]\n', ''))
-        for mode in MODES:
-            names_of(mode, run.pid)
+        names = names_of('perf', run.pid)
+        for number in range(6):
+            for i in range(20):
+                self.assertEqual(names.count(f'py::f{number}_{i}:<string>'), 1)
+        self.assertFalse(os.path.lexists(dump_path(run.pid)))
 
 
 class InterpretersShareOneModeTests(fixtures.PerfTestCase):
