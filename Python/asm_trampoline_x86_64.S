@@ -108,6 +108,25 @@
         retq
         end_function _PyPerf_EnterEvalLoopWithCallers
 
+/* Return to a function further out (pycore_perf_arch.h):
+
+       void _PyPerf_ReturnTo(result, registers)  */
+
+        function _PyPerf_ReturnTo
+        endbr64
+        movq    %rdi, %rax
+        movq    (%rsi), %rbx
+        movq    8(%rsi), %rbp
+        movq    16(%rsi), %r12
+        movq    24(%rsi), %r13
+        movq    32(%rsi), %r14
+        movq    40(%rsi), %r15
+        movq    56(%rsi), %rcx
+        movq    48(%rsi), %rsp
+        pushq   %rcx
+        retq
+        end_function _PyPerf_ReturnTo
+
 /* GNU_PROPERTY_X86_FEATURE_1_AND = IBT | SHSTK (System V ABI for AMD64, section
    "Program Property"). */
         feature_note 0xc0000002, 3

@@ -33,6 +33,35 @@ extern int _PyPerfEvalLoop_HandlePending(PyThreadState *tstate);
 #pragma GCC diagnostic ignored "-Wunused-function"
 #include "ceval.c"
 
+/* Run the rest of `frame`, which the first eval loop has begun, and then its callers up
+   to the one that the first loop was entered for.  Leaves the first loop's _PyCFrame.
+   Returns what the first loop has to return. */
+PyObject *
+_PyPerfEvalLoop_RunToEntry(PyThreadState *tstate, _PyInterpreterFrame *frame)
+{
+    _PyCFrame *cframe = tstate->cframe;
+    PyObject *result = NULL;
+    bool is_entry = false;
+    for (bool is_first = true; !is_entry; is_first = false) {
+        if (!is_first) {
+            _PyInterpreterFrame *done = frame;
+            frame = cframe->current_frame = done->previous;
+            _PyEvalFrameClearAndPop(tstate, done);
+            if (result != NULL) {
+                _PyFrame_StackPush(frame, result);
+            }
+        }
+        is_entry = frame->is_entry;
+        cframe->current_frame = frame->previous;
+        _Py_LeaveRecursiveCallTstate(tstate);   // the second loop counts it
+        result = _PyPerfRecord_RunHandedOver(tstate, frame,
+                                             !is_first && result == NULL);
+    }
+    tstate->cframe = cframe->previous;
+    tstate->cframe->use_tracing = cframe->use_tracing;
+    return result;
+}
+
 void
 _PyPerfEvalLoop_RecomputeBreaker(PyInterpreterState *interp)
 {

@@ -27,10 +27,14 @@
 
    Frames that run already.  When profiling is switched on, the frames that are running
    are in the first eval loop.  It tests the eval breaker at each call and each jump
-   backward.  We raise the breaker, and on its slow path the loop hands its frame over:
-   the second loop runs the rest of the frame, and to the first one it looks as if the
-   frame had returned.  Then it hands the frame's caller over, and so on.  Frames beyond a
-   C function follow when control comes back to them.
+   backward.  We raise the breaker, and on its slow path the loop calls
+   _PyPerfEvaluator_HandOver().  That function runs the rest of the frame in the second
+   loop, then the rest of its caller, and so on, up to the frame that the first loop was
+   entered for.  It has the value then that the first loop has to return.  It does not
+   go back to the first loop: it returns to the first loop's caller, with the registers
+   that the unwinder of the C library finds for that.  So the first loop needs no code
+   for it but the call.  Frames beyond a C function follow when control comes back to
+   them.  Generators and coroutines follow when they are resumed.
    A thread that is in a C function without the GIL comes back by taking the GIL, and
    the breaker is raised then.  A frame that is being traced (sys.settrace()) is handed
    over when that ends: what the tracer knows of the last instruction would be lost. */
@@ -38,17 +42,23 @@
 #include "Python.h"
 #include "pycore_ceval.h"           // _PyEval_EvalFrameDefault()
 #include "pycore_perf_arena.h"
+#include "pycore_perf_arch.h"
 #include "pycore_perf_asm.h"
 #include "pycore_perf_base.h"
 #include "pycore_perf_evaluator.h"
 #include "pycore_perf_profiler.h"   // _PyPerfProfiler_EnsureAnnounced()
 #include "pycore_perf_slots.h"
 #include "pycore_perf_stack.h"
+#include "pycore_perf_unwind.h"     // _PyPerfUnwind_FindCaller()
 #include "pycore_pystate.h"         // _PyThreadState_GET()
 
 /* From perf_evalloop.c: set the eval breaker to what signals, other threads and pending
    calls ask for. */
 extern void _PyPerfEvalLoop_RecomputeBreaker(PyInterpreterState *interp);
+
+/* From there too: run frames of the first eval loop to their end. */
+extern PyObject *_PyPerfEvalLoop_RunToEntry(PyThreadState *tstate,
+                                            struct _PyInterpreterFrame *frame);
 
 struct evaluator {
     PyInterpreterState *interp;
@@ -66,6 +76,7 @@ struct evaluator {
 static struct evaluator *evaluators;
 static bool is_own_change;          // we are setting an evaluator
 bool _PyPerfEvaluator_SwitchedOnLate;
+bool _PyPerfEvaluator_IsHandingOver;
 
 /* Return what is known of the evaluators of `interp`, or NULL. */
 static struct evaluator *
@@ -338,4 +349,21 @@ _PyPerfEvaluator_MustHandOver(PyThreadState *tstate)
     return tstate->interp->eval_frame == _PyPerfEvaluator_EvalFrame
            && _PyPerfBase_RecursionRemaining(tstate) >= 0
            && _PyPerfStack_Look() == _PyPerfStack_ENOUGH;
+}
+
+void
+_PyPerfEvaluator_HandOver(PyThreadState *tstate, struct _PyInterpreterFrame *frame,
+                          PyObject **stack_pointer, _Py_CODEUNIT *next_instr)
+{
+#if _PyPerfArch_CAN_RETURN_TO
+    struct _PyPerfArch_Registers registers;
+    // The _PyCFrame lies in the frame of the eval loop.
+    if (!_PyPerfEvaluator_MustHandOver(tstate) || _PyPerfArch_HasShadowStack()
+            || !_PyPerfUnwind_FindCaller(tstate->cframe, &registers)) {
+        return;
+    }
+    _PyFrame_SetStackPointer(frame, stack_pointer);
+    frame->prev_instr = next_instr - 1;
+    _PyPerf_ReturnTo(_PyPerfEvalLoop_RunToEntry(tstate, frame), &registers);
+#endif
 }

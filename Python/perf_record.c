@@ -95,7 +95,8 @@ _PyPerfRecord_RunNested(PyThreadState *tstate, _PyInterpreterFrame *frame)
 #define MOST_CALLERS 1000
 
 PyObject *
-_PyPerfRecord_RunHandedOver(PyThreadState *tstate, _PyInterpreterFrame *frame)
+_PyPerfRecord_RunHandedOver(PyThreadState *tstate, _PyInterpreterFrame *frame,
+                            int throwflag)
 {
     const void *addresses[MOST_CALLERS];
     size_t count = 0;
@@ -107,7 +108,7 @@ _PyPerfRecord_RunHandedOver(PyThreadState *tstate, _PyInterpreterFrame *frame)
             break;
         }
     }
-    const int throwflag = PyErr_Occurred() != NULL;
+    _PyPerfEvaluator_IsHandingOver = throwflag != 0;
     PyObject *result = _PyPerf_EnterEvalLoopWithCallers(
         tstate, frame, throwflag, addresses + MOST_CALLERS - count, count);
     _PyPerfEvaluator_RaiseBreaker(tstate->interp);   // for frames beyond C functions

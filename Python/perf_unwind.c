@@ -34,6 +34,7 @@
    section 6.4.1.  */
 
 #include "Python.h"
+#include "pycore_perf_arch.h"
 #include "pycore_perf_asm.h"        // _PyPerfTrampoline_Code
 #include "pycore_perf_unwind.h"
 #include <dlfcn.h>
@@ -389,3 +390,69 @@ _PyPerfUnwind_Register(char *place, bool load)
     }
     return true;
 }
+
+
+// --- Finding a caller ------------------------------------------------------
+
+#if _PyPerfArch_CAN_RETURN_TO
+
+/* From the unwinding interface of the C++ ABI (Itanium C++ ABI, "Exception Handling",
+   section 1.1.4), as libgcc_s.so.1 has them. */
+static struct {
+    int (*backtrace)(int (*)(void *, void *), void *);
+    uintptr_t (*get_register)(void *, int);
+    uintptr_t (*get_address)(void *);
+    uintptr_t (*get_stack_pointer)(void *);
+} unwinder;
+
+struct search {
+    uintptr_t callee;               // an address in the frame of the function called
+    struct _PyPerfArch_Registers *registers;
+    bool found;
+};
+
+/* Called for each C frame, from the innermost one on.  Returns 0 to go on. */
+static int
+search_frame(void *context, void *data)
+{
+    static const int numbers[] = _PyPerfArch_SAVED_REGISTERS;
+    struct search *search = data;
+    const uintptr_t stack_pointer = unwinder.get_stack_pointer(context);
+    if (stack_pointer <= search->callee) {
+        return 0;
+    }
+    for (size_t i = 0; i < Py_ARRAY_LENGTH(numbers); i++) {
+        search->registers->saved[i] = unwinder.get_register(context, numbers[i]);
+    }
+    search->registers->stack_pointer = stack_pointer;
+    search->registers->return_address = unwinder.get_address(context);
+    search->found = true;
+    return 4;                       // _URC_NORMAL_STOP
+}
+
+bool
+_PyPerfUnwind_FindCaller(const void *callee, struct _PyPerfArch_Registers *registers)
+{
+    if (unwinder.backtrace == NULL) {
+        void *library = dlopen("libgcc_s.so.1", RTLD_LAZY);
+        if (library == NULL) {
+            return false;
+        }
+        *(void **)&unwinder.get_register = dlsym(library, "_Unwind_GetGR");
+        *(void **)&unwinder.get_address = dlsym(library, "_Unwind_GetIP");
+        *(void **)&unwinder.get_stack_pointer = dlsym(library, "_Unwind_GetCFA");
+        if (unwinder.get_register == NULL || unwinder.get_address == NULL
+                || unwinder.get_stack_pointer == NULL) {
+            return false;
+        }
+        *(void **)&unwinder.backtrace = dlsym(library, "_Unwind_Backtrace");
+        if (unwinder.backtrace == NULL) {
+            return false;
+        }
+    }
+    struct search search = {.callee = (uintptr_t)callee, .registers = registers};
+    unwinder.backtrace(search_frame, &search);
+    return search.found;
+}
+
+#endif

@@ -16,6 +16,9 @@
 #  error "this header requires Py_BUILD_CORE define"
 #endif
 
+#include <stdbool.h>
+#include <stdint.h>
+
 /* How many records lie between a record and where the frame pointer that leads to
    it points. */
 #ifdef __riscv
@@ -42,6 +45,30 @@
     ((const void *)((const char *)__builtin_frame_address(0) + 12 * 8))
 #else
 #  define _PyPerfArch_END_OF_FRAME() ((const void *)__builtin_dwarf_cfa())
+#endif
+
+/* The registers that a function finds unchanged when a call returns, and where the call
+   returns to.  asm_trampoline_x86_64.S knows the order. */
+#if defined(__x86_64__) && defined(__linux__)
+#  define _PyPerfArch_CAN_RETURN_TO 1
+struct _PyPerfArch_Registers {
+    uintptr_t saved[6];             // in the order of the next line
+    uintptr_t stack_pointer;
+    uintptr_t return_address;
+};
+#  define _PyPerfArch_SAVED_REGISTERS {3, 6, 12, 13, 14, 15}    /* DWARF: rbx, rbp */
+
+/* Return whether the processor compares return addresses with a stack of its own. */
+static inline bool
+_PyPerfArch_HasShadowStack(void)
+{
+    uint64_t pointer = 0;
+    __asm__ volatile("rdsspq %0" : "+r"(pointer));  // does nothing if there is none
+    return pointer != 0;
+}
+#else
+#  define _PyPerfArch_CAN_RETURN_TO 0
+struct _PyPerfArch_Registers;
 #endif
 
 #endif  /* !Py_INTERNAL_PERF_ARCH_H */

@@ -30,37 +30,6 @@
      : _PyPerfRecord_LeaveUnlinked(&perf_unlinked))
 #endif
 
-/* The label perf_run_nested: FUNCTION runs the frame, or the rest of it, in another eval
-   loop.  In this loop the frame then ends as if it had returned.  The recursion must
-   not be counted when control comes here: the other loop counts it.  After that the
-   frame's caller goes on in this loop, unless MUST_HAND_OVER. */
-#define PERF_RUN_NESTED_BY(FUNCTION, MUST_HAND_OVER) \
-perf_run_nested: \
-    { \
-        const bool was_entry = frame->is_entry; \
-        cframe.current_frame = frame->previous; \
-        PyObject *retval = FUNCTION(tstate, frame); \
-        if (was_entry) { \
-            tstate->cframe = cframe.previous; \
-            tstate->cframe->use_tracing = cframe.use_tracing; \
-            return retval; \
-        } \
-        _PyInterpreterFrame *done = frame; \
-        frame = cframe.current_frame = done->previous; \
-        _PyEvalFrameClearAndPop(tstate, done); \
-        if (retval != NULL) { \
-            _PyFrame_StackPush(frame, retval); \
-        } \
-        if (MUST_HAND_OVER) { \
-            _Py_LeaveRecursiveCallTstate(tstate); \
-            goto perf_run_nested; \
-        } \
-        if (retval == NULL) { \
-            goto resume_with_error; \
-        } \
-        goto resume_frame; \
-    }
-
 #ifndef PERF_EVAL_LOOP
 
 #define PERF_DECLARATIONS
@@ -77,19 +46,16 @@ _PyPerfEvalLoop_HandlePending(PyThreadState *tstate)
     return eval_frame_handle_pending(tstate);
 }
 
+/* A call that does not return if it hands the frame over.  It may cost nothing else: an
+   edge more in the loop's flow graph, and compilers allocate the registers of the whole
+   loop differently. */
 #define PERF_CHECK_HAND_OVER() \
-    if (_PyPerfEvaluator_MustHandOver(tstate)) { \
-        _PyFrame_SetStackPointer(frame, stack_pointer); \
-        frame->prev_instr = next_instr - 1; \
-        _Py_LeaveRecursiveCallTstate(tstate); \
-        goto perf_run_nested; \
-    }
-#define PERF_RUN_NESTED \
-    PERF_RUN_NESTED_BY(_PyPerfRecord_RunHandedOver, _PyPerfEvaluator_MustHandOver(tstate))
+    _PyPerfEvaluator_HandOver(tstate, frame, stack_pointer, next_instr)
+
 #else
 #define PERF_CHECK_HAND_OVER()
-#define PERF_RUN_NESTED
 #endif
+#define PERF_RUN_NESTED
 
 #else   /* PERF_EVAL_LOOP */
 
@@ -117,7 +83,32 @@ _PyPerfEvalLoop_HandlePending(PyThreadState *tstate)
      && tstate->interp->eval_frame != NULL)
 
 #define PERF_CHECK_HAND_OVER() _PyPerfEvaluator_MustHandOver(tstate)
-#define PERF_RUN_NESTED PERF_RUN_NESTED_BY(_PyPerfRecord_RunNested, false)
+
+/* The label perf_run_nested: there is no room for the frame's record.  The frame runs in
+   another eval loop.  In this one it then ends as if it had returned. */
+#define PERF_RUN_NESTED \
+perf_run_nested: \
+    { \
+        _PyInterpreterFrame *done = frame; \
+        cframe.current_frame = done->previous; \
+        PyObject *retval = _PyPerfRecord_RunNested(tstate, done); \
+        frame = cframe.current_frame = done->previous; \
+        _PyEvalFrameClearAndPop(tstate, done); \
+        if (retval == NULL) { \
+            goto resume_with_error; \
+        } \
+        _PyFrame_StackPush(frame, retval); \
+        goto resume_frame; \
+    }
+
+/* A frame that is handed over with an exception goes on.  It is not called. */
+#undef TRACE_FUNCTION_THROW_ENTRY
+#define TRACE_FUNCTION_THROW_ENTRY() \
+    if (cframe.use_tracing && !_PyPerfEvaluator_IsHandingOver \
+            && trace_function_entry(tstate, frame)) { \
+        goto exit_unwind; \
+    } \
+    _PyPerfEvaluator_IsHandingOver = false
 
 #endif  /* PERF_EVAL_LOOP */
 #endif  /* !Py_INTERNAL_PERF_EVALLOOP_H */

@@ -12,6 +12,7 @@ extern "C" {
 #  error "this header requires Py_BUILD_CORE define"
 #endif
 
+#include "pycore_code.h"            // _Py_CODEUNIT
 #include "pycore_interp.h"          // PyInterpreterState.eval_frame
 #include <stdbool.h>
 
@@ -66,9 +67,22 @@ _PyPerfEvaluator_InlinesCalls(const PyInterpreterState *interp)
 
 // --- Frames that run already -----------------------------------------------
 
-/* Called on the slow path of the eval breaker.  Returns whether the first eval loop has
-   to hand the frame that it runs over to the second one. */
+/* Called by the first eval loop on the slow path of the eval breaker, with its frame, stack
+   pointer and next instruction.  If the loop has to hand its frames over, run them to
+   their end in the second loop, and return from the first loop to its caller, not to
+   the loop. */
+extern void _PyPerfEvaluator_HandOver(PyThreadState *tstate,
+                                      struct _PyInterpreterFrame *frame,
+                                      PyObject **stack_pointer,
+                                      _Py_CODEUNIT *next_instr);
+
+/* Called by the second eval loop there.  Returns whether frames that the first loop runs
+   have to be handed over.  Lowers the breaker. */
 extern bool _PyPerfEvaluator_MustHandOver(PyThreadState *tstate);
+
+/* Whether a frame that is handed over with an exception is about to enter the second
+   loop. */
+extern bool _PyPerfEvaluator_IsHandingOver;
 
 /* Make the eval loops of `interp` take the slow path of the eval breaker. */
 extern void _PyPerfEvaluator_RaiseBreaker(PyInterpreterState *interp);

@@ -46,11 +46,13 @@ extern bool _PyPerfRecord_NoRoom(PyThreadState *tstate, _PyInterpreterFrame *fra
 extern PyObject *_PyPerfRecord_RunNested(PyThreadState *tstate,
                                          _PyInterpreterFrame *frame);
 
-/* Run the rest of `frame`, which the first eval loop has begun, in the second one.  If an
-   exception is set, the frame's call has raised it.  The frames that the same first loop
-   runs further out get records too.  Returns what the second loop returns. */
+/* Run the rest of `frame`, which the first eval loop has begun, in the second one.  With
+   `throwflag` an exception is set, which the frame's call has raised.  The frames that
+   the same first loop runs further out get records too.  Returns what the second loop
+   returns. */
 extern PyObject *_PyPerfRecord_RunHandedOver(PyThreadState *tstate,
-                                             _PyInterpreterFrame *frame);
+                                             _PyInterpreterFrame *frame,
+                                             int throwflag);
 
 /* Whether there is room for another record below `head`'s.  `limit` is the end of the
    eval loop's C frame, where the room begins.  (It is not if the eval loop uses

@@ -36,6 +36,14 @@ extern uint16_t _PyPerfUnwind_Describe(char *place, size_t room, const char *cod
    it is not there yet.  Returns false if it is not there. */
 extern bool _PyPerfUnwind_Register(char *place, bool load);
 
+/* Find the function that called the one whose C frame `callee` lies in: the nearest one
+   whose stack pointer is above `callee`.  Fill in *registers with what it expects when
+   the call returns.  Needs the GIL.  Returns false if the unwinder (libgcc) cannot be
+   loaded, or does not find it.  Only where _PyPerfArch_CAN_RETURN_TO. */
+struct _PyPerfArch_Registers;
+extern bool _PyPerfUnwind_FindCaller(const void *callee,
+                                     struct _PyPerfArch_Registers *registers);
+
 #ifdef __cplusplus
 }
 #endif
