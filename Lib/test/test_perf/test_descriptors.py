@@ -1,4 +1,5 @@
-"""The descriptor of our file, and programs that close or use all descriptors."""
+"""The descriptor of our file, in programs that close or use all descriptors.
+"""
 
 import os
 import unittest
