@@ -125,7 +125,7 @@ class Finished:
 
     pid, returncode, out, err   out and err are str
     file                        the path of the file that profiling writes
-    entries                     what it has, read by read(pid) when first asked for
+    entries                     what it has; read(pid) reads it at first use
     """
 
     def __init__(self, pid, returncode, out, err, file=None, read=read_map):
@@ -208,7 +208,7 @@ class PerfTestCase(unittest.TestCase):
         return self.read_file(self.file_of(pid), pid)
 
     def child_names(self, pid):
-        """Return the names in the file of a process that a script has started."""
+        """Return the names in the file of a process that a script started."""
         entries = self.read_entries(self.track(pid))
         self.assert_good_entries(entries)
         return [entry.name for entry in entries]

@@ -12,11 +12,12 @@ from test.test_perf import fixtures, jitdump, parsers
 
 MODES = ('perf', 'perf_jit')
 
-# The file of a process, and the environment variable that switches the mode on.
+# The file of a process and the environment variable that switches the mode on.
 FILES = {'perf': 'perf-%d.map', 'perf_jit': 'jit-%d.dump'}
 VARIABLES = dict(zip(MODES, fixtures.SWITCHES))
 
-# The size of an entry in a jitdump with a file name of 30 characters, in bytes.
+# The size of an entry in a jitdump with a file name of 30 characters, in
+# bytes.
 LARGEST_ENTRY = 400
 
 
@@ -67,8 +68,8 @@ class JitdumpMode(fixtures.PerfTestCase):
                 for function in dump.functions()]
 
     def assert_good_entries(self, entries):
-        # read() has checked the dump.  A later entry may have the address of an
-        # earlier one: the earlier function is gone.
+        # read() has checked the dump.  A later entry may have the address of
+        # an earlier one, whose function is gone.
         self.assertGreater(len(entries), 0)
 
     def read(self, run, directory='/tmp'):

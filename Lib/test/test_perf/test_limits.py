@@ -195,7 +195,7 @@ class LimitTests:
     def test_a_limit_on_the_size_of_files_from_the_start(self):
         for blocks in (0, 1, 2, 10):
             with self.subTest(blocks=blocks):
-                # The map needs more than two blocks, the jitdump more than ten.
+                # The map exceeds two blocks, the jitdump ten.
                 program = PROGRAM.replace('range(100)', 'range(1000)')
                 run = self.run_on_and_off(program, returncode=3,
                                           prepare=f'ulimit -f {blocks}')

@@ -189,7 +189,7 @@ class SuddenDeathTests(fixtures.PerfTestCase):
                 preexec_fn=no_core) as child:
             self.track(child.pid)
             told = []
-            if way == 'killed':         # by another process, at any instruction
+            if way == 'killed':     # by another process, at any instruction
                 for _ in range(moment):
                     told.append(child.stdout.readline())
                 child.kill()

@@ -157,7 +157,8 @@ class PerfTestCase(JitTestCase, scenarios.PerfToolTestCase):
     def record_command(self, dump=8192):
         """dump: bytes of stack that each sample has; perf's default is 8192"""
         if optimization() == '0' or check_sanitizer(address=True):
-            dump = 65528        # The eval loop's frame takes ten kilobytes at -O0.
+            # The eval loop's frame takes ten kilobytes at -O0.
+            dump = 65528
         elif os.uname().machine != 'x86_64':
             dump *= 2           # Frames are larger.
         return super().record_command(

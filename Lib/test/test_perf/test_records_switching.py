@@ -1,4 +1,4 @@
-"""Frame records when profiling is switched on or off under running functions."""
+"""Frame records when profiling is switched under running functions."""
 
 import textwrap
 import unittest

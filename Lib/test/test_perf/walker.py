@@ -1,9 +1,10 @@
-"""Programs that walk their own stacks, and the names of the addresses found.
+"""Programs that walk their own stacks, and names for the addresses.
 
-_testinternalcapi.perf_walk_stack() follows the frame records of its own thread by
-the rules of the most demanding kernel.  The process's own map or jitdump names the
-addresses.  What a program puts into `chains` are chains, to be compared with names
-that the test knows: all Python functions, leaf first.  This file has no tests.
+_testinternalcapi.perf_walk_stack() follows the frame records of its own
+thread, by the rules of the most demanding kernel.  The map or jitdump of the
+process names the addresses.  The list `chains` of a program is compared with
+names that the test knows: all Python functions, leaf first.  This file has no
+tests.
 """
 
 import bisect
