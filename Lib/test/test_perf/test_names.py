@@ -122,7 +122,7 @@ class NameTests:
 
     def test_names_about_the_size_of_a_buffer_are_whole(self):
         sizes = [n + d for n in (64, 128, 256, 512, 1024, 2048, 4096, 8192,
-                                   65536)
+                                 65536)
                  for d in range(-40, 8)]
         run = self.run_on_and_off(f"""\
             def function():
