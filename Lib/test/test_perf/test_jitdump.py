@@ -8,7 +8,7 @@ import time
 import unittest
 from textwrap import dedent
 
-from test.test_perf import fixtures, jitdump
+from test.test_perf import fixtures, jitdump, parsers
 from test.test_perf.modes import (
     JitdumpMode, LARGEST_ENTRY, dump_path, elf_machine)
 from test.test_perf.programs import MARKER
@@ -634,8 +634,9 @@ class ReuseTests(JitdumpMode):
                 sys.activate_stack_trampoline('perf')
                 make_and_drop(name.upper())
             """)
-        self.assert_good_map(list(set(run.entries)))
-        in_map = {entry.start: entry.name for entry in run.entries
+        entries = parsers.read_map(run.pid)
+        self.assert_good_map(list(set(entries)))
+        in_map = {entry.start: entry.name for entry in entries
                   if entry.name.endswith(':/made')}
         self.assertEqual(len(in_map), 600)
         functions = [f for f in self.read(run).functions()
