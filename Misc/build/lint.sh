@@ -3,6 +3,7 @@
 #
 #   - gcc and clang compile our C files and assembly; each warning is an error
 #   - pyflakes3 checks Python files, shellcheck checks shell scripts
+#   - lint_docs.py checks README.md and the documentation
 #   - no tabs, no blanks at the end of a line, no long lines of C
 #   - the series lists all patches; the patches have one line of context
 #   - no file names a download host
@@ -39,13 +40,15 @@ for compiler in gcc clang; do
 done
 say lint "$count compilations of C and assembly files"
 
-for tool in shellcheck pyflakes3; do
+for tool in shellcheck pyflakes3 sphinx-build; do
     command -v $tool >/dev/null || die "$tool: not found in PATH; install it"
 done
 shellcheck -x Misc/build/*.sh .ci/run || complain "shellcheck reports errors"
 
 mapfile -t python_files < <(find . -path ./build -prune -o -name '*.py' -print)
 pyflakes3 "${python_files[@]}" || complain "pyflakes reports errors"
+
+python3 Misc/build/lint_docs.py "$SRC" || complain "lint_docs.py reports errors"
 
 while IFS= read -r file; do
     case $file in *.svg | *.png) continue ;; esac

@@ -19,7 +19,7 @@ build)
         wanted="gcc libc6-dev $wanted"
     fi
     ;;
-lint) wanted="gcc clang shellcheck pyflakes3" ;;
+lint) wanted="gcc clang shellcheck pyflakes3 python3-sphinx" ;;
 test)
     wanted="g++ gdb clang llvm"
     # The name of the package with the fuzzer's runtime contains clang's version.

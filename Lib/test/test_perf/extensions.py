@@ -1,5 +1,4 @@
-"""Compiles the C and C++ extensions in src that tests use.  This file has no tests.
-"""
+"""Compiles the C and C++ extensions in src. This file has no tests."""
 
 import os
 import shlex
@@ -9,8 +8,9 @@ import sysconfig
 
 from test.test_perf import fixtures
 
-# The tests give C stack sparingly.  The eval loop's frame has a third of a
-# kilobyte, but ten when it is compiled with -O0, profiled or not.
+# The tests give programs little C stack.  A frame of the eval loop takes a
+# third of a kilobyte.  If it is compiled with -O0, it takes ten, profiled or
+# not.
 STACK_FACTOR = 16 if fixtures.optimization() == '0' else 1
 
 
@@ -24,7 +24,7 @@ def compiler(variable):
 
 
 def compile_extension(variable, source, directory):
-    """Compile one of the files in src, which needs nothing."""
+    """Compile one of the files in src into a shared library."""
     sources = os.path.join(os.path.dirname(os.path.abspath(__file__)), 'src')
     name = os.path.splitext(source)[0]
     command = [*compiler(variable), '-O2', '-g', '-fPIC', '-shared',

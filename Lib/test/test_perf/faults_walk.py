@@ -1,12 +1,12 @@
-"""Lets each call of each kind fail in turn, and tells what came of it.
+"""Lets each call of each kind fail in turn and prints what happened.
 
     PYTHON faults_walk.py MODE PHASE DIRECTORY
 
-PYTHON is the interpreter that relink.build() links; it is started with
-profiling off.  For each case a child is forked in which the phase is played
-through: what comes before, the fault, a program whose result is known, then
-without any fault a new activation and the program again.  What the child has
-seen is printed as a line of JSON; test_faults.py judges.
+PYTHON is the interpreter that relink.build() links, started with profiling
+off.  For each case a child is forked.  It does what comes before the phase,
+plays the phase with the fault, and runs a program whose result is known.  Then
+it activates profiling without a fault and runs the program again.  One line of
+JSON says what the child has seen.  test_faults.py judges it.
 """
 
 import json
@@ -20,10 +20,10 @@ import _testinternalcapi
 
 from test.test_perf import jitdump, parsers, relink
 
-# What another process has left.
+# The content of a file that another process has left.
 OLD = b'old'
 
-# Files that are older are of others whose number a child has got.
+# Older files belong to other processes that had the same pid.
 BEGIN = time.time() - 1
 
 STATUS = 7
@@ -56,7 +56,7 @@ def caller(function, *args):
 
 
 class Program:
-    """Calls functions that are new each time and have these names."""
+    """Calls new functions that have these names."""
 
     RESULT = [2, 3, 4, [3, 2, 1], [0, 1, 2], 50, 'caught']
 
@@ -89,7 +89,7 @@ class Program:
         return result
 
     def run_again(self):
-        """Call the same functions."""
+        """Call the same functions again."""
         *functions, failing = self.functions
         arguments = [(1,), (2,), (3,), (1,), (3,), (nested, 50)]
         for function, argument in zip(functions, arguments, strict=True):
@@ -119,7 +119,7 @@ def read(path):
 
 
 def faults_of_file(mode, data, names):
-    """Return what is wrong with a file in which these should stand."""
+    """Return what is wrong with a file that should have these names."""
     if data == OLD:
         return 'old, all missing'
     try:
@@ -141,14 +141,14 @@ def faults_of_file(mode, data, names):
 
 
 class Process:
-    """Plays a phase and reports."""
+    """Plays one phase and reports."""
 
     def __init__(self, mode, report, arm):
         self.mode = mode
         self.report = report        # the path
         self.arm = arm
         self.seen = {'exception': '', 'descriptors': descriptors()}
-        self.names = []             # that must stand in the file
+        self.names = []             # that the file must have
         self.programs = []          # that have run
         self.inner = False
 
@@ -170,8 +170,11 @@ class Process:
         return result
 
     def finish(self):
-        """The program, the end of the faults, another activation, a new program
-        and once more all functions that were called before."""
+        """Run the program, end the faults, activate again, and run a new
+        program.
+
+        Then call once more all functions that were called before.
+        """
         seen = self.seen
         seen['result'] = self.program() == Program.RESULT
         seen['active'] = sys.is_stack_trampoline_active()
@@ -307,7 +310,7 @@ PHASES = [name for name in vars(Process)
 # ---------------------------------------------------------------------------
 
 def play(phase, mode, faults, directory):
-    """Play the phase in a child with these faults; return what it saw."""
+    """Play the phase in a child with these faults. Return what it saw."""
     report = os.path.join(directory, 'report')
     errors = os.path.join(directory, 'errors')
     for path in (report, report + '.inner', errors):
@@ -345,7 +348,7 @@ def play(phase, mode, faults, directory):
 
 
 def walk(phase, mode, faults, directory):
-    """Let the first of these fail at each turn that it has."""
+    """Let the first of these calls fail at each of its turns."""
     (kind, number, forever), *others = faults
     turn = 0
     hits = True

@@ -1,12 +1,13 @@
-"""What every test of the native profilers starts from.
+"""What all tests of native profiler support share.
 
-Requirements, Python children and what they leave, the tools.  The classes that
-record with a profiler are in scenarios.py, the parsers in parsers.py and
-jitdump.py.  This file has no tests.
+This file has the checks for requirements, the test case that runs Python
+children, and the look-up of tools.  Test cases that record with a profiler are
+in scenarios.py.  Parsers are in parsers.py and jitdump.py.  This file has no
+tests.
 
-The profilers are taken from the environment variables PERF and SAMPLY, else
-from PATH.  A test that needs one and finds none is skipped, or fails if
-PYTHON_PERF_TESTS_REQUIRE_TOOLS=1 is set.
+The environment variables PERF and SAMPLY name the profilers.  If they are not
+set, PATH is searched.  If a test needs a profiler and there is none, the test
+is skipped; with PYTHON_PERF_TESTS_REQUIRE_TOOLS=1 it fails.
 """
 
 import functools
@@ -23,8 +24,8 @@ import unittest
 from test.support import check_sanitizer, os_helper
 from test.test_perf.parsers import map_path, overlapping, parse_map, read_map
 
-# How long a child may take before it counts as hung, in seconds.  No test
-# waits for this to pass.
+# A child that takes longer than this hangs.  In seconds.  No test waits for
+# this time to pass.
 TIMEOUT = 600
 
 SWITCHES = ('PYTHONPERFSUPPORT', 'PYTHON_PERF_JIT_SUPPORT')
@@ -33,15 +34,15 @@ WARNING = 'python: perf profiling is off: '
 
 
 def require_trampoline():
-    """For setUpModule(): skip where the interpreter has no trampolines."""
+    """For setUpModule(): skip if the interpreter has no trampolines."""
     if not sysconfig.get_config_var('PY_HAVE_PERF_TRAMPOLINE'):
         raise unittest.SkipTest('this interpreter has no perf trampoline')
 
 
 def interpreter_image():
-    """Return the path of the program that runs this.
+    """Return the path of the program that runs this code.
 
-    sys.executable may be a script that starts it under an emulator.
+    sys.executable may be a script that starts this program under an emulator.
     """
     return os.readlink('/proc/self/exe')
 
@@ -60,15 +61,17 @@ def optimization():
 
 
 def last_calls_are_jumps():
-    """Are the functions of the interpreter that end with a call not on the
-    stack during it?  So it is for the two that call the base of records.
+    """Return whether the compiler turned last calls into jumps.
+
+    If it did, the two C functions whose last call leads to
+    _PyPerf_EnterEvalLoop() are not on the stack during that call.
     """
     return (optimization() in ('2', '3')
             and not check_sanitizer(address=True, ub=True))
 
 
 def is_emulated():
-    """Does this run under qemu-user?"""
+    """Return whether this runs under qemu-user."""
     try:
         return os.path.realpath(sys.executable) != interpreter_image()
     except OSError:         # no /proc
@@ -76,23 +79,24 @@ def is_emulated():
 
 
 def not_emulated(reason):
-    """A decorator: skip under qemu-user, which cannot do this."""
+    """Return a decorator that skips a test under qemu-user."""
     return unittest.skipIf(is_emulated(), reason)
 
 
 def require_no_emulation(reason):
-    """The same for setUpModule() and setUpClass()."""
+    """For setUpModule() and setUpClass(): skip under qemu-user."""
     if is_emulated():
         raise unittest.SkipTest(reason)
 
 
 def repetitions(count):
-    """Return how often to do what is to be done so many times: a tenth of it
-    under qemu-user, where each takes ten times as long."""
+    """Return `count`, or a tenth of it under qemu-user, which takes ten times
+    as long.
+    """
     return count // 10 if is_emulated() else count
 
 
-# RLIMIT_AS, seccomp, and that memory is to be executable.
+# For tests of RLIMIT_AS, seccomp filters and executable memory.
 requires_the_kernel = not_emulated('qemu-user keeps this from the kernel')
 
 requires_root = unittest.skipUnless(
@@ -103,7 +107,10 @@ requires_root = unittest.skipUnless(
 # Python children
 
 def clean_environment(**changes):
-    """Return the environment without our switches, then with the changes."""
+    """Return the environment of a child.
+
+    It has neither our switches nor JITDUMPDIR, unless `changes` set them.
+    """
     env = {k: v for k, v in os.environ.items() if k not in SWITCHES}
     for name in ('DEBUGINFOD_URLS', 'JITDUMPDIR'):
         env.pop(name, None)
@@ -118,7 +125,7 @@ class Finished:
 
     pid, returncode, out, err   out and err are str
     file                        the path of the file that profiling writes
-    entries                     what it has, read by read(pid) when first asked for
+    entries                     what it has; read(pid) reads it at first use
     """
 
     def __init__(self, pid, returncode, out, err, file=None, read=read_map):
@@ -201,7 +208,7 @@ class PerfTestCase(unittest.TestCase):
         return self.read_file(self.file_of(pid), pid)
 
     def child_names(self, pid):
-        """Return the names in the file of a process that a script has started."""
+        """Return the names in the file of a process that a script started."""
         entries = self.read_entries(self.track(pid))
         self.assert_good_entries(entries)
         return [entry.name for entry in entries]
@@ -226,11 +233,15 @@ class PerfTestCase(unittest.TestCase):
     def run_command(self, command, *, env=None, stdin=subprocess.DEVNULL,
                     stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                     returncode=0, **options):
-        """Run it to its end.  returncode None accepts any exit status."""
+        """Run a command to its end and return it, Finished.
+
+        returncode: the expected exit status, or None if any will do
+        """
         if env is None:
             env = clean_environment()
         if 'executable' in options and is_emulated():
-            # The script that is the command takes it from there.
+            # python-qemu, which is the command, takes the program from this
+            # variable.
             env = {**env, 'PYTHON_QEMU_PROGRAM': options.pop('executable')}
         with subprocess.Popen(command, env=env, stdin=stdin, stdout=stdout,
                               stderr=stderr, **options) as child:
@@ -281,11 +292,12 @@ class PerfTestCase(unittest.TestCase):
 
     def run_on_and_off(self, source, returncode=0, *, silent=False,
                        run=None, **options):
-        """Run it with profiling and without.  Both must do the same.
+        """Run a script with profiling and without.  Both must do the same.
+
         Return the run with profiling.
 
-        silent: neither a file nor a warning is expected
-        run: what runs it, if not run_python()
+        silent  neither a file nor a warning is expected
+        run     what runs the script, instead of run_python()
         """
         run = run or self.run_python
         on = run(source, returncode=returncode, **options)
@@ -298,14 +310,14 @@ class PerfTestCase(unittest.TestCase):
         return on
 
     def assert_one_warning(self, run, *parts):
-        """There is one, it names these parts, and stderr has no more."""
+        """stderr is one warning, and the warning has these parts."""
         self.assertEqual(len(run.warnings), 1, run)
         for part in parts:
             self.assertIn(part, run.warnings[0])
         self.assertEqual(run.err_without_warnings, '')
 
     def assert_good_entries(self, entries):
-        """There are entries, and they are possible in a file of this mode."""
+        """There are entries, and a file of this mode may have them."""
         self.assert_good_map(entries)
 
     def assert_good_map(self, entries):
@@ -316,7 +328,7 @@ class PerfTestCase(unittest.TestCase):
             self.assertGreater(entry.size, 0)
 
     def assert_written(self, run, *qualnames):
-        """Each of these functions of the script is in the file once."""
+        """The file has each of these functions of the script once."""
         for name in map(self.script_name, qualnames):
             self.assertEqual(run.names.count(name), 1, name)
 
@@ -325,7 +337,7 @@ class PerfTestCase(unittest.TestCase):
         return f'py::{qualname}:{self.path("script.py")}'
 
     def make_target(self):
-        """Make a file that nothing may touch and return its path."""
+        """Make a file that nobody may write to and return its path."""
         with open(self.path('target'), 'w') as file:
             file.write('precious\n')
         return self.path('target')

@@ -5,16 +5,16 @@
     for function in dump.functions():
         print(function.load.name, function.lines())
 
-It is there to find fault: what a profiler would forgive is a FormatError here.
-There are no tests in here, and nothing that knows Python's trampolines.
+It is strict: it raises FormatError where a profiler would carry on.  It knows
+nothing of Python's trampolines.  This file has no tests.
 
 Formats: Linux source tree, tools/perf/Documentation/jitdump-specification.txt;
 Linux Standard Base 5.0, Core, chapter "Exception Frames" (.eh_frame and
 .eh_frame_hdr); DWARF 4, sections 6.4 and 7.23.
 
-Where the specification and perf's own reader differ the reader counts: the
-unwinding data is .eh_frame first and .eh_frame_hdr last.  perf builds an ELF
-image of it, see Image, that it unwinds by.
+If the specification and perf's own reader differ, this reader follows perf: in
+the unwinding data .eh_frame is first and .eh_frame_hdr last.  perf makes an
+ELF image from them and unwinds by it; see Image.
 """
 
 import collections
@@ -43,9 +43,7 @@ def check(condition, message, *arguments):
 
 
 class Reader:
-    """Takes one value after the other out of some bytes.
-
-    It never reads beyond the end.
+    """Takes values from bytes, one after the other, and never beyond the end.
     """
 
     def __init__(self, data, order='<'):
@@ -64,7 +62,7 @@ class Reader:
         return bytes(self.data[self.position - size:self.position])
 
     def numbers(self, codes):
-        """Take numbers of fixed size, as in module struct, unaligned."""
+        """Take numbers of fixed size, unaligned; codes are those of struct."""
         codes = self.order + codes
         return struct.unpack(codes, self.take(struct.calcsize(codes)))
 
@@ -72,7 +70,7 @@ class Reader:
         return self.numbers(code)[0]
 
     def string(self):
-        """Take the bytes up to a NUL, and the NUL."""
+        """Take the bytes up to a NUL byte, and that byte."""
         end = self.data.find(b'\0', self.position)
         check(end >= 0, 'a string at {} does not end', self.position)
         return self.take(end + 1 - self.position)[:-1]
@@ -194,7 +192,7 @@ PARSERS = {
 # The file
 
 class Function:
-    """What a dump says of one piece of code: three records."""
+    """The three records of one function."""
 
     def __init__(self, unwinding, debug, load):
         self.unwinding = unwinding
@@ -225,9 +223,9 @@ class Function:
 class Dump:
     """A parsed jitdump.
 
-    header      None if that is torn
-    records     those that are whole, in their order
-    torn        how many bytes of a record that is cut off stand at the end
+    header   None if the header is cut off
+    records  the complete records, in their order
+    torn     the number of bytes of an incomplete record at the end
     """
 
     def __init__(self, header, records, torn):
@@ -244,9 +242,11 @@ class Dump:
         return [load.name for load in self.loads]
 
     def functions(self):
-        """Return the functions: of each the unwinding information, the
-        debugging information, the code, in this order, as perf expects it.
-        Records at the end that do not make a function are left out.
+        """Return the functions.
+
+        A function is three records, in the order that perf expects: unwinding
+        information, debugging information, code.  Incomplete groups at the end
+        are left out.
         """
         kinds = (UnwindingInfo, DebugInfo, Load)
         functions = []
@@ -264,7 +264,7 @@ class Dump:
 
 
 def parse(data):
-    """Parse a jitdump.  A last record that is cut off is left out."""
+    """Parse a jitdump. An incomplete last record is left out."""
     data = memoryview(data).tobytes()
     if len(data) < 40:
         return Dump(None, [], len(data))
@@ -312,17 +312,17 @@ Cie = collections.namedtuple(
 
 Fde = collections.namedtuple('Fde', 'address end cie start size instructions')
 
-# A line of the table that DWARF makes of the instructions: from this offset
-# in the code on the CFA is register + cfa_offset, and what the caller had in
-# a register stands at CFA + offset.
+# A row of the table that DWARF makes from the instructions.  From `offset` in
+# the code on, the CFA is register + cfa_offset.  The caller's value of a
+# register is at CFA + saved[register].
 Row = collections.namedtuple('Row', 'offset register cfa_offset saved')
 
 
 class Image:
-    """The ELF image that perf builds around a piece of code.
+    """The ELF image that perf makes around a piece of code.
 
-    The code at 0, .eh_frame behind it, aligned to 8, .eh_frame_hdr behind
-    that.  All addresses are those in this image.
+    The code is at 0. After it, aligned to 8, is .eh_frame, then .eh_frame_hdr.
+    All addresses are addresses in this image.
     """
 
     def __init__(self, unwinding, code_size, order='<'):
@@ -337,7 +337,7 @@ class Image:
 
     @property
     def mapped_size(self):
-        """How many bytes it takes up where perf thinks the code is."""
+        """The size of the image where perf maps it, in bytes."""
         return self.header_address + len(self.header)
 
     @property
@@ -345,7 +345,8 @@ class Image:
         return [entry for entry in self.entries if isinstance(entry, Fde)]
 
     def pointer(self, reader, base, encoding):
-        """Take an encoded pointer.  base: of the bytes that reader reads."""
+        """Take an encoded pointer.  base: the address of what `reader` reads.
+        """
         here = base + reader.position
         check(encoding & 0x0f in POINTER_FORMATS
               and encoding & 0xf0 in POINTER_BASES,
@@ -406,7 +407,7 @@ class Image:
                    reader.take(reader.rest))
 
     def parse_header(self):
-        """Return the table, (address of code, address of FDE)."""
+        """Return the table: (address of code, address of FDE)."""
         reader = Reader(self.header, self.order)
         version, frame, count, table = reader.numbers('BBBB')
         check(version == 1, '.eh_frame_hdr of version {}', version)
@@ -414,7 +415,7 @@ class Image:
         check(eh_frame == self.eh_frame_address,
               '.eh_frame_hdr takes {} for .eh_frame, which is at {}',
               eh_frame, self.eh_frame_address)
-        # The only ones that perf and libunwind search.
+        # perf and libunwind search no others.
         check((count, table) == (0x03, 0x3b), 'encodings {:#x} {:#x}',
               count, table)
         count = self.pointer(reader, self.header_address, count)
@@ -427,7 +428,7 @@ class Image:
         return entries
 
     def rows(self, fde):
-        """Return the table that the instructions of CIE and FDE make."""
+        """Return the rows that the instructions of CIE and FDE make."""
         [initial] = self.run(fde.cie, fde.cie.instructions, 0, None, {}, {})
         return self.run(fde.cie, fde.instructions, fde.size,
                         (initial.register, initial.cfa_offset),
@@ -474,7 +475,7 @@ class Image:
             elif opcode == 0x0c:                            # def_cfa
                 cfa = reader.unsigned(), reader.unsigned()
             elif opcode == 0x0d:                            # def_cfa_register
-                # The assembler for riscv64 sets no offset before.
+                # The assembler for riscv64 sets no offset before this.
                 cfa = reader.unsigned(), cfa[1] if cfa else 0
             elif opcode == 0x0e:                            # def_cfa_offset
                 cfa = cfa[0], reader.unsigned()
@@ -487,6 +488,6 @@ class Image:
         return rows
 
     def row_at(self, fde, offset):
-        """Return what holds before the instruction at this offset."""
+        """Return the row that holds before the instruction at this offset."""
         return max((row for row in self.rows(fde) if row.offset <= offset),
                    key=operator.attrgetter('offset'))

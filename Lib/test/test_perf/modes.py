@@ -1,8 +1,8 @@
-"""What the two modes write, the map and the jitdump, seen the same way.
+"""The two modes, with one interface for the files that they write.
 
-A test that holds in both modes is written once, in a class without a mode.  Two
-classes inherit it, one with MapMode and one with JitdumpMode.  This file has no
-tests.
+If a test holds in both modes, a class without a mode has it.  Two classes
+inherit from that class, one also from MapMode, the other from JitdumpMode.
+This file has no tests.
 """
 
 import os
@@ -12,11 +12,12 @@ from test.test_perf import fixtures, jitdump, parsers
 
 MODES = ('perf', 'perf_jit')
 
-# The file of a process, and the environment variable that switches the mode on.
+# The file of a process and the environment variable that switches the mode on.
 FILES = {'perf': 'perf-%d.map', 'perf_jit': 'jit-%d.dump'}
 VARIABLES = dict(zip(MODES, fixtures.SWITCHES))
 
-# The size of an entry in a jitdump with a file name of 30 characters, in bytes.
+# The size of an entry in a jitdump with a file name of 30 characters, in
+# bytes.
 LARGEST_ENTRY = 400
 
 
@@ -67,12 +68,12 @@ class JitdumpMode(fixtures.PerfTestCase):
                 for function in dump.functions()]
 
     def assert_good_entries(self, entries):
-        # read() has checked the dump.  A later entry may have the address of an
-        # earlier one: the earlier function is gone.
+        # read() has checked the dump.  A later entry may have the address of
+        # an earlier one, whose function is gone.
         self.assertGreater(len(entries), 0)
 
     def read(self, run, directory='/tmp'):
-        """Return the dump of a run, complete and without fault."""
+        """Return the jitdump of a run. It must be complete and sound."""
         pid = run.pid if isinstance(run, fixtures.Finished) else int(run)
         dump = jitdump.read(dump_path(pid, directory))
         self.assertEqual(dump.torn, 0)
@@ -80,7 +81,9 @@ class JitdumpMode(fixtures.PerfTestCase):
         return dump
 
     def functions(self, run, *qualnames, directory='/tmp'):
-        """Return those functions of the script, of each the only one."""
+        """Return these functions of the script.  Each must be in the jitdump
+        once.
+        """
         functions = self.read(run, directory).functions()
         found = []
         for name in map(self.script_name, qualnames):
@@ -90,7 +93,7 @@ class JitdumpMode(fixtures.PerfTestCase):
         return found
 
     def assert_good_dump(self, dump, pid):
-        """What holds in every dump of ours."""
+        """Check what holds in every jitdump that the interpreter writes."""
         self.assertEqual(dump.header.pid, pid)
         self.assertEqual(dump.header.flags, 0)
         self.assertEqual(dump.header.machine,
@@ -114,7 +117,8 @@ class JitdumpMode(fixtures.PerfTestCase):
         for value in (lambda f: f.load.code_index, lambda f: f.load.code):
             self.assertEqual(len({value(f) for f in functions}),
                              len(functions))
-        # Many functions have the same information.
+        # Check the unwinding information once: it is the same for many
+        # functions.
         for image in {(f.unwinding.eh_frame, f.unwinding.eh_frame_hdr,
                        len(f.load.code)): f.image() for f in functions
                       }.values():
@@ -128,7 +132,8 @@ class JitdumpMode(fixtures.PerfTestCase):
         self.assertEqual(image.table, [(0, fde.address)])
 
     def assert_room(self, functions):
-        """The images of neighbours do not overlap."""
+        """The images that perf makes of neighbouring functions do not overlap.
+        """
         end = {}
         for function in functions:
             size = function.image().mapped_size
@@ -141,7 +146,7 @@ class JitdumpMode(fixtures.PerfTestCase):
 
 
 def names_of(mode, pid):
-    """Return the names in a file that must be whole."""
+    """Return the names in the file of this process. The file must be whole."""
     if mode == 'perf':
         entries = parsers.read_map(pid)
         if parsers.overlapping(entries):

@@ -1,8 +1,8 @@
-"""Names that a fuzzer makes, the same ones each time.
+"""Generates hostile names, the same ones each time.
 
     for qualname, filename in namegen.generate(10_000): ...
 
-There are no tests in here.
+This file has no tests.
 """
 
 import collections
@@ -13,11 +13,12 @@ import unicodedata
 
 SEED = 20111
 
-# How long names are: most as people make them, some as programs do.
+# (share of the names, shortest, longest): most are as people write them, some
+# as programs make them.
 LENGTHS = [(0.10, 0, 3), (0.75, 1, 60), (0.12, 60, 600), (0.028, 600, 5000),
            (0.0017, 5000, 100_000), (0.0003, 1_000_000, 1_000_001)]
 
-# What has meaning to those who read maps, dumps and what is made of them.
+# Text with a meaning for the readers of maps, jitdumps and profiles.
 PIECES = ['\n', '\r', '\t', '\0', '\\', '\\n', '\\x41', ' ', '  ', ':', '::',
           'py::', '\x1b[31m', '\x1b]0;title\x07', '\x7f', '\x85', '\u2028',
           '\u2029', '\ufeff', '\ud800', '\udfff', '\ud83d\ude00', '\U0001f600',
@@ -49,7 +50,7 @@ def text(choice):
         return ''.join(choice.choices('abcdefXYZ_019.<>', k=length))
     if kind == 1:                       # one category
         return ''.join(choice.choices(choice.choice(categories()), k=length))
-    if kind == 2:                       # all of them
+    if kind == 2:                       # all categories
         return ''.join(choice.choice(characters) for characters
                        in choice.choices(categories(), k=length))
     return ''.join(choice.choices(PIECES, k=length // 4 + 1))

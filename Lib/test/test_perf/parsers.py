@@ -16,7 +16,8 @@ Sample = collections.namedtuple('Sample', 'pid chain')
 Frame = collections.namedtuple('Frame', 'ip symbol dso')
 
 EVAL_LOOP = '_PyEval_EvalFrameDefault'
-# Calls the eval loop and holds the records of the functions that it inlines.
+# Calls the eval loop and has the record area for the functions that it
+# inlines.
 RECORD_BASE = '_PyPerf_EnterEvalLoop'
 
 
@@ -28,7 +29,7 @@ def map_path(pid):
 
 
 def parse_map(text):
-    """Return the entries of a map.  A line out of shape is a ValueError."""
+    """Return the entries of a map. A malformed line is a ValueError."""
     if isinstance(text, bytes):
         text = text.decode('utf-8')
     if text and not text.endswith('\n'):
@@ -53,7 +54,7 @@ def names_in_map(pid):
 
 
 def overlapping(entries):
-    """Return the pairs of entries, one after the other, that overlap."""
+    """Return the pairs of neighbouring entries that overlap."""
     entries = sorted(entries)
     return [(a, b) for a, b in zip(entries, entries[1:])
             if a.start + a.size > b.start]
@@ -95,14 +96,16 @@ def samples_of(samples, name):
 
 
 def has_nested(names, wanted):
-    """Do the names, leaf first, have these in this order?"""
+    """Return whether the names, leaf first, include these in this order."""
     names = iter(names)
     return all(name in names for name in wanted)
 
 
 def called_by(chain, symbol):
-    """Return, for each frame of this symbol, what called it, or None at the
-    end of the chain.  The base of frame records does not count as a caller.
+    """Return the caller of each frame that has this symbol.
+
+    At the end of the chain the caller is None.  _PyPerf_EnterEvalLoop() does
+    not count as a caller.
     """
     symbols = [frame.symbol for frame in chain if frame.symbol != RECORD_BASE]
     return [caller for callee, caller in zip(symbols, [*symbols[1:], None])
@@ -114,7 +117,7 @@ def called_by(chain, symbol):
 
 def read_profile(path):
     """Return a profile that samply has saved."""
-    import gzip     # not there in every interpreter that is tested
+    import gzip     # cross-built interpreters may lack it
     with gzip.open(path) as file:
         return json.load(file)
 
@@ -122,10 +125,10 @@ def read_profile(path):
 def samply_samples(profile):
     """Return the samples of a profile in the Firefox Profiler's format.
 
-    A stack is an index into stackTable, which gives its frame and the stack
-    below; a frame leads to a function, and that to its name among the
-    strings, which the thread has or, in newer versions, all threads share.
-    The frames' ip and dso are not filled in.
+    A stack is an index into stackTable, which has the frame and the stack
+    below.  A frame refers to a function, and a function to its name among the
+    strings.  Each thread has its strings; in newer versions all threads share
+    them.  ip and dso of the frames are None.
     """
     samples = []
     shared = profile.get('shared', {})

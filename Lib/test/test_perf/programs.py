@@ -7,7 +7,7 @@ tests.
 import textwrap
 from textwrap import dedent
 
-# A script that tells whether profiling is on, in a function of its own.
+# Prints whether profiling is on, from a function tell().
 TELL = """\
     import sys
 
@@ -18,7 +18,7 @@ TELL = """\
     """
 
 
-# A program with an output and an exit status of its own.
+# Has output and the exit status 3.
 PROGRAM = """\
     import sys
 
@@ -36,12 +36,12 @@ PROGRAM = """\
     """
 
 
-# The same for -c.
+# PROGRAM, for -c.
 FLAT_PROGRAM = textwrap.dedent(PROGRAM)
 
 
-# Runs the rest of its command line with no right to make memory executable:
-# a filter that answers mprotect(..., PROT_EXEC) with EPERM.
+# A module with forbid_executable_memory(): a seccomp filter that answers
+# mprotect(..., PROT_EXEC) with EPERM.
 FORBID_EXECUTABLE_MEMORY = """\
     import ctypes, os, platform
 
@@ -71,7 +71,8 @@ FORBID_EXECUTABLE_MEMORY = """\
     """
 
 
-# A program prints its marker.
+# Defines marker(), which returns the lines of /proc/self/maps that have a
+# jitdump.
 MARKER = dedent("""\
     import os
 

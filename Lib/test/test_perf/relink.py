@@ -1,11 +1,12 @@
-"""An interpreter in which what native profiling calls can be made to fail.
+"""Links the interpreter again, so that calls of our files can fail.
 
     executable = relink.build(directory)
     subprocess.run([sys.executable, ...], executable=executable)
 
-It is linked from the objects of the interpreter that runs this, with the calls
-of our own objects led to perf_faults.c.  Started under the name of the original
-it finds the same standard library.  There are no tests in here.
+It is linked from the objects of the interpreter that runs this.  Calls in the
+objects of our files are redirected to perf_faults.c.  The new program is
+started under the name of the original, so that it finds the same standard
+library.  This file has no tests.
 """
 
 import errno
@@ -22,10 +23,11 @@ SOURCES = os.path.join(os.path.dirname(os.path.abspath(__file__)), 'src')
 
 PREFIX = 'perf_fault_'
 
-# A write that takes half, before one that fails: as perf_faults.c has it.
+# A write that takes half of the bytes and then fails, as in perf_faults.c.
 SHORT_WRITE = 1000
 
-# What can fail, and how: the kind, as perf_faults.c names it, and the errno.
+# What can fail and with which errno.  The kinds have the names of
+# perf_faults.c.
 FAULTS = [
     ('memory', errno.ENOMEM),
     ('encode', errno.ENOMEM),
@@ -56,23 +58,23 @@ FAULTS = [
     ('dl_iterate', 0),
 ]
 
-# Those that pass by themselves: a second try does it.
+# Failures that go away: the caller tries again and succeeds.
 ONCE = [
     ('open', errno.EINTR),
     ('write', errno.EINTR),
     ('read', errno.EINTR),
 ]
 
-# The first fails at its turn, the others always.
+# The first call fails once, the others always.
 TOGETHER = [
-    # Half a piece that cannot be taken back.
+    # Half an entry that cannot be removed.
     [('write', SHORT_WRITE), ('ftruncate', errno.EIO)],
-    # Neither a high number for the descriptor nor a higher limit.
+    # The descriptor gets no high number, and the limit cannot be raised.
     [('open', errno.EMFILE), ('lstat', errno.ENOENT)],
     [('fcntl', errno.EMFILE), ('setrlimit', errno.EPERM)],
 ]
 
-# Asks the Makefile of the build for a command line.
+# A make target that prints command lines of the build.
 QUESTION = """\
 perf-faults-question:
 \t@echo '$(LINKCC) $(PY_CORE_LDFLAGS) $(LINKFORSHARED)' \\
@@ -82,7 +84,7 @@ perf-faults-question:
 
 
 def run(command, **options):
-    """Run a command of the build in its directory and return its output."""
+    """Run a command in the build directory and return its output."""
     if not shutil.which(command[0]):
         fixtures.tool_missing(f'no {command[0]}')
     done = subprocess.run(command, capture_output=True, text=True,
@@ -96,18 +98,20 @@ def run(command, **options):
 
 
 def symbols(path, *options):
-    """Return the names that nm prints."""
+    """Return the symbols that nm prints."""
     return {line.split()[-1]
             for line in run(['nm', *options, path]).splitlines()}
 
 
 def without_64(name):
-    """mmap64() is mmap() with an offset of 64 bits, which all of ours have."""
+    """Return the name without 64: mmap64() is mmap(), as our offsets have 64
+    bits.
+    """
     return name.removesuffix('64')
 
 
 class Build:
-    """The commands of the build that made the interpreter."""
+    """The commands that built the interpreter."""
 
     def __init__(self, sanitizers=()):
         if not sysconfig.is_python_build():
@@ -126,8 +130,10 @@ class Build:
                 if word.startswith('Python/perf_') and word.endswith('.o')]
 
     def machine_code(self, path, directory):
-        """Return an object with machine code in it, this one or another:
-        those for link-time optimization have none."""
+        """Return an object file with machine code: `path`, or another one.
+
+        Objects for link-time optimization have no machine code.
+        """
         if not (self.sanitizers or
                 any(word.startswith('-flto') for word in self.compile)):
             return path
@@ -139,7 +145,7 @@ class Build:
 
 
 def our_calls(build, directory):
-    """Return the names of all functions that our objects call."""
+    """Return the names of all functions that our files call."""
     names = set()
     for path in build.our_objects:
         names |= symbols(build.machine_code(path, directory), '-u')
@@ -147,21 +153,21 @@ def our_calls(build, directory):
 
 
 def wrapped(path):
-    """Return the names of the functions that perf_faults.o stands in for."""
+    """Return the names of the functions that perf_faults.o replaces."""
     return {name.removeprefix(PREFIX)
             for name in symbols(path, '--defined-only', '--extern-only')
             if name.startswith(PREFIX)}
 
 
 def redirect(path, copy, names):
-    """Copy an object, with its calls of these functions led to stand-ins."""
+    """Copy an object file. Calls of `names` go to the replacements."""
     run(['objcopy', *(f'--redefine-sym={name}={PREFIX}{without_64(name)}'
                       for name in symbols(path, '-u')
                       if without_64(name) in names), path, copy])
 
 
 def compile_here(build, source, directory):
-    """Compile one of the files in src and return the object."""
+    """Compile one of the files in src and return the path of the object."""
     result = os.path.join(directory, source.removesuffix('.c') + '.o')
     run([*build.compile, '-fno-lto', '-c', os.path.join(SOURCES, source),
          '-o', result])
@@ -173,9 +179,9 @@ SANITIZERS = ['-g', '-fsanitize=address,undefined',
 
 
 def build(directory, sanitized=False):
-    """Link it in this directory and return its path.
+    """Link the interpreter in this directory and return its path.
 
-    sanitized: our own objects are compiled anew, with AddressSanitizer and
+    sanitized: compile our files anew with AddressSanitizer and
     UndefinedBehaviorSanitizer
     """
     build = Build(SANITIZERS if sanitized else [])

@@ -17,8 +17,8 @@ from test.test_perf.parsers import (
     parse_perf_script, python_names, read_profile, samply_samples, samples_of,
     has_nested)
 
-# What a script that is to be recorded begins with: work that stays in the
-# eval loop, and a way to do enough of it, however slow the machine is.
+# Recorded scripts begin with this: work that stays in the eval loop, and a
+# function that repeats work until it has used enough processor time.
 WORK = """\
 import time
 
@@ -35,8 +35,8 @@ def spin(n=20_000):
 
 """
 
-# For the shell: tell the pid that the program will have, and remove what
-# another process of that pid has left behind.
+# Shell commands that print the pid of the program and remove the files that an
+# earlier process of this pid has left.
 TELL_PID = ('echo $$; rm -rf "/tmp/perf-$$.map" "/tmp/jit-$$.dump"; '
             'exec "$@"')
 
@@ -60,10 +60,10 @@ def recursive(n):
 
 
 class ProfilerTestCase(PerfTestCase):
-    """Tests that record with a profiler, by the record() of a subclass.
+    """Tests that record with a profiler.
 
-    The methods record_...() record a program, see to what must hold in the
-    profile whichever profiler made it, and return what record() returns.
+    A subclass has record(). Each method record_...() records a program, checks
+    what every profiler must show, and returns what record() returns.
     """
 
     needs_frame_pointers = True
@@ -77,14 +77,14 @@ class ProfilerTestCase(PerfTestCase):
 
     @staticmethod
     def telling_pid(command):
-        """Return a command that tells its pid before it runs that one."""
+        """Return a command that prints its pid and then runs `command`."""
         return ['/bin/sh', '-c', TELL_PID, 'sh', *command]
 
     def told(self, run, returncode=0):
-        """Return the program itself, of which only the profiler was run.
+        """Return the recorded program as Finished.  `run` is the profiler.
 
-        The program has told its pid in its first line on stdout, and those
-        of its children in lines of the kind `child PID`.
+        The first line on stdout is the program's pid.  Lines "child PID" name
+        its children.
         """
         pid, _, out = run.out.partition('\n')
         if pid.isdecimal():
@@ -94,11 +94,11 @@ class ProfilerTestCase(PerfTestCase):
         return Finished(int(pid), run.returncode, out, run.err)
 
     def assert_nested(self, samples, *qualnames, pid=None):
-        """In nearly all samples of the first function of the script the
-        others stand above it, in this order.  Return those samples.
+        """Nearly all samples of qualnames[0] have its callers, the others, in
+        order.
 
-        Nearly: frame pointers do not show the caller of a function that has
-        just been entered.
+        Return those samples.  Some samples lack the caller: frame pointers do
+        not show the caller of a function that has just been entered.
         """
         wanted = [self.script_name(name) for name in qualnames]
         through = [sample for sample in samples_of(samples, wanted[0])
@@ -110,10 +110,10 @@ class ProfilerTestCase(PerfTestCase):
         return nested
 
     def record_names(self, names):
-        """Profile functions of hostile names and one that has a good name.
+        """Profile functions with hostile names and one with a good name.
 
-        names: source code of each name: how the profiler must show it.
-        Return the run, the samples and the Python names in them.
+        names: from the source code of each name to what the profiler must
+        show.  Return the run, the samples and all Python names in them.
         """
         run, samples = self.record(f"""\
             def good(): until(0.1, spin)
@@ -132,7 +132,7 @@ class ProfilerTestCase(PerfTestCase):
         for expected in [f'py::{name}:/file' for name in names.values()]:
             with self.subTest(name=expected[:100]):
                 self.assertTrue(expected in seen)
-        # The others have lost nothing by them.
+        # The function with the good name has kept it.
         self.assertIn(self.script_name('good'), seen)
         return run, samples, seen
 
@@ -140,7 +140,8 @@ class ProfilerTestCase(PerfTestCase):
         run, samples = self.record(RUN_FOO)
         names = ('spin', 'baz', 'bar', 'foo', 'until', '<module>')
         for sample in self.assert_nested(samples, *names)[:100]:
-            # One entry for each, and nothing of Python between them.
+            # Each function has one entry, and no other Python function is
+            # between them.
             self.assertEqual(python_names(sample),
                              [self.script_name(name) for name in names])
         return run, samples
@@ -163,8 +164,10 @@ class ProfilerTestCase(PerfTestCase):
         return run, samples
 
     def record_activated(self, mode):
-        """Switch it on, in this mode, and off again at run time.  Return
-        also the samples in between."""
+        """Switch profiling on in this mode and off again at run time.
+
+        Return the run, all samples, and the samples in between.
+        """
         run, samples = self.record(FOO_BAR_BAZ + textwrap.dedent(f"""\
             import sys
 
@@ -225,8 +228,11 @@ class ProfilerTestCase(PerfTestCase):
         return run, samples
 
     def record_callback(self, **options):
-        """C code calls a function.  Return also the symbols that stand
-        between that and its caller, of some samples."""
+        """C code calls a Python function.
+
+        Return the run, the samples, and for some samples the symbols between
+        the function and its Python caller.
+        """
         run, samples = self.record("""\
             def key(x):
                 spin(1000)
@@ -268,7 +274,7 @@ class ProfilerTestCase(PerfTestCase):
         return run, samples
 
     def record_coroutines(self, **options):
-        """Coroutines, the innermost of which calls generators."""
+        """Coroutines. The innermost calls generators."""
         run, samples = self.record("""\
             import asyncio
 
@@ -294,7 +300,8 @@ class ProfilerTestCase(PerfTestCase):
         return run, samples
 
     def record_threads(self):
-        """Two threads.  Return also the samples of each."""
+        """Two threads.  Return the run, all samples, and those of each thread.
+        """
         run, samples = self.record("""\
             import threading
 
@@ -336,10 +343,12 @@ class ProfilerTestCase(PerfTestCase):
         return run, samples
 
     def record_fork(self, *args):
-        """Parent and child are profiled.  Return also the child's pid.
+        """Parent and child are profiled.  Return the run, the samples, the
+        child's pid.
 
-        args: 'compile', for a function that only the child calls to get its
-        trampoline before, and 'persist', for the child to keep them all.
+        args: 'compile' makes the trampoline of a function before the fork that
+        only the child calls.  With 'persist' the child keeps its parent's
+        trampolines.
         """
         run, samples = self.record("""\
             import os, sys
@@ -403,20 +412,22 @@ class PerfToolTestCase(ProfilerTestCase):
                 *arguments]
 
     def record_command(self, *options, frequency=9999, call_graph=None):
-        """Return the command line of perf record, up to the program."""
+        """Return the command line of perf record, without the program."""
         return self.perf_command(
             'record', *self.record_options, '-F', str(frequency),
             '--call-graph', call_graph or self.call_graph, '-o',
             self.path('perf.data'), *options)
 
     def record(self, source, mode='perf', *, args=(), **options):
-        """Record WORK and this and return it, finished, and its samples."""
+        """Record WORK and `source`. Return the program, Finished, and the
+        samples.
+        """
         return self.record_program(
             self.python_command(WORK + textwrap.dedent(source), mode,
                                 args=args), **options)
 
     def record_program(self, command, *, returncode=0, env=None, **options):
-        """Record a program and return it, finished, and its samples."""
+        """Record a command. Return the program, Finished, and the samples."""
         run = self.run_command(
             [*self.record_command(**options), '--',
              *self.telling_pid(command)],
@@ -445,11 +456,12 @@ class SamplyTestCase(ProfilerTestCase):
         cls.samply = find_tool('SAMPLY', 'samply')
 
     def samply_command(self, command):
-        """Return a command that records that one.
+        """Return a command that records `command`.
 
-        Where there are no hardware counters samply reads the sysctl below,
-        takes even root for somebody who may not record, and gives up.  So
-        root shows it another value, in a mount namespace of its own.
+        On machines without hardware counters samply reads the sysctl below.
+        If its value is above 1, samply gives up, even as root.  As root this
+        command therefore mounts a file with the value 1 over it, in its own
+        mount namespace.
         """
         command = [self.samply, 'record', '--save-only', '--rate', '2000',
                    '-o', self.path('profile.json.gz'), '--', *command]
@@ -468,9 +480,10 @@ class SamplyTestCase(ProfilerTestCase):
                 'sh', self.path('paranoid'), sysctl, *command]
 
     def record(self, source, mode='perf', *, args=(), env=None):
-        """Record WORK and this and return it, finished, and its samples.
+        """Record WORK and `source`. Return the program, Finished, and the
+        samples.
 
-        samply ends with 0 however the program ended.
+        samply's own exit status is 0 whatever the program's is.
         """
         command = self.telling_pid(
             self.python_command(WORK + textwrap.dedent(source), mode,

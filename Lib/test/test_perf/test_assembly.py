@@ -1,7 +1,8 @@
-"""Tests of Python/asm_trampoline_*.S for platforms that are not this one.
+"""The assembly files, Python/asm_trampoline_*.S, for all platforms.
 
-clang assembles them for every platform; llvm-objdump tells what came out.  For
-Mach-O that must be what it is for ELF: code, symbols, unwind information.
+clang assembles them for each platform and llvm-objdump shows the result.
+Mach-O objects must have the same code, symbols and unwind information as ELF
+objects.
 """
 
 import os
@@ -37,7 +38,7 @@ def setUpModule():
 
 
 class ObjectFile:
-    """What llvm-objdump says of an object file."""
+    """What llvm-objdump prints of an object file."""
 
     def __init__(self, case, path):
         self.case = case
@@ -48,7 +49,7 @@ class ObjectFile:
         return self.case.run_command([self.objdump, *options, self.path]).out
 
     def symbols(self):
-        """Return name: (value, whether it is undefined, the rest)."""
+        """Return name: (value, section, flags and the rest)."""
         symbols = {}
         for line in self.dump('--syms').splitlines():
             match = SYMBOL.fullmatch(line)
@@ -59,14 +60,14 @@ class ObjectFile:
         return symbols
 
     def code(self):
-        """Return the bytes of the section of code, in hexadecimal."""
+        """Return the bytes of the code section, in hexadecimal."""
         text = self.dump('-s', '--section=.text', '--section=__text')
         return ''.join(WORDS.findall(text)).replace(' ', '')
 
     def rows(self):
         """Return for each FDE its length and its rows: offset, rule.
 
-        Addresses are not relocated, so that only distances count.
+        Addresses are not relocated, so only distances are compared.
         """
         fdes = []
         for line in self.dump('--dwarf=frames').splitlines():
@@ -135,7 +136,7 @@ class AssemblyTests(fixtures.PerfTestCase):
                     for name in names:
                         self.assertEqual(symbols['_' + name][1], section)
                 self.assertEqual(symbols['_' + CALLED][1], '*UND*')
-                # Nothing else: no name of ELF's, no label that was to be local.
+                # There are no other symbols: local labels stay local.
                 self.assertEqual(
                     {name for name in symbols if not name.startswith('ltmp')},
                     {'_' + name for name in
@@ -149,7 +150,7 @@ class AssemblyTests(fixtures.PerfTestCase):
                 elf = self.assemble(architecture, elf)
                 mach_o = self.assemble(architecture, mach_o)
                 self.assertGreater(len(elf.code()), 100)
-                # Where the call goes is written by the linker.
+                # The linker fills in the target of the call.
                 self.assertEqual(mach_o.code(), elf.code())
                 rows = elf.rows()
                 self.assertEqual([length > 0 for length, _ in rows],
@@ -165,7 +166,8 @@ class AssemblyTests(fixtures.PerfTestCase):
         return length, [(offset - rows[0][0], rule) for offset, rule in rows]
 
     def test_a_file_of_another_architecture_is_empty(self):
-        # Universal binaries of macOS are compiled for both at once.
+        # For universal binaries of macOS both files are compiled for both
+        # architectures.
         for architecture, target in (('x86_64', 'arm64-apple-macos11'),
                                      ('aarch64', 'x86_64-apple-macos11')):
             with self.subTest(architecture):

@@ -1,8 +1,8 @@
-"""The writer of /tmp/perf-PID.map and its C API.
+"""The C API: writing entries to /tmp/perf-PID.map.
 
-Every test lets a child write and reads what it left.  The C functions are
-called through _testinternalcapi, or through ctypes for what that does not
-offer: other bytes than a str has, and callers without the GIL.
+In each test a child writes and the test reads its file.  The child calls the C
+functions through _testinternalcapi.  It uses ctypes for names that are not
+valid UTF-8 and for calls without the GIL.
 """
 
 import os
@@ -22,7 +22,7 @@ class MapFileTests(fixtures.PerfTestCase):
     """_testinternalcapi.write_perf_map_entry(), perf_map_state_teardown()."""
 
     def write(self, *statements, **options):
-        """Run these in a child in which the feature is off."""
+        """Run statements in a child that has profiling off."""
         source = ('from _testinternalcapi import (\n'
                   '    write_perf_map_entry as write,\n'
                   '    perf_map_state_teardown as teardown)\n'
@@ -187,14 +187,16 @@ class MapFileTests(fixtures.PerfTestCase):
 
 
 class CFunctionTests(fixtures.PerfTestCase):
-    """The C functions themselves, called as C code would call them."""
+    """The C functions, called as C code calls them."""
 
     def setUp(self):
         super().setUp()
         import_helper.import_module('ctypes')
 
     def call(self, *statements, **options):
-        """Run these with `c`, which calls without the GIL."""
+        """Run statements.  `c` is the C library of the interpreter, without
+        the GIL.
+        """
         source = ('import ctypes, os\n'
                   'c = ctypes.CDLL(None)\n'
                   'def write(address, size, name):\n'

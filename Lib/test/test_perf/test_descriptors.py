@@ -1,4 +1,5 @@
-"""The descriptor of our file, and programs that close or use all descriptors."""
+"""The descriptor of our file, in programs that close or use all descriptors.
+"""
 
 import os
 import unittest
@@ -94,7 +95,8 @@ class DescriptorTests:
                         and os.readlink(f'/proc/self/fd/{fd}') == path]
             print(number)
             limit = max(number + 1, soft)       # it may be beyond
-            resource.setrlimit(resource.RLIMIT_NOFILE, (limit, max(limit, hard)))
+            resource.setrlimit(resource.RLIMIT_NOFILE,
+                               (limit, max(limit, hard)))
             own = os.open(sys.argv[1], os.O_CREAT | os.O_RDWR)
             os.dup2(own, number)
             after()
@@ -120,7 +122,8 @@ class DescriptorTests:
                         if os.path.exists(f'/proc/self/fd/{fd}')
                         and os.readlink(f'/proc/self/fd/{fd}') == path]
             limit = max(number + 1, soft)       # it may be beyond
-            resource.setrlimit(resource.RLIMIT_NOFILE, (limit, max(limit, hard)))
+            resource.setrlimit(resource.RLIMIT_NOFILE,
+                               (limit, max(limit, hard)))
             own = os.open(sys.argv[1], os.O_CREAT | os.O_RDWR)
             before()
             os.dup2(own, number)

@@ -1,13 +1,13 @@
-"""Every call that native profiling makes fails once, at its turn and alone, and
-then from its turn on for ever.
+"""Each call that profiling makes fails: once at its turn, then always from
+there.
 
-The program must not notice: its results, its exit status and its output are
-those of its own.  There is one warning that names the cause.  Nothing leaks, no
-file is torn, and when the fault has passed profiling can be switched on again
-and names what is called, also what was called before.
+The program must not notice: its results, output and exit status stay the same.
+One warning names the cause.  Nothing leaks, and no file has a partial entry.
+After the fault profiling can be switched on again.  Then its file has the
+functions that are called, also those that were called before.
 
-The interpreter is linked anew for this, see relink.py; the cases are
-played by faults_walk.py.
+relink.py links the interpreter again for this.  faults_walk.py plays the
+cases.
 """
 
 import concurrent.futures
@@ -25,9 +25,9 @@ from test.test_perf import fixtures, jitdump, relink
 WALK = os.path.join(os.path.dirname(os.path.abspath(__file__)),
                     'faults_walk.py')
 
-# What our objects call and what cannot fail, or has no failure to be told of:
-# functions that compute, the process's own numbers, the state of its signals,
-# the end of a lock.
+# Functions that our files call and that cannot fail, or whose failure nobody
+# could be told: computations, ids of the process, signal masks, releasing a
+# lock.
 CANNOT_FAIL = set("""
     PyBool_FromLong PyErr_Clear PyErr_ExceptionMatches PyErr_Format
     PyErr_SetString PyExc_RuntimeError PyExc_TypeError
@@ -47,10 +47,10 @@ CANNOT_FAIL = set("""
     _Py_NoneStruct
     """.split())
 
-# Our own functions are under test, not replaced.
+# Our own functions are tested, not replaced.
 OURS = ('_PyPerf',)
 
-# The words of a warning, where they are not those of the errno.
+# The words of a warning, if they are not those of the errno.
 REASONS = {
     ('mmap', errno.EPERM): [os.strerror(errno.EPERM), 'mounted noexec'],
     ('write', 1000): [os.strerror(errno.ENOSPC)],
@@ -58,8 +58,8 @@ REASONS = {
     ('dl_iterate', 0): ["trampoline's unwind information"],
 }
 
-# A descriptor that the system does not tell us is ours, or that another thread
-# may be writing to, is left open.
+# A descriptor stays open if the system does not confirm that it is ours, or if
+# another thread may be writing to it.
 LEAVES_OPEN = {'fstat', 'lock'}
 
 executable = directory = None
@@ -76,7 +76,7 @@ def setUpModule():
 
 
 def reasons(kind, number):
-    """Return the words, any of which name this cause in a warning."""
+    """Return words of which a warning about this cause has at least one."""
     return REASONS.get((kind, number), [os.strerror(number)])
 
 
@@ -89,7 +89,7 @@ class CompletenessTests(fixtures.PerfTestCase):
                  if not name.startswith(OURS)}
         faults = relink.wrapped(os.path.join(directory, 'perf_faults.o'))
         self.assertEqual(calls - faults - CANNOT_FAIL, set())
-        # None is there for nothing: that would be a spelling mistake.
+        # Each name is used.  An unused one would be a spelling mistake.
         self.assertEqual(faults - calls, set())
 
     def test_the_turn_is_kept(self):
@@ -164,7 +164,7 @@ class WalkTestCase(fixtures.PerfTestCase):
     leaks_of_none = None
 
     def walk(self, mode, phase):
-        """Return the cases, the first of them without a fault."""
+        """Return the cases. The first one has no fault."""
         directory = self.path(mode)
         os.mkdir(directory)
         run = subprocess.run(
@@ -204,7 +204,7 @@ class WalkTestCase(fixtures.PerfTestCase):
             check('again_exception' not in seen,
                   f'{who}raised {seen.get("again_exception")}')
             if seen['active']:
-                # Some phases close more than are ours.
+                # Some phases also close descriptors that are not ours.
                 check(case is not reference
                       or seen['balance'][3] <= seen['descriptors'],
                       f'{who}has {seen["balance"][3]} descriptors, '
@@ -215,8 +215,8 @@ class WalkTestCase(fixtures.PerfTestCase):
                 check(not any(number == errno.EINTR
                               for _, _, number, _ in case['faults']),
                       f'{who}an interrupted call was not repeated')
-                # Whole entries, but not all; the last may be torn as long as
-                # it can neither be written to its end nor taken back.
+                # The file has whole entries, but not all.  The last may be
+                # partial while it can be neither completed nor removed.
                 check(not seen['file'] or 'missing' in seen['file']
                       or case['hits']['ftruncate'] > 0,
                       f'{who}file: {seen["file"][:300]}')
@@ -243,7 +243,8 @@ class WalkTestCase(fixtures.PerfTestCase):
         return wrong
 
     def check_phase(self, phase, *kinds):
-        """Walk through it in both modes.  These kinds, at least, failed."""
+        """Play the phase in both modes.  At least these kinds of calls failed.
+        """
         modes = ('perf', 'perf_jit')
         with concurrent.futures.ThreadPoolExecutor(len(modes)) as pool:
             walks = list(pool.map(self.walk, modes, [phase] * len(modes)))
@@ -305,10 +306,10 @@ class WalkTests(WalkTestCase):
 
 
 class SanitizedTests(WalkTestCase):
-    """The same, with each access to memory watched by sanitizers."""
+    """The same with AddressSanitizer and UndefinedBehaviorSanitizer."""
 
     executable = None
-    leaks_of_none = False           # LeakSanitizer has looked
+    leaks_of_none = False           # LeakSanitizer has run
 
     @classmethod
     def setUpClass(cls):
@@ -327,10 +328,10 @@ class SanitizedTests(WalkTestCase):
         self.check_phase('at_fork_with_persist', 'open', 'write')
 
 
-# There are as many of these as functions: they fail for ever in other tests.
+# These happen once for each function.  Other tests let them fail for ever.
 MANY_AT_START = {'set_extra', 'lock'}
 
-# Ends with a status of its own; its last activation is without faults.
+# Has an exit status of its own.  Its last activation is without faults.
 STARTED = """\
 import sys, _perf_faults
 
@@ -353,7 +354,7 @@ sys.exit(7)
 
 
 class StartTests(WalkTestCase):
-    """Faults while the interpreter starts: each is a process of its own."""
+    """Faults while the interpreter starts, each in a new process."""
 
     def start(self, mode, fault=''):
         run = self.run_command(
@@ -369,7 +370,8 @@ class StartTests(WalkTestCase):
         return run
 
     def walk_kind(self, mode, fault):
-        """Return a list of (what failed, the run); the last met no fault."""
+        """Return a list of (what failed, the run). The last run met no fault.
+        """
         kind, number, forever = fault
         runs = []
         while not runs or runs[-1][1].hits:

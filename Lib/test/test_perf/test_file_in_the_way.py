@@ -1,4 +1,5 @@
-"""Our file cannot be opened: something else has its name, or JITDUMPDIR is unusable."""
+"""Our file cannot be opened: the name is taken, or JITDUMPDIR cannot be used.
+"""
 
 import errno
 import os
@@ -55,7 +56,7 @@ class FileInTheWayTests:
 
     @fixtures.requires_root
     def test_a_device_that_is_a_disk_is_left_alone(self):
-        # One that does not exist.
+        # A disk that does not exist.
         run = self.run_refused('mknod "$FILE" b 259 1048575')
         self.assertTrue(stat.S_ISBLK(os.stat(run.file).st_mode))
 
@@ -145,7 +146,7 @@ class FileInTheWayTests:
         self.run_refused('ln -s "$FILE" "$FILE"', 'symbolic link')
 
     def test_a_fifo_with_a_reader_gets_nothing(self):
-        # The shell holds it open for reading and writing, and hands it on.
+        # The shell opens it for reading and writing and hands it on.
         self.run_refused('mkfifo "$FILE"; exec 5<>"$FILE"')
 
     def test_our_own_old_file_is_started_afresh(self):
@@ -245,14 +246,14 @@ class JitdumpInTheWayTests(FileInTheWayTests, JitdumpMode):
             before()
             print(len(marker()))
             """))
-        # It is sound in itself, and has what has been called since.
+        # The new file is sound and has the functions called since.
         self.functions(run, 'before', 'after')
         self.assertEqual(run.out, '1\n')
         self.assertEqual(run.err, '')
 
 
 class JitdumpDirectoryTests(JitdumpMode):
-    """The directory that JITDUMPDIR names."""
+    """The directory in JITDUMPDIR."""
 
     def setUp(self):
         super().setUp()
@@ -356,7 +357,7 @@ class JitdumpDirectoryTests(JitdumpMode):
                                  f'{os.strerror(errno.ENOENT)}')
 
     def test_a_directory_whose_name_is_just_not_too_long(self):
-        # A path of 1024 bytes and more is refused; none is cut.
+        # A path of 1024 bytes or more is refused; no path is cut.
         for length in range(990, 1010):
             directory = self.other
             while len(directory) < length - 130:

@@ -1,4 +1,4 @@
-"""File systems that are full, read-only, not executable or not there."""
+"""File systems that are full, read-only, not executable or missing."""
 
 import errno
 import os
@@ -18,10 +18,10 @@ def setUpModule():
 
 
 class FileSystemTests:
-    """The file lies in a file system of the child's mount namespace.
+    """Our file is in a file system of the child's mount namespace.
 
-    place   the directory of the file, where that file system is mounted
-    small   the size of one in which not all entries have room, in KiB
+    place  the directory of the file, where that file system is mounted
+    small  the size of a file system that is too small for all entries, in KiB
     """
 
     def setUp(self):
@@ -32,11 +32,11 @@ class FileSystemTests:
 
     def run_prepared(self, prepare, source=FLAT_PROGRAM, mode='default',
                      returncode=3, unshare=(), env=None):
-        """Run the source after shell commands in a mount namespace.
+        """Run `source` after shell commands in a mount namespace.
 
-        $PLACE is the place.  The files of profiling that are there afterwards
-        are copied, see left().  The current directory is the test's, also if
-        something is mounted over /tmp.
+        $PLACE is the place.  Our files in it are copied afterwards; left()
+        returns them.  The current directory is the test's directory, even if
+        /tmp is mounted over.
         """
         os_helper.rmtree(self.path('left'))
         os.mkdir(self.path('left'))
@@ -53,13 +53,15 @@ class FileSystemTests:
             env=fixtures.clean_environment(**self.environment(), **(env or {})))
 
     def run_mounted(self, options, source=FLAT_PROGRAM, prepare='true', **rest):
-        """The same with a tmpfs, mounted with these options, in the place."""
+        """Mount a tmpfs with these options at the place.  Run `source` in it.
+        """
         return self.run_prepared(
             f'mount -t tmpfs {options} none "$PLACE"; {prepare}', source, **rest)
 
     def run_refused(self, options, *parts, **rest):
-        """Run it with profiling and without.  Both do the same, and one warning
-        has the parts.
+        """Run `source` with profiling and without.
+
+        Both do the same.  One warning has all `parts`.
         """
         off = self.run_mounted(options, mode=None, **rest)
         run = self.run_mounted(options, **rest)
@@ -69,12 +71,14 @@ class FileSystemTests:
         return run
 
     def left(self):
-        """Return the paths of the files that were left in the place."""
+        """Return the paths of the copies of the files at the place."""
         return [self.path('left', name)
                 for name in os.listdir(self.path('left'))]
 
     def read_left(self):
-        """Return the entries of the one file that was left."""
+        """Return the entries of the file that was left.  There must be one
+        file.
+        """
         [path] = self.left()
         [pid] = re.findall(r'\d+', os.path.basename(path))
         return self.read_file(path, int(pid))
@@ -102,7 +106,7 @@ class FileSystemTests:
                          self.sizes_left_when_full)
 
     def test_a_file_system_that_becomes_full_keeps_whole_entries(self):
-        # The names have all lengths, so that no entry ends where a page does.
+        # The names have all lengths, so that no entry ends where a page ends.
         source = FLAT_PROGRAM.replace('f{i}', '{"f" * (i + 1)}')
         self.run_refused(f'-o size={self.small}k', 'cannot write',
                          os.strerror(errno.ENOSPC), source=source)
@@ -128,7 +132,8 @@ class FileSystemTests:
         self.assert_one_warning(run, 'cannot write')
         names = self.names_left()
         self.assertIn('py::late:<string>', names)
-        # Called while the interpreter started, so its name was lost then.
+        # This was called while the interpreter started; its name was lost
+        # then.
         self.assertIn('py::_find_and_load:<frozen importlib._bootstrap>', names)
 
     def test_a_directory_without_permission(self):
@@ -146,7 +151,7 @@ class FileSystemTests:
                                 os.strerror(errno.EACCES))
 
     def test_a_file_in_the_way_of_a_forked_child(self):
-        # In a process namespace of its own the child's number is known.
+        # In a new process namespace the pid of the child is known.
         name = os.path.basename(self.file_of('{number}'))
         run = self.run_refused(
             '', 'cannot open', prepare='mount -t proc none /proc',
@@ -190,7 +195,7 @@ class MapFileSystemTests(FileSystemTests, MapMode):
     def environment(self):
         return {'PLACE': self.place}
 
-    # What is left of the child is written there.
+    # Keeps the current directory writable.
     KEEP_DIRECTORY = 'mount --bind . .; cd "$(pwd)"'
 
     def test_a_read_only_root(self):
@@ -219,7 +224,7 @@ class MapFileSystemTests(FileSystemTests, MapMode):
     def test_no_tmp_at_all(self):
         if os.path.realpath(sys.executable).startswith('/tmp/'):
             self.skipTest('the interpreter itself lies in /tmp')
-        # A root that has all that is in this one but /tmp.
+        # A root directory with everything but /tmp.
         script = self.write_script("""\
             set -e
             mkdir -p root
@@ -270,7 +275,7 @@ class JitdumpFileSystemTests(FileSystemTests, JitdumpMode):
         self.assertEqual(self.left(), [])
 
     def run_in_tmp_without_execution(self, *options):
-        """Return the run and what it left in its /tmp."""
+        """Return the run and the list of files in its /tmp."""
         run = self.run_command(
             ['unshare', '-m', '/bin/sh', '-c',
              'set -e; mount -t tmpfs -o noexec none /tmp; set +e; '

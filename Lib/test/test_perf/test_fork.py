@@ -1,6 +1,6 @@
-"""Forks: what is in the files of parent and child.
+"""Forks: the files of parent and child.
 
-The stacks of parent and child are walked in test_fork_stacks.py.
+test_fork_stacks.py has the tests that walk the stacks of both.
 """
 
 import os
@@ -47,7 +47,7 @@ GRANDCHILD = """\
     print(child, os.read(read, 100).decode())
     """
 
-# Those of FORK, and <module>.
+# The names of the functions of FORK, and <module>.
 FORK_NAMES = ('only_child', 'only_parent', 'before', 'dropped', 'forking',
               '<module>')
 
@@ -57,7 +57,7 @@ class ForkTests:
     def test_parent_and_child_have_files_of_their_own(self):
         run = self.run_python(FORK + 'forking()')
         child = self.child_names(run.out)
-        # What it has run, and what is on its stack.
+        # The functions that it has run, and those on its stack.
         self.assertEqual(
             [name for name in FORK_NAMES if self.script_name(name) in child],
             ['only_child', 'forking', '<module>'])
@@ -98,7 +98,7 @@ class ForkTests:
             {self.script_name(name)
              for name in ('<module>', 'outer', 'inner', 'callback')})
         self.assertEqual(len(child), 4)
-        # Their trampolines are where they were.
+        # Their trampolines are at the same addresses.
         self.assertLess(set(child), set(run.entries))
 
     def test_a_generator_on_the_childs_stack_is_announced(self):
@@ -146,8 +146,8 @@ class ForkTests:
         self.assertEqual(in_child, in_parent)
 
     def test_new_functions_of_the_child_lie_elsewhere(self):
-        # Two children would else write different names for one address,
-        # and a profiler that looks into the parent's map be misled.
+        # Otherwise two children could use one address for different names.  A
+        # profiler that reads the map of the parent would show the wrong name.
         run = self.run_python("""\
             import os
 
@@ -263,7 +263,7 @@ class ForkTests:
         self.assertNotIn(self.script_name('work'), run.names)
 
     def test_a_child_of_c_code_is_noticed(self):
-        # Nothing told the interpreter that it has been forked.
+        # The interpreter does not know about this fork.
         import_helper.import_module('ctypes')
         run = self.run_python("""\
             import ctypes, os
@@ -385,7 +385,8 @@ class MapForkTests(ForkTests, MapMode):
     @fixtures.not_emulated('a fork among threads hangs qemu-user: its lock '
                                'for paths stays locked in the child')
     def test_a_lock_that_another_thread_held_does_not_hang_the_child(self):
-        # Threads without the GIL may be in the map's functions at any time.
+        # Threads without the GIL may be in the functions of the map at any
+        # time.
         import_helper.import_module('ctypes')
         for fork in ('os.fork', 'ctypes.PyDLL(None).fork'):
             with self.subTest(fork=fork):
@@ -428,7 +429,8 @@ class MapForkTests(ForkTests, MapMode):
 class JitdumpForkTests(ForkTests, JitdumpMode):
 
     def assert_apart(self, child, parent):
-        """What the child has anew is at no address of the parent's."""
+        """New functions of the child are at no address that the parent uses.
+        """
         parent_starts = {entry.start for entry in parent}
         self.assertEqual([entry for entry in set(child) - set(parent)
                           if entry.start in parent_starts], [])
@@ -653,7 +655,7 @@ class PersistTests:
                     if n:
                         self.assertIn(self.script_name(f'local{n}'), names)
                     if n < 4:
-                        # Its creator has it in a frame, alive.
+                        # It is alive: the frame of its creator has it.
                         self.assertEqual(
                             self.script_name(f'local{n + 1}') in names,
                             bool(persist))
@@ -705,7 +707,7 @@ class MapPersistTests(PersistTests, MapMode):
             self.assertEqual(names.count(self.script_name(name)), 1, name)
 
     def test_a_map_of_any_size_is_copied(self):
-        # The multiples of a buffer's size went wrong elsewhere.
+        # Multiples of a buffer's size are where copying goes wrong.
         run = self.run_python("""\
             import os
             from _testinternalcapi import (
@@ -759,7 +761,7 @@ class JitdumpPersistTests(PersistTests, JitdumpMode):
                                  '<module>', 'compiled'])
         self.assertNotIn('py::dropped:<string>', dump.names)
         self.assertIn('py::dropped:<string>', self.read(run).names)
-        # What the frozen modules have does not die.
+        # The code of frozen modules lives as long as the process.
         child = {f.load.name: f for f in dump.functions()}
         lasting = [f for f in self.read(run).functions()
                    if f.load.timestamp < dump.header.timestamp

@@ -1,7 +1,7 @@
-"""The stacks of parent and child after a fork at any awkward moment.
+"""Stacks of parent and child after a fork at any awkward moment.
 
-Parent and child walk their own stacks and write down the addresses and what Python
-knows.  The test names the addresses by each process's own file.
+Parent and child walk their own stacks.  They write down the addresses and what
+Python knows.  The test names the addresses by the file of each process.
 """
 
 import json
@@ -21,7 +21,7 @@ def setUpModule():
     import_helper.import_module('_testinternalcapi')
 
 
-# What each program begins with.
+# Each program begins with this.
 BEFORE = """\
 import atexit, gc, json, os, signal, sys, threading, time
 from _testinternalcapi import (
@@ -79,7 +79,7 @@ def after_fork_by_others():
 class ForkTestCase(fixtures.PerfTestCase):
 
     def reports(self, mode):
-        """Return what the processes have told and remove it."""
+        """Return the reports of the processes and remove them."""
         reports = []
         for name in os.listdir(self.path('told')):
             with open(self.path('told', name)) as file:
@@ -97,10 +97,11 @@ class ForkTestCase(fixtures.PerfTestCase):
 
     def check_fork(self, source, processes=2, least=2, returncode=0,
                    persist=(0, 1), only=None, by_variable=False, **options):
-        """Run it in both modes, children with and without their parents'
-        trampolines.  So many processes tell, and all is true.
+        """Run a program in both modes, with and without keeping trampolines.
 
-        by_variable: the mode is asked for by the environment
+        `processes` processes write reports, and each report is true.
+
+        by_variable: switch the mode on by its environment variable
         """
         if not os.path.exists(self.path('told')):
             os.mkdir(self.path('told'))
@@ -123,7 +124,7 @@ class ForkTestCase(fixtures.PerfTestCase):
 
 
 class ForkMomentTests(ForkTestCase):
-    """fork() within all that a program can be in."""
+    """A fork in the middle of everything that a program can do."""
 
     def test_in_nested_calls(self):
         self.check_fork("""\
@@ -270,7 +271,7 @@ class ForkMomentTests(ForkTestCase):
             """, least=3)
 
     def test_in_a_handler_of_fork_itself(self):
-        # Three generations: the handlers of the first fork fork again.
+        # Three generations: the handlers of the first fork also fork.
         self.check_fork("""\
             def before():
                 if not inner:
@@ -336,7 +337,7 @@ class ForkMomentTests(ForkTestCase):
 
 
 class ForkFileTests(ForkTestCase):
-    """What is on a stack has its names in a file that begins anew, too."""
+    """Functions on the stack are in the file even if the file is new."""
 
     def test_the_file_is_gone(self):
         self.check_fork("""\
@@ -356,7 +357,7 @@ class ForkFileTests(ForkTestCase):
             """, processes=1, least=40, persist=(0,))
 
     def test_the_mode_changes(self):
-        # Another thread is in the middle of something meanwhile.
+        # Another thread is in the middle of something.
         for mode, other in zip(MODES, MODES[::-1]):
             self.check_fork(f"""\
                 def thread(n):
@@ -479,7 +480,7 @@ class FamilyTests(ForkTestCase):
             """, processes=10)
 
     def test_the_parent_is_killed_at_once(self):
-        # Nobody waits for the child but the one who reads its output.
+        # Only the reader of its output waits for the child.
         self.check_fork("""\
             def forking():
                 read, write = os.pipe()
@@ -530,7 +531,7 @@ class FamilyTests(ForkTestCase):
 
 
 class OtherWaysTests(ForkTestCase):
-    """All that makes processes by other means."""
+    """Other ways to make processes."""
 
     def check_multiprocessing(self, method, **options):
         import_helper.import_module('_multiprocessing')
@@ -552,7 +553,7 @@ class OtherWaysTests(ForkTestCase):
         self.check_multiprocessing('fork')
 
     def test_multiprocessing_with_spawn(self):
-        # Options are not handed on.
+        # A child does not inherit the option.
         self.check_multiprocessing('spawn', persist=(0,), by_variable=True)
 
     def test_multiprocessing_with_a_fork_server(self):
@@ -604,7 +605,7 @@ class OtherWaysTests(ForkTestCase):
         """
 
     def check_program(self, source):
-        """The program that is started has a file of its own."""
+        """A program that is started has its own file."""
         for mode in MODES:
             with self.subTest(mode=mode):
                 run = self.run_python(

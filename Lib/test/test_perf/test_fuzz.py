@@ -1,10 +1,10 @@
-"""What writes maps and jitdumps, under libFuzzer with sanitizers.
+"""libFuzzer runs the code that writes maps and jitdumps.
 
-The target is perf_fuzz.c.  It is compiled here with clang, with AddressSanitizer
-and UndefinedBehaviorSanitizer, from the sources that the interpreter was built
-from.  It begins with what broke the writers once, and goes on with the same
-inputs each time, or with others for as many seconds as PYTHON_PERF_FUZZ_SECONDS
-says.  What it found is kept in PYTHON_PERF_FUZZ_CORPUS, if that is a directory.
+The target is perf_fuzz.c.  clang compiles it and our sources with
+AddressSanitizer and UndefinedBehaviorSanitizer.  The fuzzer first tries the
+inputs that once found faults, then the same inputs in each run.  With
+PYTHON_PERF_FUZZ_SECONDS it tries new inputs for that many seconds.  If
+PYTHON_PERF_FUZZ_CORPUS is a directory, it keeps inputs there.
 """
 
 import base64
@@ -24,37 +24,41 @@ SOURCES = ['Python/perf_error.c', 'Python/perf_text.c',
            'Python/perf_jitdump.c', 'Python/perf_unwind.c',
            f'Python/asm_trampoline_{platform.machine()}.S']
 
-# What broke them once.
+# Inputs that once found faults.
 FOUND = ['FA8AAAAAAAAA7u7u7nws', 'FI8AAA8AAAAAAAAALBSPAAAPAAAAAAAA']
 
-# Faults, as perf_fuzz.c counts them.
+# The faults, in the order of perf_fuzz.c.
 FAULTS = dict(zip(('memory', 'open', 'fstat', 'ftruncate', 'fchmod', 'read',
                    'write', 'fcntl', 'mmap'), range(9)))
 
 RUNS = 10_000
 
-# The same ones each time: without what the fuzzer reads back from its directory
-# and from comparisons, in which numbers of processes and files stand.
+# Options for the same inputs in each run.  The fuzzer must not read inputs
+# from its directory or learn from comparisons: these depend on pids and file
+# numbers.
 REPEATABLE = ['-seed=1', '-reload=0', '-use_cmp=0', f'-runs={RUNS}']
 SECONDS = os.environ.get('PYTHON_PERF_FUZZ_SECONDS')
 CORPUS = os.environ.get('PYTHON_PERF_FUZZ_CORPUS')
 
 
 def function(kind, qualname=b'function', filename=b'/file.py'):
-    """The step that announces a function in a map (0) or jitdump (3)."""
+    """Return the step that writes a function to a map (0) or jitdump (3)."""
     return (bytes([kind, *divmod(len(qualname), 256)]) + qualname
             + bytes([len(filename)]) + filename)
 
 
 def fault(name, turn=0, forever=False):
-    """The step after which the call of that turn fails."""
+    """Return the step after which the call at this turn fails."""
     return bytes([11, FAULTS[name], 16 + 8 * forever + turn])
 
 
 def seeds():
-    """What the fuzzer begins with: each fault alone, and those that leave
-    something torn with others that keep it from being mended; with and
-    without buffering."""
+    """Return the first inputs of the fuzzer.
+
+    Each has one fault, or a fault that leaves a partial entry and one that
+    keeps the entry from being removed.  Each is tried with and without
+    buffering.
+    """
     buffering, close, passed = b'\x08', b'\x09', bytes([11, len(FAULTS), 0])
     entry, copy = b'\x06\x00\x03abc', b'\x07\x05abcde'
     tears = [(fault('ftruncate', forever=forever), later)
@@ -87,7 +91,7 @@ def setUpModule():
 class FuzzTests(fixtures.PerfTestCase):
 
     def compile(self, name, *options):
-        """Compile one of the sources and return the object."""
+        """Compile one of the sources and return the path of the object."""
         source = sysconfig.get_config_var('abs_srcdir')
         result = self.path(os.path.basename(name) + '.o')
         relink.run(
@@ -102,7 +106,7 @@ class FuzzTests(fixtures.PerfTestCase):
         return result
 
     def build(self):
-        """Return the program."""
+        """Compile and link the fuzzer. Return its path."""
         sanitizers = ['-fsanitize=fuzzer,address,undefined',
                       '-fno-sanitize-recover=undefined']
         target = self.compile(TARGET, *sanitizers)
@@ -121,7 +125,7 @@ class FuzzTests(fixtures.PerfTestCase):
         return program
 
     def found(self):
-        """Return what broke them, to be added to FOUND."""
+        """Return the inputs that found faults, to be added to FOUND."""
         lines = []
         for name in os.listdir(self.directory):
             if name.startswith(('crash-', 'leak-', 'timeout-', 'oom-')):
@@ -148,7 +152,7 @@ class FuzzTests(fixtures.PerfTestCase):
         [runs] = re.findall(r'number_of_executed_units: (\d+)', run.err)
         print(f'{runs} inputs')
         self.assertGreater(int(runs), 1000)
-        # It came far: names that need an escape, entries that were copied.
+        # It reached far into the code: names with escapes, copied entries.
         [*_, reached] = re.findall(r'cov: (\d+)', run.err)
         self.assertGreater(int(reached), 300)
 

@@ -1,8 +1,10 @@
-"""gdb and processes that are being profiled: backtraces pass through the
-trampolines, with the C functions that they showed before and with each
-Python function where it is called, and the program goes on as ever.
+"""gdb and profiled processes.
 
-gdb is taken from the environment variable GDB, else from PATH.
+Backtraces pass through trampolines.  They show the same C functions as without
+profiling, and each Python function where it is called.  The program runs on as
+usual.
+
+The environment variable GDB names gdb.  If it is not set, PATH is searched.
 """
 
 import collections
@@ -20,7 +22,7 @@ from test.test_perf import extensions, fixtures, parsers, walker
 
 MODES = (None, 'perf', 'perf_jit')
 
-# What gdb calls a frame in a trampoline.
+# The name that gdb gives to a frame in a trampoline.
 TRAMPOLINE = 'py::*'
 
 Frame = collections.namedtuple('Frame', 'address function file')
@@ -28,12 +30,12 @@ Frame = collections.namedtuple('Frame', 'address function file')
 FRAME = re.compile(r'#\d+ +(?:0x([0-9a-f]+) in )?(.+?) \(.*?\)'
                    r'(?: at (.*):\d+)?')
 
-# What gdb says when it cannot go on, or is not sure.
+# What gdb prints if it cannot go on or is not sure.
 COMPLAINTS = re.compile(r'Backtrace stopped|corrupt|did not save the PC'
                         r'|internal-error|[Cc]annot|BFD|DWARF')
 
-# Calls down() in depths below the first, from Python and from C, and notes
-# the stack as Python has it in the file that its first argument names.
+# Calls down() at several depths, from Python and from C. Writes the stack as
+# Python knows it to the file in the first argument.
 SOURCE = """\
 import functools, json, os, sys
 
@@ -87,7 +89,7 @@ RUN = SOURCE + """
 print('result', down(100))
 """
 
-# A library that tells gdb of code, but has none.
+# A library that reports code to gdb but has none.
 OTHER = """\
 #include <stdint.h>
 #include <stdio.h>
@@ -131,7 +133,7 @@ class GdbTestCase(fixtures.PerfTestCase):
 
     @classmethod
     def gdb_command(cls, commands, program=(), *, pid=None, core=None):
-        """Return a command: gdb runs these, with that program."""
+        """Return a command line: gdb runs these commands with that program."""
         command = [cls.gdb, '-nx', '-batch', '-iex', 'set auto-load off']
         for setting in ('breakpoint pending on',
                         'disable-randomization off',
@@ -150,7 +152,7 @@ class GdbTestCase(fixtures.PerfTestCase):
         return [*command, '--args', *program] if program else command
 
     def run_gdb(self, commands, program=(), *, env=None, **options):
-        """Run gdb.  Return what it has said, and the program in it."""
+        """Run gdb. Return its output and the program that it ran, Finished."""
         if env is not None:
             env = fixtures.clean_environment(**env)
         run = self.run_command(
@@ -161,7 +163,7 @@ class GdbTestCase(fixtures.PerfTestCase):
         return run
 
     def stop_in_gdb(self, source, mode, commands, *, before=(), args=()):
-        """Run it in gdb up to bin(), then these commands."""
+        """Run the program in gdb up to bin(), then these commands."""
         self.notes_path = self.path('notes.json')
         return self.run_gdb(
             [*before, 'break builtin_bin', 'run', 'info proc', *commands],
@@ -169,12 +171,12 @@ class GdbTestCase(fixtures.PerfTestCase):
                                 [self.notes_path, *args]))
 
     def python_stack(self):
-        """Return what note() has noted."""
+        """Return the stacks that note() has written."""
         with open(self.notes_path, encoding='utf-8') as file:
             return [f'py::{name}' for name in json.load(file)]
 
     def assert_backtrace(self, run, mode, *, end='_start', pid=None):
-        """gdb has shown all of the stack.  Return its frames."""
+        """gdb has shown the whole stack. Return its frames."""
         self.assertNotRegex(run.out + run.err, COMPLAINTS)
         frames = backtrace(run.out)
         functions = [frame.function for frame in frames]
@@ -193,14 +195,15 @@ class GdbTestCase(fixtures.PerfTestCase):
         return frames
 
     def assert_program(self, run, *lines):
-        """It has run to its end in gdb and has printed these lines."""
+        """The program has run to its end in gdb and has printed these lines.
+        """
         for line in lines:
             self.assertIn(f'{line}\n', run.out)
         self.assertIn('exited normally', run.out)
 
 
 def backtrace(text):
-    """Return the frames of the last `bt` in it."""
+    """Return the frames of the last `bt` in gdb's output."""
     frames = []
     for line in text.splitlines():
         match = FRAME.match(line)
@@ -214,7 +217,9 @@ def backtrace(text):
 
 
 def elf_sections(file):
-    """Return, by name, where each section of it lies and what is in it."""
+    """Return for each section of an ELF file its offset and its bytes, by
+    name.
+    """
     headers, = struct.unpack_from('=Q', file, 40)
     size, count, names = struct.unpack_from('=HHH', file, 58)
     sections = [struct.unpack_from('=IIQQQQ', file, headers + i * size)
@@ -227,8 +232,9 @@ def elf_sections(file):
 
 
 def native(frames):
-    """Return the functions that do not come from profiling.  How often
-    Python code is entered from C may differ.
+    """Return the functions that are not part of profiling.
+
+    The number of entries from C into Python code may differ.
     """
     return [frame.function for frame in frames
             if not frame.function.startswith(('py::', '_Py', 'PyEval_'))
@@ -266,8 +272,10 @@ print('result', down(100))
                 self.assert_backtrace(run, mode)
 
     def attach(self, source, mode):
-        """Run it until it says that it is ready, let gdb show the stack of
-        the process it names, or its own, then send it a line.
+        """Run the program until it says that it is ready.
+
+        gdb then shows the stack of the process that the program names, or of
+        the program itself.  Then send the program a line.
         """
         self.notes_path = self.path('notes.json')
         with subprocess.Popen(
@@ -290,8 +298,7 @@ print('result', down(100))
         return run
 
     def test_gdb_attaches_to_the_child_of_a_fork(self):
-        """It returns into functions that its parent has called, and calls
-        new ones.
+        """The child returns into functions of its parent and calls new ones.
         """
         source = SOURCE + """
 def new():
@@ -420,12 +427,14 @@ else:
 
 
 class ProgramTests(GdbTestCase):
-    """What gdb does to the program."""
+    """Commands of gdb that change how the program runs."""
 
     def test_finish_in_any_frame(self):
-        """An inlined function does not return to where the frame in its
-        trampoline is, so gdb may or may not stop again; the program does
-        what it would do.
+        """An inlined function does not return to where its trampoline's frame
+        is.
+
+        gdb may or may not stop there.  The program does what it does without
+        gdb.
         """
         for mode in MODES:
             for function in ('builtin_bin', '_PyEval_EvalFrameDefault',
@@ -440,7 +449,7 @@ class ProgramTests(GdbTestCase):
                     self.assertNotRegex(run.out + run.err, COMPLAINTS)
 
     def test_finish_in_trampolines(self):
-        """Nothing returns there."""
+        """No function returns there."""
         for mode in MODES[1:]:
             for frame in range(5, 60, 6):
                 with self.subTest(mode=mode, frame=frame):
@@ -450,10 +459,12 @@ class ProgramTests(GdbTestCase):
                     self.assert_program(run, 'result 101')
 
     def test_step_through_the_base(self):
-        """At each instruction, from the base's first into the eval loop and
-        from behind its call into the function that called it, the backtrace
-        reaches the start.  Nobody steps through a trampoline, where the unwind
-        information would not hold.
+        """At each instruction of _PyPerf_EnterEvalLoop() the backtrace is
+        whole.
+
+        The test steps from its first instruction into the eval loop, and from
+        after that call into the caller.  It does not step through a
+        trampoline: the unwind information does not hold there.
         """
         step = ['info symbol $pc', 'bt -1', 'stepi']
         for mode in MODES[1:]:
@@ -470,8 +481,8 @@ class ProgramTests(GdbTestCase):
                 base = [int(offset or 0) for name, offset in stops
                         if name == parsers.RECORD_BASE]
                 self.assertEqual(base, sorted(set(base)))
-                # On x86-64 it has eight instructions before its call, and
-                # three behind it.
+                # On x86-64 there are eight instructions before the call and
+                # three after it.
                 self.assertGreaterEqual(len(base), 11)
                 outermost = [FRAME.match(line).group(2)
                              for line in run.out.splitlines()
@@ -518,8 +529,8 @@ class InterfaceTests(GdbTestCase):
                 self.assertFalse(hasattr(ctypes.CDLL(None), name))
 
     def test_the_file_describes_its_code(self):
-        """gdb would find its way without, by what it takes for the prologue
-        of a function.
+        """Without unwind information gdb would guess it from the function's
+        prologue.
         """
         path = self.path('file.o')
         entry = '*(long *)((char *)&__jit_debug_descriptor + 16)'
@@ -539,7 +550,7 @@ class InterfaceTests(GdbTestCase):
             self.assertIn(function.start + function.size - 1, text)
         self.assertTrue(unwind.stop <= text.start
                         or text.stop <= unwind.start)
-        # A CIE, then an FDE: length, distance to it, start, size.
+        # A CIE, then an FDE: length, distance to the CIE, start, size.
         at = 4 + int.from_bytes(data[:4], sys.byteorder)
         _, back, start, size = struct.unpack_from('=IIiI', data, at)
         self.assertEqual(back, at + 4)

@@ -8,7 +8,7 @@ import time
 import unittest
 from textwrap import dedent
 
-from test.test_perf import fixtures, jitdump
+from test.test_perf import fixtures, jitdump, parsers
 from test.test_perf.modes import (
     JitdumpMode, LARGEST_ENTRY, dump_path, elf_machine)
 from test.test_perf.programs import MARKER
@@ -18,15 +18,16 @@ def setUpModule():
     fixtures.require_trampoline()
 
 
-# The last bytes of each piece of code differ from those in memory.
+# The size of the number at the end of each piece of code, in bytes.  It
+# differs from the code in memory.
 NUMBER_SIZE = 8
 
 
-# What the test of unwind information knows of an architecture: the numbers in
-# DWARF of the stack pointer, the frame pointer and the return address; how far
-# from the CFA the stack pointer is at the start; and what the instructions of
-# the trampoline do: "save" moves the stack pointer and stores registers at
-# places above it, "restore" loads registers from there and moves it.
+# What the test of unwind information knows of an architecture: the DWARF
+# numbers of the stack pointer, frame pointer and return address, the distance
+# of the stack pointer from the CFA at the start, and the instructions of the
+# trampoline.  "save" moves the stack pointer and stores registers above it.
+# "restore" loads registers from there and moves it.
 Machine = collections.namedtuple('Machine', 'sp fp ra start instructions')
 
 
@@ -63,7 +64,7 @@ MACHINES = {
 }
 
 
-# A program prints what is in its executable memory.
+# Prints the content of all executable memory.
 PRINT_MEMORY = dedent("""\
     import re
 
@@ -80,7 +81,7 @@ PRINT_MEMORY = dedent("""\
 
 
 class MarkerTests(JitdumpMode):
-    """The mapping that profilers find the file by."""
+    """The mapping by which profilers find the file."""
 
     def assert_marker(self, fields, run, directory='/tmp'):
         addresses, permissions, offset, device, inode, *path = fields
@@ -318,7 +319,7 @@ class ContentTests(JitdumpMode):
                                   for number in range(5) for i in range(200)))
 
     def test_an_entry_is_small(self):
-        # Its file name has 30 characters.
+        # The file name has 30 characters.
         run = self.run_python("""\
             import os
 
@@ -339,7 +340,7 @@ class ContentTests(JitdumpMode):
 
 
 class UnwindTests(JitdumpMode):
-    """The unwinding information says the truth."""
+    """The unwinding information is correct."""
 
     def image_of_some_function(self):
         run = self.run_python('def function(): pass\nfunction()')
@@ -351,8 +352,8 @@ class UnwindTests(JitdumpMode):
         [fde] = image.fdes
         machine = MACHINES[elf_machine(fixtures.interpreter_image())]
         self.assertEqual(fde.cie.return_register, machine.ra)
-        # Where things are, relative to the CFA.  What the caller had in its
-        # registers is still there, or in memory.
+        # Places relative to the CFA. The caller's values are still in the
+        # registers, or in memory.
         registers = {machine.sp: machine.start, machine.fp: 'fp',
                      machine.ra: 'ra'}
         memory = {}
@@ -366,8 +367,7 @@ class UnwindTests(JitdumpMode):
                 self.assertEqual(registers[row.register] + row.cfa_offset, 0)
                 for number, value in (machine.fp, 'fp'), (machine.ra, 'ra'):
                     if number in row.saved:
-                        # Below the stack pointer there is nothing: perf does
-                        # not record that.
+                        # perf does not record what is below the stack pointer.
                         self.assertGreaterEqual(row.saved[number],
                                                 registers[machine.sp])
                         self.assertEqual(memory[row.saved[number]], value)
@@ -425,7 +425,7 @@ class UnwindTests(JitdumpMode):
 
 
 class ReaderTests(JitdumpMode):
-    """The reader of the tests finds what is to be found."""
+    """The reader in jitdump.py finds faults."""
 
     def setUp(self):
         super().setUp()
@@ -522,7 +522,7 @@ class ReaderTests(JitdumpMode):
 
 
 class ReuseTests(JitdumpMode):
-    """The place of a function that is gone is used for another one."""
+    """The address of a function that is gone is used again."""
 
     COUNT = 100_000
 
@@ -553,7 +553,7 @@ class ReuseTests(JitdumpMode):
             print(after[0] - before[0], after[1] - before[1])
             """)
         rss, mappings = map(int, run.out.split())
-        # Places of their own would take 14 megabytes.
+        # If each had its own address, they would take 14 megabytes.
         self.assertLess(rss, 4096)
         self.assertLess(mappings, 5)
         dump = jitdump.read(dump_path(run.pid))
@@ -634,8 +634,9 @@ class ReuseTests(JitdumpMode):
                 sys.activate_stack_trampoline('perf')
                 make_and_drop(name.upper())
             """)
-        self.assert_good_map(list(set(run.entries)))
-        in_map = {entry.start: entry.name for entry in run.entries
+        entries = parsers.read_map(run.pid)
+        self.assert_good_map(list(set(entries)))
+        in_map = {entry.start: entry.name for entry in entries
                   if entry.name.endswith(':/made')}
         self.assertEqual(len(in_map), 600)
         functions = [f for f in self.read(run).functions()
@@ -643,7 +644,7 @@ class ReuseTests(JitdumpMode):
         self.assertEqual(len(functions), 600)
         for function in functions:
             if function.start in in_map:
-                # It was announced in the map later.
+                # It was written to the map later.
                 letter = in_map[function.start][4].lower()
                 self.assertLessEqual(function.load.name[4], letter)
 

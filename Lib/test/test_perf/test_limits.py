@@ -1,4 +1,4 @@
-"""Descriptors, memory, size of files and executable memory are refused."""
+"""Limits on descriptors, memory and file sizes; no executable memory."""
 
 import errno
 import os
@@ -18,7 +18,7 @@ def setUpModule():
 
 
 class LimitTests:
-    """Limits that the system has set to the process."""
+    """Limits of the process."""
 
     def test_descriptors_used_up(self):
         run = self.run_python("""\
@@ -185,7 +185,7 @@ class LimitTests:
         size = os.path.getsize(self.path('copy'))
         self.assertLessEqual(size, self.limit)
         self.assertGreater(size, self.limit - 2 * self.largest_entry)
-        # What was written before is still there.
+        # The entries from before are still there.
         before = self.read_file(self.path('copy'), run.pid)
         self.assertGreater(len(before), 3)
         self.assertEqual(run.entries[:len(before)], before)
@@ -195,7 +195,7 @@ class LimitTests:
     def test_a_limit_on_the_size_of_files_from_the_start(self):
         for blocks in (0, 1, 2, 10):
             with self.subTest(blocks=blocks):
-                # The map needs more than two blocks, the jitdump more than ten.
+                # The map exceeds two blocks, the jitdump ten.
                 program = PROGRAM.replace('range(100)', 'range(1000)')
                 run = self.run_on_and_off(program, returncode=3,
                                           prepare=f'ulimit -f {blocks}')
@@ -331,7 +331,8 @@ class MapExecutableMemoryTests(ExecutableMemoryTests, MapMode):
 @unittest.skipUnless(sys.platform == 'linux', 'seccomp is of Linux')
 class JitdumpExecutableMemoryTests(ExecutableMemoryTests, JitdumpMode):
 
-    # Its mprotect fails here; the mmap of the marker must fail as well.
+    # Refuses mmap() as the other module refuses mprotect(): the marker's mmap
+    # fails.
     FORBID_MMAP = FORBID_EXECUTABLE_MEMORY.replace(
         "mprotect = 10 if platform.machine() == 'x86_64' else 226",
         "mprotect = 9 if platform.machine() == 'x86_64' else 222")

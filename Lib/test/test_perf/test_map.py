@@ -13,7 +13,7 @@ def setUpModule():
 
 
 class MapTests(fixtures.PerfTestCase):
-    """What stands in the file."""
+    """The content of the file."""
 
     def test_each_function_has_one_good_line(self):
         run = self.run_python("""\
@@ -111,7 +111,7 @@ class MapTests(fixtures.PerfTestCase):
         self.assert_good_map(run.entries)
 
     def test_an_address_is_never_used_twice(self):
-        # The functions die; others take their place.
+        # The functions are destroyed and others follow.
         run = self.run_python("""\
             for i in range(5000):
                 exec(f'def f{i}(): pass\\nf{i}()')
@@ -124,7 +124,7 @@ class MapTests(fixtures.PerfTestCase):
                  and n.endswith(':<string>')]), 5000)
 
     def test_the_trampolines_lie_in_anonymous_executable_memory(self):
-        # perf asks a map only about such mappings.
+        # perf uses the map only for such mappings.
         run = self.run_python("""\
             def function(): pass
             function()

@@ -1,8 +1,9 @@
-"""Ten thousand names that a fuzzer makes, read back by all readers there are.
+"""Names of functions and files: tabs, line breaks, surrogates, a million
+characters.
 
-Every Unicode category, surrogates, controls, pieces of the formats themselves,
-up to a million characters: all must come out as one line of UTF-8 from which the
-name can be told, in the map and in the jitdump, and profilers must resolve them.
+Each name must become one line of UTF-8 from which the name can be restored, in
+the map and in the jitdump.  Profilers must show it.  Ten thousand generated
+names are read back by our readers, perf and samply.
 """
 
 import re
@@ -23,7 +24,7 @@ ESCAPE = re.compile(r'\\(\\|n|t|r|x[0-9a-f]{2}|u[0-9a-f]{4})')
 
 
 def unescape(name):
-    """Undo what the writer does to a name."""
+    """Undo the escapes of the writer."""
     def character(match):
         text = match[1]
         if text[0] in 'xu':
@@ -35,7 +36,8 @@ def unescape(name):
 class NameTests:
 
     def run_named(self, qualname="'function'", filename="'/file.py'"):
-        """Run a function with this name and file name, given as source."""
+        """Run a function with this name and file name, given as source code.
+        """
         return self.run_on_and_off(f"""\
             def function():
                 return 'result'
@@ -53,7 +55,7 @@ class NameTests:
         self.assert_good_entries(run.entries)
 
     def assert_both(self, literal, expected):
-        """The name and the file name get the same treatment."""
+        """The name and the file name are escaped in the same way."""
         self.assert_name(f'py::{expected}:/file.py', qualname=literal)
         self.assert_name(f'py::function:{expected}', filename=literal)
 
@@ -119,7 +121,8 @@ class NameTests:
         self.assert_both(r"'\n' * 100_000", r'\n' * 100_000)
 
     def test_names_about_the_size_of_a_buffer_are_whole(self):
-        sizes = [n + d for n in (64, 128, 256, 512, 1024, 2048, 4096, 8192, 65536)
+        sizes = [n + d for n in (64, 128, 256, 512, 1024, 2048, 4096, 8192,
+                                 65536)
                  for d in range(-40, 8)]
         run = self.run_on_and_off(f"""\
             def function():
@@ -209,7 +212,7 @@ class JitdumpNameTests(NameTests, JitdumpMode):
         "'f'": 'f',
         "'n' * 99_999 + 'm'": 'n' * 99_999 + 'm',
         r"'\n' * 100_000": r'\n' * 100_000,
-        # In a jitdump this byte would stand for the name before.
+        # In a jitdump this byte would mean the file name before.
         r"'\xff'": '\xff',
     }
 
@@ -252,7 +255,7 @@ class JitdumpNameTests(NameTests, JitdumpMode):
 
 COUNT = 10_000
 
-# Calls a function of each name.  What it does is given by the test.
+# Calls a function of each name.  The test says what the function does.
 NAMED_PROGRAM = """\
 import sys, types
 from test.test_perf import namegen
@@ -286,7 +289,7 @@ ESCAPED = re.compile('[\\\\\0-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]')
 
 
 def escape(name):
-    """Write a name as Doc/howto/perf_internals.rst says."""
+    """Escape a name as Doc/howto/perf_internals.rst says."""
     def escaped(match):
         character = match[0]
         short = {'\\': '\\\\', '\n': r'\n', '\t': r'\t', '\r': r'\r'}
@@ -297,9 +300,11 @@ def escape(name):
 
 
 def strangers(seen, names):
-    """Return what was seen that is none of the names, nor of a function of
-    the program itself, which is in a file or frozen."""
-    # samply shows each function another time without its prefix.
+    """Return the names that were seen and that are not expected.
+
+    Functions of the program itself, in a file or frozen, are left out.
+    """
+    # samply shows each function a second time without its prefix.
     names = names | {name.removeprefix('py::') for name in names}
     return {name for name in seen - names if not name.endswith(('.py', '>'))}
 
@@ -310,8 +315,11 @@ FORBIDDEN = re.compile('[\0-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]')
 class GeneratedNameTests(fixtures.PerfTestCase):
 
     def check(self, names, **options):
-        """These are the names that the file has, in this order, and those of
-        the program's other functions before and after them."""
+        """The file has these names in this order.
+
+        Before and after them it has the names of other functions of the
+        program.
+        """
         wanted = expected(COUNT, **options)
         start = names.index(self.script_name('main')) + 1
         found = [name for name in names[start:]
@@ -351,9 +359,9 @@ class GeneratedNameTests(fixtures.PerfTestCase):
 
 
 class RecordedNameTests(scenarios.PerfToolTestCase):
-    """perf samples each function: there is a page that it touches first.
+    """perf samples each function, by a page that it is the first to touch.
 
-    What it recorded is read by perf and by samply.
+    perf and samply both read the recording.
     """
 
     PREPARE = f"""\
@@ -381,7 +389,7 @@ places = itertools.count(0, mmap.PAGESIZE)
         self.told(run)
 
     def check(self, samples):
-        """All were seen, and nothing that is none of them."""
+        """All names were seen, and no others."""
         seen = {name for sample in samples
                 for name in parsers.python_names(sample)}
         names = {escape(name) for name in expected(COUNT)}
@@ -412,7 +420,7 @@ places = itertools.count(0, mmap.PAGESIZE)
 
 
 class SamplyNameTests(scenarios.SamplyTestCase):
-    """samply itself samples by time: it sees most names, and no others."""
+    """samply samples by time: it sees most names, and no others."""
 
     def check(self, mode):
         count = 400

@@ -1,4 +1,4 @@
-"""Processes that are executed, and processes that die at any moment."""
+"""Processes that are executed, killed, or crash at any moment."""
 
 import random
 import signal
@@ -74,7 +74,7 @@ class JitdumpExecutedChildTests(ExecutedChildTests, JitdumpMode):
 
 
 class DyingTests:
-    """What a process has written before it dies is in its file."""
+    """The file of a process that dies has all functions that it called."""
 
     CALL_MANY = dedent("""\
         import os, signal, sys
@@ -146,7 +146,7 @@ class JitdumpDyingTests(DyingTests, JitdumpMode):
 class SuddenDeathTests(fixtures.PerfTestCase):
     """A process dies at a moment that a seed chooses."""
 
-    # Tells of each function when it has been called, and of its end.
+    # Prints the name of each function after its call, and then dies.
     PROGRAM = """\
         import os, signal, sys, threading
 
@@ -180,7 +180,7 @@ class SuddenDeathTests(fixtures.PerfTestCase):
               'exec': 0, 'killed': -signal.SIGKILL}
 
     def die(self, mode, way, moment, threads):
-        """Let one die and see that all it told is there."""
+        """Let a process die. Its file has all names that it printed."""
         command = [sys.executable, '-X', mode, self.script, way, str(moment),
                    str(threads)]
         with subprocess.Popen(
@@ -189,7 +189,7 @@ class SuddenDeathTests(fixtures.PerfTestCase):
                 preexec_fn=no_core) as child:
             self.track(child.pid)
             told = []
-            if way == 'killed':         # by somebody else, at any instruction
+            if way == 'killed':     # by another process, at any instruction
                 for _ in range(moment):
                     told.append(child.stdout.readline())
                 child.kill()
@@ -202,7 +202,9 @@ class SuddenDeathTests(fixtures.PerfTestCase):
         self.assertEqual(wanted - names, set())
 
     def names_of_dead(self, mode, pid):
-        """Return the names.  What is torn is the last one, not announced."""
+        """Return the names.  Only an entry that was not printed may be
+        partial.
+        """
         if mode == 'perf':
             with open(parsers.map_path(pid), 'rb') as file:
                 whole, newline, torn = file.read().rpartition(b'\n')

@@ -1,10 +1,10 @@
-"""Stacks without frame pointers: jitdump mode with the real perf and samply.
+"""Profiles that perf and samply make with the jitdump.
 
-perf has to unwind each stack by DWARF information, through the interpreter's
-C functions and the trampolines, so that here no build is excepted.
+perf unwinds each stack by DWARF information, through C functions of the
+interpreter and trampolines.  This works in every build.
 
-The programs work until they have used up some time of the processor, so
-that there are samples enough however slow or loaded the machine is.
+The programs work until they have used some processor time, so that there are
+enough samples on slow or loaded machines.
 """
 
 import glob
@@ -26,13 +26,13 @@ from test.test_perf.parsers import (
     EVAL_LOOP, has_nested, python_names, samples_of)
 from test.test_perf.scenarios import RECURSIVE, RUN_FOO, WORK
 
-# The first that gives each piece of code its unwinding information.
+# The first perf that maps the unwinding information of each function.
 OLDEST_PERF = (6, 8)
 
-# Where the stack of a program begins.
+# The functions in which the stack of a program begins.
 OUTERMOST = re.compile(r'_start|main|__libc_start_.*|_dl_relocate_static_pie')
 
-# ... and that of a thread.
+# The functions in which the stack of a thread begins.
 OUTERMOST_OF_THREAD = re.compile(r'(__)?clone3?|start_thread|thread_start')
 
 
@@ -49,16 +49,17 @@ def is_eval_loop(frame):
 
 
 def is_python(sample):
-    """Was it taken in Python code, or in C code that it called?"""
+    """Return whether a sample was taken in Python code or in C code below it.
+    """
     return any(is_eval_loop(frame) or frame.symbol.startswith('py::')
                for frame in sample.chain)
 
 
 def is_whole(sample, outermost=OUTERMOST):
-    """Does the chain run unbroken to the start of the program?
+    """Return whether the chain reaches the start of the program.
 
-    A library without debugging symbols has no names for some of its own
-    functions, which is not a break.
+    Functions without names in libraries without debugging symbols are no
+    break.
     """
     return (outermost.fullmatch(sample.chain[-1].symbol.partition('@')[0])
             is not None
@@ -68,10 +69,10 @@ def is_whole(sample, outermost=OUTERMOST):
 
 
 def is_named(sample):
-    """Has each Python function in it a name?
+    """Return whether each Python function in the sample has a name.
 
-    Each eval loop has at least one, before the next one.  Under pyinit_core()
-    profiling has not been switched on.
+    Between two eval loops there is at least one name.  Below pyinit_core()
+    profiling is not switched on yet.
     """
     if any(frame.symbol.startswith('pyinit_core') for frame in sample.chain):
         return True
@@ -88,7 +89,7 @@ def is_named(sample):
 
 class JitTestCase(scenarios.ProfilerTestCase):
 
-    # But those of the trampolines, for samply.
+    # samply still needs the frame pointers of the trampolines.
     needs_frame_pointers = False
 
     def track(self, pid):
@@ -103,8 +104,10 @@ class JitTestCase(scenarios.ProfilerTestCase):
         return run, samples
 
     def record_made(self, number):
-        """Make this many functions, drop each before the next is made, and
-        return their frames."""
+        """Make this many functions, each after the one before is dropped.
+
+        Return their frames.
+        """
         run, samples = self.record(
             dedent("""\
                 def make_and_drop(name, work):
@@ -152,11 +155,10 @@ class PerfTestCase(JitTestCase, scenarios.PerfToolTestCase):
             fixtures.tool_missing(f'too old for jitdump: {version}')
 
     def record_command(self, dump=8192):
-        """dump: bytes of the stack that each sample has; 8192 is what perf
-        takes by itself.
-        """
+        """dump: bytes of stack that each sample has; perf's default is 8192"""
         if optimization() == '0' or check_sanitizer(address=True):
-            dump = 65528        # An eval loop of -O0 takes ten kilobytes.
+            # The eval loop's frame takes ten kilobytes at -O0.
+            dump = 65528
         elif os.uname().machine != 'x86_64':
             dump *= 2           # Frames are larger.
         return super().record_command(
@@ -174,7 +176,7 @@ class PerfTestCase(JitTestCase, scenarios.PerfToolTestCase):
                               data='perf.jit.data')
 
     def assert_whole(self, samples, outermost=OUTERMOST, enough=50):
-        """At least 95 % of the samples in Python code are unbroken."""
+        """At least 95 % of the samples in Python code are whole."""
         samples = [sample for sample in samples if is_python(sample)]
         self.assertGreater(len(samples), enough)
         for good in (lambda sample: is_whole(sample, outermost), is_named):
@@ -235,7 +237,7 @@ class StackTests(PerfTestCase):
         run, samples, nested = self.record_activated('perf_jit')
         for sample in nested:
             self.assertTrue(is_whole(sample))
-        # Also the others are unwound.
+        # The other samples are unwound as well.
         others = [sample for sample in samples if is_python(sample)]
         whole = list(filter(is_whole, others))
         self.assertGreaterEqual(len(whole), 0.95 * len(others))
@@ -260,7 +262,7 @@ class StackTests(PerfTestCase):
 
     def test_coroutines(self):
         run, samples = self.record_coroutines(dump=16384)
-        # Not of importing asyncio: such stacks are deeper than the dump.
+        # Importing asyncio is left out: its stacks are deeper than the dump.
         self.assert_whole(samples_of(samples, self.script_name('<lambda>')))
 
     def test_an_exception_leaves_the_stack_in_order(self):
@@ -301,7 +303,7 @@ class ForkedChildStackTests(PerfTestCase):
 
     def test_a_forked_child_is_profiled(self):
         run, child, samples = self.assert_both_are_profiled()
-        # What it runs has images of its own.
+        # The functions that the child calls have its own images.
         for sample in samples:
             if sample.pid == child:
                 for frame in sample.chain:
@@ -322,7 +324,7 @@ class SourceLineTests(PerfTestCase):
             fixtures.tool_missing('perf finds lines with addr2line, '
                                       'which is not there')
 
-    # Each on a line that no other one has.
+    # Each function is on its own line.
     SOURCE = """\
         def inner(): spin()
 
@@ -337,7 +339,7 @@ class SourceLineTests(PerfTestCase):
         """
 
     def lines(self):
-        """Return where the functions are defined, by their names."""
+        """Return the places of the functions, by their names."""
         source = (WORK + dedent(self.SOURCE)).split('\n')
         return {name: 'script.py:%d' % next(
                     number for number, line in enumerate(source, 1)
@@ -346,7 +348,7 @@ class SourceLineTests(PerfTestCase):
 
     def test_each_frame_has_its_file_and_line(self):
         self.record(self.SOURCE)
-        # A line with the frame, then one with the place.
+        # A line with the frame is followed by one with the place.
         found = {}
         symbol = None
         for line in self.script('ip,sym,srcline').splitlines():
@@ -375,7 +377,7 @@ class SourceLineTests(PerfTestCase):
 
 
 class RealProgramTests(PerfTestCase):
-    """A mixture of what programs do, in Python and C and back."""
+    """A mixture of what programs do, in Python and C."""
 
     PROGRAM = """\
         import ast, collections, dataclasses, functools, io, json, pickle
@@ -426,7 +428,7 @@ class RealProgramTests(PerfTestCase):
         wanted = list(map(self.script_name, ('work', 'until', '<module>')))
         cut = [names for names in map(python_names, work)
                if not has_nested(names, wanted)]
-        # The frames of -O0 are so large that some do not fit into the dump.
+        # At -O0 the frames are so large that some stacks exceed the dump.
         allowed = 0.05 * len(work) if optimization() == '0' else 0
         self.assertLessEqual(len(cut), allowed, cut[:1])
 
@@ -464,8 +466,8 @@ class SamplyTests(JitTestCase, scenarios.SamplyTestCase):
         })
 
     def test_each_function_has_its_file_and_line(self):
-        # The profile has names and addresses.  Lines come from the dump when
-        # the profile is looked at, from the server that samply starts then.
+        # The profile has names and addresses.  Lines are looked up when the
+        # profile is viewed: samply's server then reads the jitdump.
         run, samples = self.record(SourceLineTests.SOURCE)
         profile = self.profile()
         [(number, library)] = [
@@ -497,7 +499,7 @@ class SamplyTests(JitTestCase, scenarios.SamplyTestCase):
         return addresses
 
     def symbolicate(self, library, addresses):
-        """Ask samply's server, as the page that shows a profile does."""
+        """Ask samply's server as the page that shows a profile does."""
         command = [self.samply, 'load', '--no-open',
                    self.path('profile.json.gz')]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True,

@@ -1,7 +1,7 @@
-"""Profiles made with the real perf.
+"""Profiles that perf makes with the map.
 
-The programs work until they have used up some time of the processor, so
-that there are samples enough however slow or loaded the machine is.
+The programs work until they have used some processor time, so that there are
+enough samples on slow or loaded machines.
 """
 
 import os
@@ -58,10 +58,10 @@ class NestingTests(scenarios.PerfToolTestCase):
         self.record_levels()
 
     def test_at_least_115_levels_of_a_deep_recursion(self):
-        # Whatever part of the base's records the leaf has reached.  Up to five
-        # bases are in 127 entries, each with an eval loop, and where the
-        # compiler does not turn last calls into jumps, with three C functions
-        # that lead to it.
+        # The leaf may have reached any record of the record area.  In 127
+        # entries there are up to five calls of _PyPerf_EnterEvalLoop(), each
+        # with an eval loop.  If the compiler does not turn last calls into
+        # jumps, three more C functions lead to it.
         levels = 115 if fixtures.last_calls_are_jumps() else 100
         for depth in (200, 210, 220, 230):
             with self.subTest(depth=depth):
@@ -122,7 +122,7 @@ AWAIT_WORK = """if True:
 
 
 class ForkedChildSampleTests(scenarios.PerfToolTestCase):
-    """The samples of a child that was forked."""
+    """The samples of a forked child."""
 
     def assert_named(self, samples, pid):
         """No frame of a Python function has lost its name."""
@@ -177,8 +177,10 @@ class ForkedChildSampleTests(scenarios.PerfToolTestCase):
         """
 
     def attach(self, *args):
-        """Record a forked child that perf is told of only after the fork,
-        so that it has nothing but the child's own map to go by."""
+        """Record a forked child to which perf attaches after the fork.
+
+        perf has only the child's own map.
+        """
         program = subprocess.Popen(
             self.python_command(WORK + dedent(self.ATTACH), args=args),
             env=fixtures.clean_environment(),
@@ -229,8 +231,7 @@ class HostileNameTests(scenarios.PerfToolTestCase):
             'a name in the profile that is no line of the map')
 
 
-# Runs lib2to3 and tells the names of all functions that are called in code
-# that no file has.
+# Runs lib2to3 and prints the names of the functions that come from no file.
 CALLED = """\
     import json, runpy, sys
 
@@ -255,7 +256,7 @@ CALLED = """\
 
 
 class RealProgramTests(scenarios.PerfToolTestCase):
-    """lib2to3, converting a package of the library."""
+    """lib2to3 converts a package of the standard library."""
 
     def setUp(self):
         super().setUp()
@@ -286,7 +287,7 @@ class RealProgramTests(scenarios.PerfToolTestCase):
                 return path
 
     def called_without_file(self):
-        """Return what the program calls of code compiled from strings."""
+        """Return the functions that the program calls from code in strings."""
         import json
         script = self.write_script(CALLED, 'called.py')
         self.run_command([sys.executable, script, self.path('called.json'),
@@ -301,12 +302,12 @@ class RealProgramTests(scenarios.PerfToolTestCase):
             [sys.executable, '-X', 'perf', '-m', 'lib2to3',
              *self.arguments(self.path('out.on'))])
 
-        # It has done what it does without profiling.
+        # The result is the same as without profiling.
         self.assertEqual(run.out.replace('out.on', 'out.off'), off.out)
         self.assertEqual(self.tree('out.on'), self.tree('out.off'))
 
-        # At least 99 % of the samples are whole.  A chain may end at the
-        # eval loop where the kernel cut it off.
+        # At least 99 % of the samples are whole.  A chain may end at the eval
+        # loop if the kernel cut it off.
         with open('/proc/sys/kernel/perf_event_max_stack') as file:
             deepest = int(file.read())
         loops = named = 0
@@ -325,7 +326,7 @@ class RealProgramTests(scenarios.PerfToolTestCase):
         self.assertGreater(loops, 1000)
         self.assertGreaterEqual(named, 0.99 * loops, sorted(nameless)[:5])
 
-        # Every name exists in the program.
+        # The program has a function for every name.
         seen = {name for sample in samples for name in python_names(sample)}
         self.assertGreater(len(seen), 50)
         by_file = {}
@@ -349,7 +350,7 @@ class RealProgramTests(scenarios.PerfToolTestCase):
         self.assertIn(f'py::main:{STDLIB}/lib2to3/main.py', seen)
 
     def tree(self, directory):
-        """Return the files below a directory and what is in them."""
+        """Return the files below a directory with their content."""
         found = {}
         for root, _, files in os.walk(self.path(directory)):
             for name in files:

@@ -1,4 +1,4 @@
-"""Frame records of calls, of deep recursion and of functions that are left."""
+"""Frame records of calls, of deep recursion, and of leaving functions."""
 
 import textwrap
 import unittest
@@ -92,11 +92,12 @@ class CallTests(RecordTestCase):
                 '__call__', '__add__', '__eq__', '__getattr__', '__enter__')],
             'caller', *[f'Class.{name} caller' for name in (
                 '__exit__', '__iter__', '__next__')],
-            # Locals die when their function has been left.
+            # The locals are destroyed when their function is left.
             'Class.__del__')
 
     def test_an_inlined_subscript(self):
-        # Module level and function level; it is specialized after a while.
+        # At module level and at function level; it is specialized after a
+        # while.
         self.assert_chains("""\
             class Sequence:
                 def __getitem__(self, index):
@@ -130,7 +131,7 @@ class CallTests(RecordTestCase):
             ['Sequence.__getitem__', 'caller', 'outer', '<module>'])
 
     def assert_side_by_side(self, chain, wanted):
-        """There are these functions and no C functions between them."""
+        """The chain has these functions and no C functions between them."""
         first = chain.index(wanted[0])
         self.assertEqual(chain[first:first + len(wanted)], wanted)
 
@@ -244,10 +245,10 @@ class CallTests(RecordTestCase):
                    for name in ('key', 'inner two', *['key'] * 4)])
 
     def test_a_callback_from_ctypes(self):
-        # On x86-64 libffi has a frame pointer of its own kind.  A profiler that
-        # follows frame pointers sees no farther.  The eval loop below takes less
-        # stack than is walked, also that of -O0, which takes ten kilobytes.
-        # Elsewhere all of the stack is walked.
+        # On x86-64 libffi uses its frame pointer differently, so a profiler
+        # that follows frame pointers sees no further.  The eval loop below
+        # takes less stack than is walked, even at -O0, where it takes ten
+        # kilobytes.  On other processors the whole stack is walked.
         import_helper.import_module('ctypes')
         names, chains = self.run_child("""\
             import ctypes
@@ -275,7 +276,7 @@ class CallTests(RecordTestCase):
             ' '.join(f'f{i}' for i in range(200, -1, -1)))
 
     def test_the_first_call_happens_inside(self):
-        # New functions, one at each depth, among those that have names.
+        # At each depth one function is new.  The others have names.
         self.assert_chains("""\
             def one(new, n):
                 two(new, n)
@@ -310,7 +311,7 @@ class CallTests(RecordTestCase):
 
 
 class DepthTests(RecordTestCase):
-    """More calls than one base has records for."""
+    """More calls than one record area has room for."""
 
     def test_each_level_stands_there_once(self):
         for mode in MODES:
@@ -371,7 +372,7 @@ def f{i}(n):
         self.assertEqual(set(runs[1:-1]), {RECORDS + 1}, runs)
 
     def test_callbacks_at_every_depth(self):
-        # Each has a base of its own, and leaves the other's records alone.
+        # Each has its own record area and leaves the other's records alone.
         self.assert_pairs(CALLERS + textwrap.dedent("""\
             def check(): chains.append((walk(), callers(sys._getframe())))
             def deep(n, c):
@@ -395,7 +396,7 @@ def f{i}(n):
 
 
 class LeavingTests(RecordTestCase):
-    """Ways out of a function."""
+    """Ways to leave a function."""
 
     def test_an_exception_through_many_frames(self):
         for depth in (0, 1, 5, 31, 32, 33, 64, 100):
@@ -500,7 +501,7 @@ class LeavingTests(RecordTestCase):
             self.assertEqual(others, [['catches', '<module>']] * 2)
 
     def test_a_recursion_error_at_every_depth(self):
-        # The limit is met in calls through C as well as in inlined ones.
+        # Both calls through C and inlined calls meet the limit.
         self.assert_pairs(CALLERS + textwrap.dedent("""\
             def recurse(): recurse()
             def catches():

@@ -105,7 +105,7 @@ class GeneratorTests(RecordTestCase):
             """, *['caller'] * 5)
 
     def test_created_in_one_place_and_resumed_in_others(self):
-        # A generator's frame is a copy of one that had a record.
+        # The frame of a generator is a copy of a frame that had a record.
         self.assert_pairs(CALLERS + textwrap.dedent("""\
             import threading
             def generator(n):
@@ -160,7 +160,7 @@ class GeneratorTests(RecordTestCase):
             module=False)
 
     def test_resumed_after_switching(self):
-        # Which of its resumptions happened while it was on counts.
+        # Only resumptions while profiling is on count.
         self.assert_chains("""\
             def generator():
                 while True:

@@ -1,4 +1,6 @@
-"""Frame records of functions that trace, profile, collect or replace others."""
+"""Frame records and code that traces, profiles, collects or replaces
+functions.
+"""
 
 import json
 import re
@@ -18,7 +20,7 @@ def setUpModule():
 
 
 class ObserverTests(RecordTestCase):
-    """Code that runs in between, and what looks at frames."""
+    """Code that runs between others, and code that looks at frames."""
 
     def test_tracing_and_profiling_functions(self):
         for set_function in ('settrace', 'setprofile'):
@@ -133,7 +135,7 @@ class ObserverTests(RecordTestCase):
             """, 'inner Class.__del__ drop', 'inner callback drop')
 
     def test_frames_look_the_same(self):
-        # What Python sees of its frames has nothing to do with records.
+        # What Python code sees of frames does not depend on records.
         source = """\
             import faulthandler, inspect, io, sys, traceback
             def generator(): yield from inner(3)
@@ -175,7 +177,7 @@ class ObserverTests(RecordTestCase):
             """
         off = self.run_python(source, mode=None)
         self.assertIn('File', off.out)
-        # faulthandler names threads by an address.
+        # faulthandler prints threads as addresses.
         off.out = re.sub(r'0x[0-9a-f]+', 'ADDRESS', off.out)
         for mode in MODES:
             with self.subTest(mode=mode):

@@ -22,7 +22,8 @@ can_step = unittest.skipUnless(
     os.uname().machine == 'x86_64', 'no single steps on this processor')
 
 
-# A program that does a little of everything, and who calls whom in it.
+# A program that does a little of everything, and which function calls which in
+# it.
 MIXED = """\
 class Failure(Exception): pass
 class Class:
@@ -114,7 +115,7 @@ def legal_calls(text):
 
 
 def with_indirect(calls):
-    """Return the pairs of all that call one another, directly or not."""
+    """Return the pairs of functions that call each other, directly or not."""
     calls = set(calls)
     while True:
         more = {(a, d) for a, b in calls for c, d in calls if b == c}
@@ -124,16 +125,16 @@ def with_indirect(calls):
 
 
 class SamplingTests(RecordTestCase):
-    """Chains as signal handlers find them, at any instruction."""
+    """Chains that signal handlers find, at any instruction."""
 
     def assert_legal(self, names, samples, calls, least,
                      bottom=('<module>',), enough=()):
-        """Look at samples that were taken in the interpreter's code or in
-        trampolines: that they are whole and have nothing but these calls.
+        """Samples in the interpreter's code and in trampolines are whole.
 
-        Samples that were taken in libraries are left out: there the frame
-        pointer may be used for something else.  So are the few in functions
-        that a library calls back (dl_iterate_phdr() does).
+        They have only calls that the program makes.  Samples in libraries are
+        left out, because libraries may use the frame pointer for something
+        else.  So are functions that a library calls back, as dl_iterate_phdr()
+        does.
         """
         faults = []
         called_back = 0
@@ -166,7 +167,8 @@ class SamplingTests(RecordTestCase):
             self.assertIn(pair, seen, message)
 
     def run_mixed(self, source, mode):
-        """Run a program with all of MIXED.  Return its Names and samples."""
+        """Run a program with all of MIXED. Return its Names and the samples.
+        """
         names, (samples, _) = self.run_child(MIXED + textwrap.dedent(source),
                                              mode)
         return names, samples
@@ -191,7 +193,7 @@ class SamplingTests(RecordTestCase):
                                           ('step', '<module>')])
 
     def test_sampled_while_switching(self):
-        # What was called while it was off is missing in between.
+        # Calls that were made while profiling was off are missing.
         calls = with_indirect(legal_calls(CALLS + 'switch: leaf\n'))
         for mode in MODES:
             with self.subTest(mode=mode):
@@ -247,7 +249,7 @@ class SamplingTests(RecordTestCase):
                         thread.join()
                     chains.append(perf_sample_stop())
                     """, mode)
-                # A thread is sampled when it waits, too.
+                # A thread is sampled also while it waits.
                 self.assert_legal(names, samples, calls, least=2000,
                                   bottom=bottom,
                                   enough=[('leaf', 'deep'),
@@ -256,7 +258,7 @@ class SamplingTests(RecordTestCase):
 
     @can_step
     def test_each_instruction_of_inlined_calls(self):
-        # One change after the other, none in between.
+        # The changes follow one another directly.
         for mode in MODES:
             with self.subTest(mode=mode):
                 names, (samples, _) = self.run_child("""\

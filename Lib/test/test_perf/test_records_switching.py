@@ -1,4 +1,4 @@
-"""Frame records when profiling is switched on or off under running functions."""
+"""Frame records when profiling is switched under running functions."""
 
 import textwrap
 import unittest
@@ -17,8 +17,8 @@ def setUpModule():
 
 class SwitchingTests(RecordTestCase):
 
-    # What a function called itself while profiling was on, and so should be
-    # seen, leaf first.
+    # Defines seen(): the functions that were called while profiling was on and
+    # must be in the chain, leaf first.
     SEEN = """\
 def seen(frame):
     names = []
@@ -159,7 +159,7 @@ is_on = sys.is_stack_trampoline_active
             """)
 
     def test_another_thread_switches(self):
-        # Off and on again, while this one is within linked calls.
+        # Profiling goes off and on again within linked calls.
         self.assert_seen("""\
             import _thread
             lock = _thread.allocate_lock()
@@ -183,7 +183,7 @@ is_on = sys.is_stack_trampoline_active
             """)
 
     def test_an_eval_loop_entered_while_off(self):
-        # It has no base around it, and so no room for records.
+        # No _PyPerf_EnterEvalLoop() is around it, so there is no record area.
         self.assert_chains("""\
             def inner(n):
                 chains.append(walk())
@@ -235,7 +235,7 @@ is_on = sys.is_stack_trampoline_active
             'inner inner switching outer', 'outer')
 
     def test_a_random_program(self):
-        # Everything at random, with the same seeds each time.
+        # All at random, with the same seeds in each run.
         self.assert_seen("""\
             import random
             modes = [None, 'perf', 'perf_jit', 'perf', 'perf_jit']

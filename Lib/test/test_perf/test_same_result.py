@@ -11,7 +11,7 @@ def setUpModule():
 
 
 class SameResultTests:
-    """The program does what it would have done."""
+    """The program does what it does without profiling."""
 
     def test_output_and_exit_status_are_the_programs_own(self):
         run = self.run_on_and_off("""\

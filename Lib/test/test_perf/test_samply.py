@@ -1,6 +1,6 @@
-"""Profiles made with the real samply.
+"""Profiles that samply makes with the map.
 
-It is told to save its profile, which is read back.
+samply saves its profile and the test reads it.
 """
 
 import unittest
@@ -25,7 +25,7 @@ class SamplyTests(scenarios.SamplyTestCase):
         self.record_activated('perf')
 
     def test_a_forked_child_is_named_by_its_own_map(self):
-        # samply does not look into the parent's.
+        # samply does not read the parent's file.
         import_helper.import_module('_testinternalcapi')
         for args in ((), ('persist',)):
             with self.subTest(args=args):

@@ -1,9 +1,11 @@
-"""Profiling and whatever else handles C stacks: coroutines that switch or copy
-them, threads that are unwound, C++ exceptions, backtrace(), deep recursion.
+"""Profiling and other code that handles C stacks.
 
-Every program runs with profiling off, with 'perf' and with 'perf_jit', and
-must do the same.  What it takes is in two extensions, perf_stacks.c and
-perf_stacks_cxx.cpp, that are compiled here.
+Coroutines switch or copy C stacks, threads and C++ exceptions unwind them,
+backtrace() walks them, and deep recursion exhausts them.
+
+Each program runs with profiling off, with 'perf' and with 'perf_jit', and must
+do the same.  Two extensions, perf_stacks.c and perf_stacks_cxx.cpp, are
+compiled for this.
 """
 
 import json
@@ -46,10 +48,12 @@ class StacksTestCase(fixtures.PerfTestCase):
 
     def run_in_all_modes(self, source, *, returncode=0, may_warn=False,
                          args=(), prepare='ulimit -c 0', **options):
-        """Run it in the three modes, see that it does the same, and return
-        the runs.  Their arguments are a path of their own, then `args`.
+        """Run a program in the three modes.  All must do the same.
 
-        may_warn: profiling may give up and say so.
+        Return the runs by mode.  The program's arguments are a path, different
+        in each mode, and then `args`.
+
+        may_warn: profiling may stop with a warning
         """
         runs = {}
         for mode in MODES:
@@ -71,8 +75,10 @@ class StacksTestCase(fixtures.PerfTestCase):
         return runs
 
     def assert_stacks(self, runs, least=1):
-        """There are so many stacks that where() has noted, see WHERE, and
-        in each the native names are the Python frames, no more, no less.
+        """where(), see WHERE, has noted at least this many stacks.
+
+        In each the names of the native frames are the Python frames, no more
+        and no less.
         """
         for mode in MODES[1:]:
             table = Table(regions(runs[mode], mode))
@@ -85,12 +91,13 @@ class StacksTestCase(fixtures.PerfTestCase):
                 self.assertGreaterEqual(len(stacks), least)
 
     def assert_walked(self, runs, least=1):
-        """The same, if the interpreter can be walked by frame pointers."""
+        """The same, if the interpreter has frame pointers."""
         if has_frame_pointers():
             self.assert_stacks(runs, least)
 
 
-# where() notes the stack as Python has it and as frame records have it.
+# Defines where(), which notes the stack as Python knows it and as frame
+# records show it.
 WHERE = """\
 import atexit, json, sys
 import perf_stacks
@@ -119,9 +126,10 @@ def write_notes():
 # ---------------------------------------------------------------------------
 # Coroutines
 
-# Functions of a name for each coroutine.  They pause on their way down, with
-# more frames than a base has records, below a call that has come from C, at
-# the bottom, in a generator, while an exception goes up, and on the way up.
+# Functions with a name for each coroutine.  They pause on the way down, below
+# a call from C, at the bottom, in a generator, while an exception is passed
+# on, and on the way up.  There are more frames than a record area has room
+# for.
 COROUTINES = WHERE + '''
 TEMPLATE = """\\
 def X_outer():
@@ -220,7 +228,7 @@ def run_twice(copying):
 
 
 class CoroutineTests:
-    """What holds for stacks of their own and for copied ones."""
+    """Tests for separate stacks and for copied stacks."""
 
     copying = None
 
@@ -337,8 +345,9 @@ with open(sys.argv[1] + '.child', 'w') as file:
         self.assert_walked(runs, least=3)
 
     def test_many_in_random_order(self):
-        """Each goes up and down at random; its sum shows whether any
-        frame got lost."""
+        """Each coroutine goes up and down at random.  Its sum shows whether a
+        frame was lost.
+        """
         runs = self.check(f"""
 import random
 choose = random.Random(42).random
@@ -376,8 +385,9 @@ while coroutines:
         self.assert_walked(runs)
 
     def test_switched_off_and_on_meanwhile(self):
-        """Records are unhung by the frames that have them, whatever is
-        switched while these are not running."""
+        """Frames unlink their records, whatever is switched while they do not
+        run.
+        """
         self.check("""
 switches = [perf_stacks.pause]
 if sys.is_stack_trampoline_active():
@@ -402,7 +412,7 @@ run_twice(COPYING)
 @skip_if_sanitizer('AddressSanitizer warns of makecontext(), with the process '
                    'id, whether profiling is on or not', address=True)
 class OwnStackTests(CoroutineTests, StacksTestCase):
-    """swapcontext(), as fibers have it."""
+    """Coroutines with separate stacks by swapcontext(), as fibers have."""
 
     copying = False
 
@@ -410,8 +420,7 @@ class OwnStackTests(CoroutineTests, StacksTestCase):
 @skip_if_sanitizer('AddressSanitizer takes a copy of a living stack for an '
                    'underflow, whether profiling is on or not', address=True)
 class CopiedStackTests(CoroutineTests, StacksTestCase):
-    """Parts of the thread's stack are copied away and back, as greenlet
-    does it."""
+    """Coroutines that copy parts of the thread's stack, as greenlet does."""
 
     copying = True
 
@@ -434,8 +443,10 @@ def inner(n, function):
 
 
 class ThreadExitTests(StacksTestCase):
-    """pthread_exit() unwinds the whole stack of its thread: the destructors
-    of all C++ frames run."""
+    """pthread_exit() unwinds the whole stack of its thread.
+
+    The destructors of all C++ frames run.
+    """
 
     extensions = [('CC', 'perf_stacks.c'), ('CXX', 'perf_stacks_cxx.cpp')]
 
@@ -461,7 +472,7 @@ outer(100, lambda: None)
                          'call() is left\nthe thread has ended\n' * 5)
 
     def test_a_daemon_thread_outlives_the_interpreter(self):
-        """It ends when it asks for the GIL."""
+        """The thread ends when it asks for the GIL."""
         runs = self.run_in_all_modes(NESTED + """
 import threading
 import perf_stacks, perf_stacks_cxx
@@ -484,7 +495,7 @@ print('the end', flush=True)
 
 
 class ExceptionTests(StacksTestCase):
-    """Exceptions of C++."""
+    """C++ exceptions."""
 
     extensions = [('CXX', 'perf_stacks_cxx.cpp')]
 
@@ -532,7 +543,7 @@ for i in range(3):
             'result\n' .join(['', '', '', '']))
 
     def test_thrown_through_python(self):
-        """Python's C code lets it through, and so do trampolines."""
+        """The exception passes Python's C code and trampolines."""
         runs = self.check("""
 outer(100, lambda: None)
 outer(40, lambda: perf_stacks_cxx.call_and_catch(
@@ -661,7 +672,7 @@ def measure(names=functions):
 
 class RecursionTests(StacksTestCase):
 
-    # The usual one, whatever the machine's is.
+    # The usual limit, whatever the limit of the machine.
     prepare = f'ulimit -c 0; ulimit -s {8192 * STACK_FACTOR}'
 
     def test_the_limit_is_reached_at_the_same_depth(self):
@@ -678,8 +689,11 @@ measure()
         self.assertRegex(lines[0], 'pure 99[0-9] maximum recursion depth')
 
     def test_half_a_million_deep(self):
-        """Without profiling that takes no C stack.  With profiling there is
-        not enough of it; then profiling ends, in time."""
+        """Without profiling these calls take no C stack.
+
+        With profiling the stack is too small for them, and profiling stops in
+        time.
+        """
         runs = self.run_in_all_modes("""
 import sys
 sys.setrecursionlimit(1_000_000)
@@ -695,7 +709,7 @@ for n in (100_000, 500_000, 100_000):
             self.assertIn('stack', runs[mode].warnings[0])
 
     def test_an_entry_from_c_takes_little_more(self):
-        """Of C stack, in bytes."""
+        """Calls take at most this much C stack, in bytes."""
         runs = self.run_in_all_modes("""
 import json, sys
 import perf_stacks
@@ -722,8 +736,9 @@ with open(sys.argv[1], 'w', encoding='utf-8') as file:
                            in zip(addresses[1:], addresses[2:])}
             self.assertEqual(len(taken[mode]), 1, taken)
         [off], *on = taken.values()
-        # The frame of the base has 544 bytes.  Where the compiler does not
-        # turn last calls into jumps, the frames of two C functions are added.
+        # The frame of _PyPerf_EnterEvalLoop() has 544 bytes.  If the compiler
+        # does not turn last calls into jumps, the frames of two more C
+        # functions are added.
         limit = 600 if fixtures.last_calls_are_jumps() else 800
         for [size] in on:
             self.assertLessEqual(size - off, limit, taken)
@@ -732,7 +747,7 @@ with open(sys.argv[1], 'w', encoding='utf-8') as file:
     @skip_if_sanitizer('AddressSanitizer neither has stacks of coroutines nor '
                        'copies of stacks', address=True)
     def test_a_hundred_thousand_deep_in_a_coroutine(self):
-        """Nobody knows where a stack of its own ends."""
+        """The end of a separate stack is not known."""
         for copying in (False, True):
             with self.subTest(copying=copying):
                 runs = self.run_in_all_modes(f"""
@@ -757,7 +772,7 @@ class SmallStackTests(StacksTestCase):
     """Threads with small stacks."""
 
     def check(self, size, body):
-        """Run this in a thread with so much stack, in KiB at -O3."""
+        """Run this in a thread with that much stack, in KiB at -O3."""
         return self.run_in_all_modes(RECURSION + f"""
 import threading
 
@@ -774,8 +789,11 @@ for i in range(3):
 """, may_warn=True)
 
     def test_the_limit_is_reached_with_the_least_stack(self):
-        """Which is 32 KiB.  Without profiling that suffices.  The C library
-        of some processors demands more, that of aarch64 128 KiB."""
+        """Run in 32 KiB of stack, which suffices without profiling.
+
+        The C library of some processors demands more: that of aarch64 demands
+        128 KiB.
+        """
         least = os.sysconf('SC_THREAD_STACK_MIN') // 1024
         for size in (32, 64, 128, 256):
             if size * STACK_FACTOR < least:
@@ -786,7 +804,7 @@ for i in range(3):
                 self.assertRegex(runs[None].out, 'pure 99[0-9] maximum')
 
     def test_entries_from_c(self):
-        """Far fewer than there is room for without profiling."""
+        """Far fewer calls than fit without profiling."""
         runs = self.check(256, 'print(forth(60))')
         self.assertEqual(runs[None].out, '60\n' * 3)
 

@@ -162,7 +162,7 @@ class BetweenModesTests(JitdumpMode):
     """From one mode to the other at run time."""
 
     def assert_switched(self, first, second):
-        """Each file has what was called for the first time in its mode."""
+        """Each file has the functions that were first called in its mode."""
         run = self.run_python(f"""\
             import sys
 
@@ -224,7 +224,8 @@ class BetweenModesTests(JitdumpMode):
                         function()
                         {between}
                     """, mode=None)
-                # One header, or it would not parse; each function once.
+                # There is one header, or it would not parse.  Each function is
+                # there once.
                 self.functions(run, 'first', 'second', 'third')
 
     def test_to_and_fro_each_function_is_in_each_file_once(self):
@@ -243,7 +244,7 @@ class BetweenModesTests(JitdumpMode):
 
 
 class FunctionTests:
-    """sys.activate_stack_trampoline() and its kin."""
+    """sys.activate_stack_trampoline(), deactivate and is_active."""
 
     def test_it_goes_on_and_off(self):
         run = self.run_python("""\
@@ -339,7 +340,7 @@ class FunctionTests:
         self.assertEqual(run.out, 'True\nFalse\n')
 
     def test_it_can_go_on_and_off_a_thousand_times(self):
-        # There are 255 indices for what is kept with a code object.
+        # CPython has only 255 indices for extra data of code objects.
         run = self.run_python("""\
             import sys
 

@@ -1,8 +1,8 @@
-"""Threads, interpreters and what they do to each other.
+"""Threads, subinterpreters, and starting the interpreter again.
 
-Threads that call new functions while others switch profiling on and off, threads
-that outlive the interpreter, interpreters within the interpreter, and a program
-that starts and ends its interpreter again and again.
+Threads call new functions while others switch profiling on and off.  Threads
+outlive the interpreter.  A program starts and ends its interpreter again and
+again.
 """
 
 import collections
@@ -24,7 +24,7 @@ def setUpModule():
 class ThreadSwitchTests(fixtures.PerfTestCase):
 
     def test_thousands_of_switches_while_threads_call_new_functions(self):
-        # Between two modes and off; each thread's results are its own.
+        # Switch between two modes and off.  Each thread's results stay right.
         run = self.run_python("""\
             import random, sys, threading
 
@@ -100,7 +100,7 @@ class ThreadSwitchTests(fixtures.PerfTestCase):
             names_of(mode, run.pid)
 
     def test_threads_of_c_code_come_while_others_switch(self):
-        # They come without the GIL, while all stacks are looked at.
+        # They start without the GIL while all stacks are walked.
         import_helper.import_module('ctypes')
         run = self.run_python("""\
             import ctypes, sys, threading
@@ -405,8 +405,9 @@ class SubinterpreterModeTests(fixtures.PerfTestCase):
                     {f'py::within{n}:<string>' for n in range(10)})
 
     def test_none_outlives_its_code(self):
-        # What dies with an interpreter leaves its place to others, and nobody
-        # looks at it any longer.  A jitdump's place is used again.
+        # When an interpreter ends, its code objects are destroyed, and nothing
+        # refers to them any more.  In jitdump mode their addresses are used
+        # again.
         run = self.run_python("""\
             import _xxsubinterpreters as interpreters, os, sys
 
@@ -596,7 +597,7 @@ class InterpretersShareOneModeTests(fixtures.PerfTestCase):
 
 
 class EmbeddingTests(fixtures.PerfTestCase):
-    """An interpreter is started and ended again and again in one process."""
+    """The interpreter is started and ended again and again in one process."""
 
     @classmethod
     def setUpClass(cls):
@@ -634,7 +635,7 @@ print(sys.is_stack_trampoline_active(), len(os.listdir('/proc/self/fd')),
                 lines = [line.split() for line in run.out.splitlines()]
                 self.assertEqual([active for active, *_ in lines],
                                  ['True'] * 12)
-                # No descriptor is left behind by any.
+                # No round leaves a descriptor.
                 self.assertEqual(len({fds for _, fds, _ in lines}), 1, lines)
                 names = names_of(mode, run.pid)
                 for i in range(12):
@@ -642,7 +643,7 @@ print(sys.is_stack_trampoline_active(), len(os.listdir('/proc/self/fd')),
                         names.count(f'py::round{i}:<string>'), 1)
 
     def test_all_rounds_use_the_same_memory(self):
-        # A jitdump has times, so that places are used again.
+        # A jitdump has timestamps, so addresses are used again.
         run = self.embed(2, 40, """\
 with open('/proc/self/maps') as file:
     lines = [line.split() for line in file]

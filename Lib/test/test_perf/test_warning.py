@@ -13,7 +13,7 @@ def setUpModule():
 
 
 class StandardErrorTests:
-    """Where the warning goes when nobody can hear it."""
+    """The warning when standard error is closed, full or replaced."""
 
     def test_stderr_may_be_closed(self):
         for prepare in ('mkdir "$FILE"', 'true'):

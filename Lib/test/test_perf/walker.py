@@ -1,9 +1,10 @@
-"""Programs that walk their own stacks, and the names of the addresses found.
+"""Programs that walk their own stacks, and names for the addresses.
 
-_testinternalcapi.perf_walk_stack() follows the frame records of its own thread by
-the rules of the most demanding kernel.  The process's own map or jitdump names the
-addresses.  What a program puts into `chains` are chains, to be compared with names
-that the test knows: all Python functions, leaf first.  This file has no tests.
+_testinternalcapi.perf_walk_stack() follows the frame records of its own
+thread, by the rules of the most demanding kernel.  The map or jitdump of the
+process names the addresses.  The list `chains` of a program is compared with
+names that the test knows: all Python functions, leaf first.  This file has no
+tests.
 """
 
 import bisect
@@ -31,8 +32,8 @@ rounds = range(12)      # enough for functions to have names and be specialized
 """
 
 
-# The names of a frame and of those that called it, leaf first, as Python sees
-# them.
+# Defines callers(): the names of a frame and of its callers as Python sees
+# them, leaf first.
 CALLERS = """\
 def callers(frame):
     names = []
@@ -55,17 +56,17 @@ with open('/proc/self/maps') as file:
 MAPPING = re.compile(r'(\w+)-(\w+) (\S+) \w+ \S+ \d+ *(.*)')
 
 
-ET_DYN = 3                          # of ELF: the program has no fixed address
+ET_DYN = 3                          # e_type of a program with no fixed address
 
 
-# What stands in a chain for a function that is not Python's.
-INTERPRETER = 'C'                   # a C function of the interpreter's program
+# The names of C functions and of unknown code in a chain.
+INTERPRETER = 'C'                   # a C function of the interpreter
 
 
-FOREIGN = 'foreign'                 # one of a library
+FOREIGN = 'foreign'                 # a C function of a library
 
 
-UNNAMED = 'unnamed'                 # a trampoline that no file tells of
+UNNAMED = 'unnamed'                 # a trampoline without a name in the file
 
 
 def is_python(name):
@@ -73,11 +74,11 @@ def is_python(name):
 
 
 class Names:
-    """The names of a process's addresses.
+    """The names of the addresses of a process.
 
-    time        when it had these names, by the monotonic clock: a jitdump may
-                give an address to several functions, one after the other
-    maps        the text of its /proc/self/maps
+    time  the moment at which the names are wanted, by the monotonic clock: in
+          a jitdump an address may belong to several functions in turn
+    maps  the text of /proc/self/maps
     """
 
     def __init__(self, script, pid, time, maps):
@@ -130,7 +131,11 @@ class Names:
                 yield function.start, function.end, function.load.name
 
     def qualname(self, name):
-        """Functions of the script have their names, others a file, too."""
+        """Return the qualified name of a function.
+
+        If the function is not from the script, its file's name is put before
+        it.
+        """
         match = re.fullmatch(r'py::(.*?):(.*)', name, re.DOTALL)
         if match is None:
             return name
@@ -150,10 +155,10 @@ class Names:
         return FOREIGN
 
     def chain(self, addresses):
-        """Name return addresses, each by the call before it.
+        """Return the names of return addresses.
 
-        A chain may end in the C library, or in _start, which calls it and
-        which is left out.
+        The call before the return address decides.  A chain may end in the C
+        library, or in _start, which calls the C library and is left out.
         """
         if addresses and addresses[-1] in self.entry:
             addresses = addresses[:-1]
@@ -166,7 +171,7 @@ class Names:
 class RecordTestCase(fixtures.PerfTestCase):
 
     def run_child(self, source, mode='perf', **options):
-        """Run a program.  Return its Names and what it put into `chains`."""
+        """Run a program. Return its Names and its list `chains`."""
         run = self.run_python(
             BEFORE + textwrap.dedent(source) + AFTER, mode,
             **options)
@@ -178,20 +183,24 @@ class RecordTestCase(fixtures.PerfTestCase):
         return Names(self.path('script.py'), self.track(pid), time, maps)
 
     def assert_reaches_bottom(self, names, addresses):
-        """The chain ends in what started the program or the thread: one
-        function of the C library, or up to three where that has frame
-        pointers."""
+        """The chain ends in the code that started the program or thread.
+
+        This is one function of the C library, or up to three if the C library
+        has frame pointers.
+        """
         chain = names.chain(addresses)
         self.assertEqual(chain[-1], FOREIGN, chain)
         called = [name for name in chain[-4:] if name != FOREIGN]
         self.assertEqual(called[-1:], [INTERPRETER], chain)
 
     def assert_chains(self, source, *expected, module=True, stdlib=False):
-        """Run a program in both modes.  Its chains are these, again and
-        again in each of its rounds, and at its end only <module> is left.
+        """Run a program in both modes and check its chains.
 
-        expected: names separated by blanks, leaf first, above <module>
-        stdlib: functions of other files are left out
+        In each round the chains are `expected`. At the end only <module> is
+        left.
+
+        expected  names separated by blanks, leaf first, without <module>
+        stdlib    leave out functions of other files
         """
         for mode in MODES:
             with self.subTest(mode=mode):
@@ -211,8 +220,11 @@ class RecordTestCase(fixtures.PerfTestCase):
                                      (index, seen[:index][-3:]))
 
     def assert_pairs(self, source, mode='perf', least=100):
-        """Run a program that puts pairs of a chain and the names it should
-        have into `chains`.  Return the pairs, named."""
+        """Run a program whose `chains` are pairs: a chain and the names
+        expected.
+
+        Return the pairs with names for addresses.
+        """
         names, chains = self.run_child(source, mode)
         self.assertEqual(names.python(chains.pop()), ['<module>'])
         self.assertGreaterEqual(len(chains), least)
@@ -224,7 +236,7 @@ class RecordTestCase(fixtures.PerfTestCase):
 
 
 def regions(run, mode):
-    """Return (start, end, name) of all that a run has announced."""
+    """Return (start, end, name) of each entry that a run has written."""
     if mode == 'perf':
         return [(entry.start, entry.start + entry.size, entry.name)
                 for entry in run.entries]
@@ -236,7 +248,9 @@ def regions(run, mode):
 
 
 class Table:
-    """Finds the names of addresses.  The last announcement counts."""
+    """Maps addresses to names.  If an address has several, the last one
+    counts.
+    """
 
     def __init__(self, regions):
         self.regions = sorted(

@@ -1,10 +1,9 @@
-/* A program with an interpreter in it, for the tests: it starts and ends it again
-   and again.
+/* A program that starts and ends an interpreter again and again.
 
        perf_embed MODE ROUNDS PROGRAM_NAME SOURCE
 
-   MODE is PyConfig.perf_profiling.  The exit status is that of the first round
-   that fails.  */
+   MODE is the value of PyConfig.perf_profiling.  The exit status is that of the
+   first round that fails.  */
 
 #include "Python.h"
 #include <stdio.h>

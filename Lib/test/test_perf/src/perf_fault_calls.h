@@ -1,11 +1,11 @@
-/* Calls of the C library that fail on demand, the same for perf_faults.c and
+/* Calls of the C library that fail on demand, for perf_faults.c and
    perf_fuzz.c.
 
-   They are stand-ins: objcopy leads what our files call to perf_fault_*().  Before
-   it includes this, a file defines fails(KIND), which says whether this call is to
-   fail and sets errno, the kinds, and what is to be done with what a call returned:
-   GOT_DESCRIPTOR(FD), GOT_MAPPING(PLACE).  fstat() and write() fail in each in its own
-   way. */
+   objcopy redirects the calls in our objects to these functions,
+   perf_fault_*(). A file that includes this header first defines the kinds of
+   faults; fails(KIND), which returns whether this call must fail and sets
+   errno; and GOT_DESCRIPTOR(FD) and GOT_MAPPING(PLACE), which take the results
+   of successful calls.  Each file has its own fstat() and write().  */
 
 #include <fcntl.h>
 #include <stdarg.h>

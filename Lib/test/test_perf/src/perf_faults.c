@@ -1,30 +1,31 @@
-/* Faults on demand, for the tests.
+/* Faults on demand.
 
-   relink.py links the interpreter a second time, from the objects that it
-   was built from.  In the objects of native profiling, and only there, each call
-   of a function that can fail is led to the one of the same name in here:
+   relink.py links the interpreter a second time, from the objects of the build.
+   In the objects of our files, and only there, objcopy redirects each call that
+   can fail to a function here:
 
        perf_map.o   pthread_mutex_lock  ->  perf_fault_pthread_mutex_lock
        perf_file.o  write               ->  perf_fault_write
 
-   It counts, and calls the real one, unless it is this call's turn to fail.  So
-   the code under test has no hook for it, and the rest of the interpreter meets
-   no fault.
+   The function counts the call.  It calls the original function, unless this
+   call must fail.  So the tested code needs no hook, and the rest of the
+   interpreter meets no fault.
 
-   Which call fails is said by the module _perf_faults or, for what happens while
-   the interpreter starts, by the environment:
+   The module _perf_faults says which call fails.  For faults while the
+   interpreter starts, the environment says it:
 
        PERF_FAULTS=write:3:28              the third write() fails with ENOSPC
        PERF_FAULTS=write:3:28:forever      and so do all that follow
        PERF_FAULTS=write:1:28,ftruncate:1:5
 
-   A write that fails with SHORT_WRITE takes half of the bytes, and the next one
-   fails with ENOSPC.
+   If a write fails with SHORT_WRITE, it takes half of the bytes, and the next
+   write fails with ENOSPC.
 
-   What is given back is counted too: memory, mappings, descriptors.  The balance
-   must be the same with a fault and without.  In a program with AddressSanitizer
-   LeakSanitizer looks after the memory, too: at what is allocated in here, for the
-   rest of the interpreter leaves things to the end of the process.  */
+   Releases are counted as well: of memory, mappings and descriptors.  The
+   balance must be the same with a fault and without.  In a program with
+   AddressSanitizer, LeakSanitizer also checks the memory that is allocated
+   here.  It does not check the rest of the interpreter, which keeps memory
+   until the process ends.  */
 
 #include "Python.h"
 #include "pycore_code.h"            // _PyCode_SetExtra()
@@ -43,7 +44,7 @@
 
 #define SHORT_WRITE 1000            // no error number of any system
 
-/* What can fail, by the names that tests know. */
+/* What can fail, with the names that the tests use. */
 #define KINDS(KIND) \
     KIND(memory) \
     KIND(encode) \
@@ -93,7 +94,8 @@ static atomic_long blocks;
 static atomic_long mappings;
 static atomic_long descriptors;
 
-/* How many calls failed, by kind, in this process and those forked from it. */
+/* The number of calls that failed, by kind, in this process and its forked
+   children. */
 static atomic_uint *hits;
 
 static bool
@@ -112,13 +114,13 @@ fails(enum kind kind)
 
 // --- LeakSanitizer ---------------------------------------------------------
 
-/* Not there without it. */
+/* NULL without AddressSanitizer. */
 #define IF_THERE __attribute__((weak))
 extern void __lsan_disable(void) IF_THERE;
 extern void __lsan_enable(void) IF_THERE;
 extern int __lsan_do_recoverable_leak_check(void) IF_THERE;
 
-/* Whether what this thread allocates from now on has to be freed. */
+/* Whether this thread must free what it allocates from now on. */
 static void
 watch_leaks(bool watch)
 {
@@ -239,7 +241,7 @@ perf_fault_madvise(void *memory, size_t size, int advice)
     return fails(madvise_KIND) ? -1 : madvise(memory, size, advice);
 }
 
-/* As on Linux: the descriptor is closed even if an error is reported. */
+/* As on Linux, the descriptor is closed even if an error is reported. */
 int
 perf_fault_close(int fd)
 {
@@ -288,7 +290,7 @@ perf_fault_getrlimit(int resource, struct rlimit *limit)
     return fails(getrlimit_KIND) ? -1 : getrlimit(resource, limit);
 }
 
-/* To put back the limit that was there before cannot fail. */
+/* Restoring the earlier limit cannot fail. */
 int
 perf_fault_setrlimit(int resource, const struct rlimit *limit)
 {
@@ -331,7 +333,7 @@ perf_fault_dlsym(void *library, const char *name)
     return fails(dlsym_KIND) ? NULL : dlsym(library, name);
 }
 
-/* It finds nothing. */
+/* Fails by finding nothing. */
 int
 perf_fault_dl_iterate_phdr(int (*visit)(struct dl_phdr_info *, size_t, void *),
                            void *data)
@@ -384,7 +386,7 @@ faults_arm(PyObject *Py_UNUSED(module), PyObject *arguments)
     Py_RETURN_NONE;
 }
 
-/* Numbers by the names of the kinds. */
+/* A dict from the names of the kinds to numbers. */
 static PyObject *
 dict_from_numbers(const unsigned int *numbers)
 {
@@ -502,7 +504,7 @@ arm_from_environment(const char *wanted)
     }
 }
 
-/* Before main(), where the module can be announced. */
+/* Runs before main(), early enough to register the module. */
 __attribute__((constructor)) static void
 start(void)
 {

@@ -1,25 +1,25 @@
-/* What writes maps and jitdumps, given whatever a fuzzer thinks of.
+/* Fuzzes the code that writes maps and jitdumps.
 
-   libFuzzer calls LLVMFuzzerTestOneInput() with bytes that it changes so that
-   more and more of the code is reached.  They are read as a list of steps:
+   libFuzzer calls LLVMFuzzerTestOneInput() with bytes.  It changes them to
+   reach more and more of the code.  The bytes are read as a list of steps:
 
-       one byte: what to do; two bytes: how long the first name is (and for a
-       function one byte for the second); the names
+       one byte: what to do; two bytes: the length of the first name (for a
+       function one more byte, for the length of the second); the names
 
-   A step may be a function announced in the map or in the jitdump, an entry of
-   somebody else's by the public function, a copy of another map, a file that
-   disappears, the beginning or the end of buffering, or a fault: from now on some
-   call of some kind fails, once or until another step ends it.
+   A step writes a function to the map or to the jitdump, writes an entry by the
+   public function, copies another map, makes a file disappear, starts or ends
+   buffering, or sets a fault.  After a fault is set, some call of a kind fails,
+   once or until another step clears the fault.
 
-   Afterwards both files must be what their formats say and hold all that has been
-   announced.  If the system did not let a torn entry be taken back, that may stand
-   at the end.  When all faults have passed, another function is announced: then
-   nothing torn is left.
+   Afterwards both files must be well formed and have all entries that were
+   written successfully.  If the system prevented the removal of a partial
+   entry, that entry may be at the end.  When all faults are cleared, another
+   function is written.  Then no partial entry is left.
 
-   Compiled from the sources of the interpreter, with what they need of it stood
-   in for below.  Their calls of the C library that can fail are led to the
-   functions perf_fault_*(), as in perf_faults.c.  test_fuzz.py builds and
-   runs it.  */
+   The sources of the interpreter are compiled for this.  The few functions of
+   the interpreter that they need are replaced below.  Calls of the C library
+   that can fail are redirected to perf_fault_*(), as in perf_faults.c.
+   test_fuzz.py builds and runs this program.  */
 
 #include "Python.h"
 #include "pycore_perf_asm.h"
@@ -83,15 +83,15 @@ count_hits(void)
     return count;
 }
 
-/* Descriptors are counted from outside, mappings not at all. */
+/* descriptors_compare() counts descriptors.  Nobody counts mappings. */
 #define GOT_DESCRIPTOR(FD) ((void)(FD))
 #define GOT_MAPPING(PLACE) ((void)(PLACE))
 #include "perf_fault_calls.h"
 
 extern int perf_fault_clock_gettime(clockid_t, struct timespec *);
 
-/* Numbers of files are used again or not, as other processes have it.  Here a
-   file of another input is another file. */
+/* Whether inode numbers are used again depends on other processes.  Here each
+   input has its own inode numbers. */
 static uint32_t inputs;
 
 int
@@ -102,7 +102,7 @@ perf_fault_fstat(int fd, struct stat *status)
     return result;
 }
 
-/* Half of it, and then no room for the rest. */
+/* A write that fails takes half of the bytes; the next one has no room. */
 ssize_t
 perf_fault_write(int fd, const void *bytes, size_t length)
 {
@@ -122,7 +122,7 @@ perf_fault_write(int fd, const void *bytes, size_t length)
     return write(fd, bytes, length / 2);
 }
 
-/* Each look takes the same time, so that an input does the same each time. */
+/* Each call adds the same time, so that an input always does the same. */
 int
 perf_fault_clock_gettime(clockid_t Py_UNUSED(clock), struct timespec *now)
 {
@@ -160,7 +160,7 @@ PyOS_snprintf(char *text, size_t size, const char *format, ...)
 
 const char *Py_hexdigits = "0123456789abcdef";
 
-/* The assembled base refers to it and is never run. */
+/* The assembly file refers to it but is never run. */
 PyObject *
 _PyEval_EvalFrameDefault(PyThreadState *Py_UNUSED(tstate),
                          struct _PyInterpreterFrame *Py_UNUSED(frame),
@@ -169,8 +169,8 @@ _PyEval_EvalFrameDefault(PyThreadState *Py_UNUSED(tstate),
     abort();
 }
 
-/* _PyPerfError_Warn() refers to these.  The writers report an error to their caller,
-   who is not here, so they never call it. */
+/* _PyPerfError_Warn() refers to these.  It is never called here: the writers
+   only return errors to their callers. */
 PyObject _Py_NoneStruct;
 
 PyObject *
@@ -197,7 +197,8 @@ input_byte(struct input *input)
     return *input->bytes++;
 }
 
-/* A copy at the very end of an allocation, so that each byte too far is seen. */
+/* Return a copy at the end of an allocation, so that AddressSanitizer sees each
+   byte that is read beyond it. */
 static struct _PyPerfText
 input_text(struct input *input, size_t length)
 {
@@ -226,7 +227,8 @@ input_text(struct input *input, size_t length)
         } \
     } while (0)
 
-/* For a reader of an entry: without it the entry is none. */
+/* In a function that reads an entry: if the condition is false, this is no
+   entry. */
 #define EXPECT(CONDITION) \
     do { \
         if (!(CONDITION)) { \
@@ -259,8 +261,8 @@ content_read(const char *path)
     return content;
 }
 
-/* One line of UTF-8 without controls, surrogates and separators of lines.
-   Returns its end. */
+/* Check for one line of UTF-8 without controls, surrogates and line separators.
+   Return its end, or NULL. */
 static const char *
 read_name(const char *name, const char *name_end)
 {
@@ -301,7 +303,7 @@ read_hex(const char *p, const char *end)
     return p + 1;
 }
 
-/* Returns where the next line begins, or NULL if this is no entry of a map. */
+/* Return the start of the next line, or NULL if this is no entry of a map. */
 static const char *
 read_map_entry(const char *p, const char *end)
 {
@@ -357,8 +359,8 @@ struct kind {
     const char *(*read_entry)(const char *, const char *);
 };
 
-/* Returns how many entries the file has.  If it may be torn, what begins behind
-   them must be the rest of one. */
+/* Return the number of entries in the file.  If may_be_torn, the rest after
+   them must be the beginning of an entry. */
 static size_t
 count_entries(const struct kind *kind, const char *path, bool may_be_torn)
 {
@@ -389,8 +391,8 @@ count_entries(const struct kind *kind, const char *path, bool may_be_torn)
 
 // --- Descriptors -----------------------------------------------------------
 
-/* Note which are open, or close those that were not open then.  Returns how many
-   of those there are. */
+/* Note the open descriptors, or close those that were not open then and return
+   their number. */
 static size_t
 descriptors_compare(bool close_new)
 {
@@ -429,8 +431,8 @@ static struct target {
     char path[512];
     bool is_open;
     bool is_buffering;
-    unsigned int disappeared;           // so many times
-    size_t buffered;                    // entries that may wait to be written
+    unsigned int disappeared;           // the number of times
+    size_t buffered;                    // entries that may be in the buffer
     size_t written;                     // entries that must be in the file
     size_t announced;                   // in all
 } map = {
@@ -441,7 +443,7 @@ static struct target {
 
 static bool is_buffering;
 
-/* So many have been announced. */
+/* Count entries that were written successfully. */
 static void
 target_count(struct target *target, size_t count)
 {
@@ -449,7 +451,7 @@ target_count(struct target *target, size_t count)
     target->announced += count;
 }
 
-/* What was buffered has been written, or may have been lost. */
+/* The buffer has been written, or may be lost. */
 static void
 target_settle(struct target *target, bool lost)
 {
@@ -525,7 +527,7 @@ step_entry(struct input *input)
     free((char *)text.bytes);
 }
 
-/* A map of well-formed lines, for another's lines are copied as they are. */
+/* Copy a map of well-formed lines: lines of other maps are copied unchanged. */
 static void
 step_copy(struct input *input)
 {
@@ -566,7 +568,7 @@ step_buffer(void)
 
 #define GONE_SIZE (sizeof(map.path) + 20)
 
-/* Write the name that a file that disappears gets. */
+/* Write the new name of a file that disappears. */
 static void
 target_gone(const struct target *target, unsigned int number, char *path)
 {
@@ -576,7 +578,7 @@ target_gone(const struct target *target, unsigned int number, char *path)
 static void
 step_disappear(struct target *target)
 {
-    // It stays under another name, so that its number is not used.
+    // It keeps existing under another name, so that its inode is not used again.
     char gone[GONE_SIZE];
     target_gone(target, target->disappeared++, gone);
     rename(target->path, gone);
@@ -647,11 +649,11 @@ target_start(struct target *target)
     target->disappeared = 0;
 }
 
-/* Everything has been closed, and no call fails any longer. */
+/* Check a file after everything is closed and no call fails any more. */
 static void
 target_check(struct target *target)
 {
-    // An entry that cannot be taken back, or how long it is cannot be told.
+    // An entry could not be removed, or its length is unknown.
     const bool may_be_torn = hits[write_KIND] + hits[read_KIND] > 0
                              && hits[ftruncate_KIND] + hits[fstat_KIND] > 0;
     const size_t before = count_entries(&target->kind, target->path, may_be_torn);
@@ -719,7 +721,7 @@ LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t length)
     target_close(&dump);
     target_check(&map);
     target_check(&dump);
-    // One that cannot be looked at may be the program's: it stays open.
+    // A descriptor that fstat() could not check may be the program's: it stays open.
     REQUIRE(descriptors_compare(true) <= hits[fstat_KIND]);
     return 0;
 }

@@ -1,14 +1,14 @@
-/* What test_stacks.py does to C stacks.
+/* What the programs of test_stacks.py do to C stacks.
 
-   Coroutine(function, copying)    runs a function on a C stack of its own, or on
-                                   the thread's, whose parts are copied away and
-                                   back (as greenlet does)
+   Coroutine(function, copying)    runs a function on its own C stack, or on a
+                                   part of the thread's stack that is copied
+                                   away and back
    walk(), backtrace()             return addresses, leaf first
-   watch_thread(), await_thread()  when a thread has ended, to the last
-   hold_past_the_end()             a thread that survives the interpreter
+   watch_thread(), await_thread()  wait until a thread has ended completely
+   hold_past_the_end()             a thread that outlives the interpreter
 
-   It needs nothing but the public headers.  Everything static is guarded by the
-   GIL, unless it says otherwise. */
+   It needs only the public headers.  The GIL guards all static variables,
+   unless a comment says otherwise.  */
 
 #define _GNU_SOURCE
 #include "Python.h"
@@ -24,7 +24,7 @@
 
 // --- What belongs to a stack -----------------------------------------------
 
-/* What a thread state knows of the stack that it runs on, in 3.11. */
+/* What a thread state of 3.11 knows of the stack that it runs on. */
 struct python_state {
     _PyCFrame *cframe;
     int recursion_remaining;
@@ -36,8 +36,8 @@ struct python_state {
     PyObject **datastack_limit;
 };
 
-/* Exchange it for what is kept in *state.  Done before the switch: then the
-   _PyCFrame of who is to run is not yet in its place. */
+/* Exchange it for *state.  This is done before the switch, when the _PyCFrame
+   of the next one is not yet in its place. */
 static void
 python_state_swap(PyThreadState *tstate, struct python_state *state)
 {
@@ -63,7 +63,7 @@ python_state_swap(PyThreadState *tstate, struct python_state *state)
     *state = old;
 }
 
-/* What belongs to the thread and stands in a _PyCFrame: taken along. */
+/* State of the thread that is in a _PyCFrame: copy it to the new one. */
 static uint8_t use_tracing;
 
 static void
@@ -107,7 +107,7 @@ slice_restore(const struct slice *slice)
 
 // --- Coroutines ------------------------------------------------------------
 
-/* Given by the test for interpreters that were not optimized. */
+/* The test defines it for interpreters that are not optimized. */
 #ifndef STACK_FACTOR
 #  define STACK_FACTOR 1
 #endif
@@ -120,19 +120,19 @@ struct coroutine {
     bool copying;
     bool started;
     bool finished;
-    struct coroutine *outer;        // that was running when it was resumed
-    ucontext_t context;             // where it goes on
-    ucontext_t resumer;             // and who goes on when it pauses
-    struct python_state state;      // of that of the two that does not run
-    _PyCFrame cframe;               // its own outermost
+    struct coroutine *outer;        // that ran when this one was resumed
+    ucontext_t context;             // of this coroutine while it pauses
+    ucontext_t resumer;             // of its resumer while it runs
+    struct python_state state;      // of the one of the two that does not run
+    _PyCFrame cframe;               // the outermost of this coroutine
     _PyErr_StackItem exc_info;
     const char *outermost;          // the address of its outermost C frame
     PyObject *type, *value, *traceback;
 
     char *stack;                    // STACK_SIZE bytes, or NULL when copying
 
-    /* When copying: its part of the thread's stack lies below `top`.  While it
-       runs, what the resumer had there is in `covered`. */
+    /* When copying: its part of the thread's stack is below `top`. While it
+       runs, `covered` has what the resumer had there. */
     char *top;
     struct slice slice;
     struct slice covered;
@@ -142,7 +142,7 @@ static _Thread_local struct coroutine *running;
 
 static void coroutine_leave(struct coroutine *self);
 
-/* Runs on the coroutine's stack, from its beginning to its end. */
+/* Run on the coroutine's stack, from its start to its end. */
 static void
 coroutine_main(void)
 {
@@ -169,13 +169,13 @@ context_make(ucontext_t *context, char *stack, size_t size, void (*function)(voi
     makecontext(context, function, 0);
 }
 
-/* The copier has a small stack of its own, for nobody can overwrite the stack
-   that he stands on. */
+/* The copier has its own small stack, because code cannot overwrite the stack
+   that it runs on. */
 static struct {
     ucontext_t context;
     char stack[64 * 1024] __attribute__((aligned(16)));
-    struct coroutine *coroutine;    // to be resumed, or that pauses
-    char *low;                      // the end of the stack that is in use
+    struct coroutine *coroutine;    // that is resumed or pauses
+    char *low;                      // the end of the used stack
 } copier;
 
 static void
@@ -203,7 +203,7 @@ copier_pause(void)
     abort();
 }
 
-/* An address below all that the caller has on the stack. */
+/* Return an address below all of the caller's frame. */
 static __attribute__((noinline)) char *
 stack_low(void)
 {
@@ -220,7 +220,7 @@ copier_call(struct coroutine *self, ucontext_t *from, void (*function)(void))
     swapcontext(from, &copier.context);
 }
 
-/* Let it run until it pauses or has finished. */
+/* Run a coroutine until it pauses or finishes. */
 static void
 coroutine_enter(struct coroutine *self)
 {
@@ -241,7 +241,7 @@ coroutine_enter(struct coroutine *self)
     python_state_arrive(tstate);
 }
 
-/* Let the resumer of the running coroutine go on. */
+/* Continue the resumer of the running coroutine. */
 static void
 coroutine_leave(struct coroutine *self)
 {
@@ -290,7 +290,7 @@ coroutine_new(PyTypeObject *type, PyObject *args, PyObject *Py_UNUSED(kwargs))
     return (PyObject *)self;
 }
 
-/* One that has not finished keeps all that its frames own for ever. */
+/* A coroutine that has not finished keeps all objects of its frames for ever. */
 static void
 coroutine_dealloc(struct coroutine *self)
 {
@@ -402,16 +402,16 @@ thread_stack_end(void)
     return (const char *)low + size;
 }
 
-/* A frame pointer points at its record, {caller's frame pointer, return address}, or
-   on riscv64 behind it. */
+/* A frame pointer points at its record, {caller's frame pointer, return
+   address}, or on riscv64 after it. */
 #ifdef __riscv
 #  define RECORD_OF(FRAME) ((FRAME) - 2)
 #else
 #  define RECORD_OF(FRAME) (FRAME)
 #endif
 
-/* As profilers walk: from frame record to frame record, upwards, up to the end
-   of the thread's stack or the outermost frame of the running coroutine. */
+/* Walk as profilers do: from frame record to frame record, up to the end of the
+   thread's stack or to the outermost frame of the running coroutine. */
 static __attribute__((noinline)) PyObject *
 walk(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(args))
 {
@@ -464,7 +464,7 @@ static pthread_key_t watch_key;
 static sem_t thread_ended;
 static sem_t interpreter_ended;
 
-/* Runs when the thread has been unwound.  Without the GIL. */
+/* Runs when the thread has been unwound, without the GIL. */
 static void
 watch_ended(void *Py_UNUSED(value))
 {
@@ -501,7 +501,7 @@ exit_thread(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(args))
     pthread_exit(NULL);
 }
 
-/* The last that the interpreter calls (Py_AtExit). */
+/* The last function that the interpreter calls (Py_AtExit). */
 static void
 let_thread_go_on(void)
 {
@@ -513,7 +513,7 @@ let_thread_go_on(void)
     }
 }
 
-/* The thread asks for the GIL when there is no interpreter any longer. */
+/* The thread asks for the GIL when the interpreter has ended. */
 static PyObject *
 hold_past_the_end(PyObject *Py_UNUSED(module), PyObject *function)
 {

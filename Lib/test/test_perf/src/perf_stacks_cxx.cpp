@@ -1,6 +1,6 @@
-/* Exceptions of C++ above, below and through Python functions, for
-   test_stacks.py.  What happens is told by write(2): it may happen without
-   the GIL, or at the end of the process. */
+/* C++ exceptions above, below and through Python functions, for test_stacks.py.
+   Events are printed by write(2): they may occur without the GIL or at the end
+   of the process. */
 
 #include "Python.h"
 #include <stdexcept>
@@ -16,7 +16,7 @@ tell(const char *text)
     }
 }
 
-/* Tells when it is destroyed. */
+/* Prints when it is destroyed. */
 class Witness {
 public:
     explicit Witness(const char *text) : text(text) {}
@@ -55,8 +55,8 @@ throw_and_catch(PyObject *, PyObject *)
     }
 }
 
-/* Call a Python function, then throw, past an object whose destructor calls
-   Python too, and catch it. */
+/* Call a Python function, then throw past an object whose destructor also calls
+   Python, and catch. */
 PyObject *
 call_then_throw(PyObject *, PyObject *function)
 {
@@ -78,15 +78,15 @@ call_then_throw(PyObject *, PyObject *function)
     }
 }
 
-/* Let an exception out of the extension. */
+/* Throw an exception out of the extension. */
 PyObject *
 throw_out(PyObject *, PyObject *)
 {
     fail("thrown out");
 }
 
-/* Call a Python function, and catch what is thrown through it.  Then the
-   interpreter is not what it was, so this is the end of the process. */
+/* Call a Python function and catch what is thrown through it.  The state of the
+   interpreter is wrong after this, so end the process. */
 PyObject *
 call_and_catch(PyObject *, PyObject *function)
 {
