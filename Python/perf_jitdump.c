@@ -128,7 +128,8 @@ static struct {
     .file = {.fd = {.number = -1}},
 };
 
-/* The kernel's id of this thread; asked for once in each. */
+/* The kernel's id of this thread.  Asks for it once in each thread of the process
+   that opened the file. */
 static uint32_t
 thread_id(void)
 {
@@ -136,8 +137,8 @@ thread_id(void)
         pid_t pid;
         uint32_t tid;
     } known;
-    if (known.pid != _PyPerfFile_GetPid()) {
-        known.pid = _PyPerfFile_GetPid();
+    if (known.pid != dump.file.pid) {
+        known.pid = dump.file.pid;
         known.tid = _PyPerfOS_GetThreadId();
     }
     return known.tid;
@@ -210,7 +211,7 @@ dump_path(char *path, size_t size, struct _PyPerfError *error)
         directory = "/tmp";
     }
     int length = PyOS_snprintf(path, size, "%s/jit-%ld.dump", directory,
-                               (long)_PyPerfFile_GetPid());
+                               (long)getpid());
     if (length < 0 || (size_t)length >= size) {
         return _PyPerfError_Set(error, "open", directory, NULL, ENAMETOOLONG);
     }

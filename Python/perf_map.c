@@ -29,6 +29,7 @@
 #include "pycore_perf_text.h"
 #include <pthread.h>
 #include <stdatomic.h>
+#include <unistd.h>
 
 static struct {
     pthread_mutex_t lock;
@@ -51,7 +52,7 @@ static void
 lock_renew(void)
 {
     const pid_t renewing = -1;
-    const pid_t pid = _PyPerfFile_GetPid();
+    const pid_t pid = getpid();
     pid_t owner = atomic_load(&map.lock_owner);
     while (owner != pid) {
         if (owner != renewing
@@ -92,11 +93,11 @@ map_copy(const char *path, const struct _PyPerfFile *of,
     return result;
 }
 
-/* If this process is a child that still has its parent's file: leave it. */
+/* If this process is a child that still has its parent's file, leave that file. */
 static void
 map_leave_parent(void)
 {
-    if (map.file.pid != 0 && map.file.pid != _PyPerfFile_GetPid()) {
+    if (map.file.pid != 0 && map.file.pid != map.lock_owner) {
         map.inherited = map.file;
         _PyPerfBuffer_Drop(&map.buffer);
         _PyPerfFile_Close(&map.file);
@@ -113,7 +114,7 @@ map_open(struct _PyPerfError *error)
     }
     char path[sizeof(map.file.path)];
     PyOS_snprintf(path, sizeof(path), "/tmp/perf-%ld.map",
-                  (long)_PyPerfFile_GetPid());
+                  (long)map.lock_owner);
     return _PyPerfFile_Open(&map.file, path, error);
 }
 

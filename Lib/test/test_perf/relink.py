@@ -34,7 +34,6 @@ FAULTS = [
     ('mmap', errno.ENOMEM),
     ('mmap', errno.EPERM),
     ('mprotect', errno.EACCES),
-    ('madvise', errno.EINVAL),
     ('open', errno.EMFILE),
     ('close', errno.EIO),
     ('fstat', errno.EIO),
@@ -47,7 +46,6 @@ FAULTS = [
     ('write', SHORT_WRITE),
     ('fcntl', errno.EMFILE),
     ('getrlimit', errno.EINVAL),
-    ('setrlimit', errno.EPERM),
     ('unlink', errno.EACCES),
     ('lock', errno.EINVAL),
     ('getattr_np', errno.ENOMEM),
@@ -67,9 +65,8 @@ ONCE = [
 TOGETHER = [
     # Half a piece that cannot be taken back.
     [('write', SHORT_WRITE), ('ftruncate', errno.EIO)],
-    # Neither a high number for the descriptor nor a higher limit.
+    # Nor what is in the way of the file.
     [('open', errno.EMFILE), ('lstat', errno.ENOENT)],
-    [('fcntl', errno.EMFILE), ('setrlimit', errno.EPERM)],
 ]
 
 # Asks the Makefile of the build for a command line.
