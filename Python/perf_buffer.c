@@ -61,8 +61,10 @@ _PyPerfBuffer_Start(struct _PyPerfBuffer *buffer)
 void
 _PyPerfBuffer_Drop(struct _PyPerfBuffer *buffer)
 {
-    PyMem_RawFree(buffer->block);
+    // In this order: another thread may fork in between, without our hooks.
+    struct _PyPerfBufferBlock *block = buffer->block;
     buffer->block = NULL;
+    PyMem_RawFree(block);
 }
 
 int

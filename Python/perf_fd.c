@@ -51,11 +51,10 @@ _PyPerfFd_Move(int number)
 // --- Whose it is -----------------------------------------------------------
 
 void
-_PyPerfFd_Set(struct _PyPerfFd *fd, int number, const struct stat *status)
+_PyPerfFd_SetFile(struct _PyPerfFd *fd, const struct stat *status)
 {
     fd->device = status->st_dev;
     fd->inode = status->st_ino;
-    fd->number = number;
 }
 
 bool

@@ -133,11 +133,15 @@ _PyPerfFile_Open(struct _PyPerfFile *file, const char *path,
         file->has_partial_entry = false;
         file->generation = _PyPerfGeneration_Next();
     }
-    file->pid = getpid();
     if (file->path != path) {
         PyOS_snprintf(file->path, sizeof(file->path), "%s", path);
     }
-    _PyPerfFd_Set(&file->fd, number, &status);
+    _PyPerfFd_SetFile(&file->fd, &status);
+    // In this order: if another thread forks in between, the child must not take
+    // the descriptor for its own.
+    file->pid = getpid();
+    atomic_thread_fence(memory_order_release);
+    file->fd.number = number;
     return 0;
 
 fail:

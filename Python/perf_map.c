@@ -28,6 +28,7 @@
 #include "pycore_perf_map.h"
 #include "pycore_perf_text.h"
 #include <pthread.h>
+#include <sched.h>
 #include <stdatomic.h>
 #include <unistd.h>
 
@@ -46,21 +47,25 @@ static struct {
 
 // --- The lock --------------------------------------------------------------
 
-/* A forked child inherits the lock as it was, perhaps held by a thread that the
-   child does not have.  The first to take it there makes it new. */
+/* Make the lock anew in a forked child, which inherits it as it was, perhaps held by
+   a thread that the child does not have.  The first thread that takes the lock there
+   does so; others wait.  While it does, lock_owner is the negative id of the process:
+   a child that was forked in between has another id, and begins again. */
 static void
 lock_renew(void)
 {
-    const pid_t renewing = -1;
     const pid_t pid = getpid();
     pid_t owner = atomic_load(&map.lock_owner);
     while (owner != pid) {
-        if (owner != renewing
-                && atomic_compare_exchange_strong(&map.lock_owner, &owner, renewing)) {
+        if (owner == -pid) {
+            sched_yield();
+            owner = atomic_load(&map.lock_owner);
+        }
+        else if (atomic_compare_exchange_strong(&map.lock_owner, &owner, -pid)) {
             map.lock = (pthread_mutex_t)PTHREAD_MUTEX_INITIALIZER;
             atomic_store(&map.lock_owner, pid);
+            owner = pid;
         }
-        owner = atomic_load(&map.lock_owner);
     }
 }
 
@@ -93,7 +98,9 @@ map_copy(const char *path, const struct _PyPerfFile *of,
     return result;
 }
 
-/* If this process is a child that still has its parent's file, leave that file. */
+/* If this process is a child that still has its parent's file, leave that file.
+   map.file.pid remains the parent's until a file is opened, so a child that is
+   forked within this function does it again. */
 static void
 map_leave_parent(void)
 {
@@ -101,7 +108,6 @@ map_leave_parent(void)
         map.inherited = map.file;
         _PyPerfBuffer_Drop(&map.buffer);
         _PyPerfFile_Close(&map.file);
-        map.file = (struct _PyPerfFile){.fd = {.number = -1}};
     }
 }
 
