@@ -31,14 +31,18 @@
 static PyObject *
 write_perf_map_entry(PyObject *Py_UNUSED(module), PyObject *args)
 {
-    PyObject *address_object;
-    unsigned int size;
+    PyObject *address_object, *size_object;
     const char *name;
-    if (!PyArg_ParseTuple(args, "OIs", &address_object, &size, &name)) {
+    if (!PyArg_ParseTuple(args, "OO!s", &address_object, &PyLong_Type, &size_object,
+                          &name)) {
         return NULL;
     }
     const void *address = PyLong_AsVoidPtr(address_object);
     if (address == NULL && PyErr_Occurred()) {
+        return NULL;
+    }
+    const size_t size = PyLong_AsSize_t(size_object);
+    if (size == (size_t)-1 && PyErr_Occurred()) {
         return NULL;
     }
     int result;

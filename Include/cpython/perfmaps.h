@@ -27,7 +27,7 @@ PyAPI_FUNC(int) PyUnstable_PerfMapState_Init(void);
    needed; one write(2) for each entry.  [map] */
 PyAPI_FUNC(int) PyUnstable_WritePerfMapEntry(
     const void *code_addr,
-    unsigned int size,
+    size_t size,
     const char *entry_name);
 
 /* Close the map.  The file stays, for the profiler to read.  Any thread, no
