@@ -4,23 +4,28 @@
        perf report -g
        samply record python -X perf script.py
 
-   When perf meets an address in executable memory that no file backs, it looks
-   into /tmp/perf-PID.map for a line
+   When perf finds an address in executable memory that no file backs, it reads
+   /tmp/perf-PID.map and searches it for a line
 
        START SIZE NAME
 
    with START and SIZE in hexadecimal (Linux source tree,
-   tools/perf/Documentation/jit-interface.txt).  perf reads the file when the
-   report is made, so it outlives the process; a map has no notion of time, so
-   an address that stands in it never gets a second meaning.
+   tools/perf/Documentation/jit-interface.txt).  perf reads the file when it makes
+   the report, so the file outlives the process.  A map has no notion of time, so
+   an address in it never gets a second name.
 
-   The map is shared by all who make machine code in this process: our
-   trampolines, and through the public functions any JIT compiler, on threads
-   that need not hold the GIL.  One lock guards it.
+   The trampolines share the map with every JIT compiler in this process that calls
+   the public functions, on any thread, with or without the GIL.  One lock guards
+   the map.
 
-   After fork() the child writes a map of its own.  The file that it inherits
-   remains known for a while, as `inherited`: with "persist after fork" the
-   child's map begins with a copy of it, as long as it was at the fork.  */
+   After fork() the child writes its own map.  The file that it inherits remains
+   known for a while, as `inherited`.  With "persist after fork" the child's map
+   begins with a copy of what that file held at the fork.
+
+   C code may fork without the hooks of os.fork(), on any thread, while another thread
+   is in this file.  So each function compares process ids, and whatever the child
+   inherits can be left: it makes the lock anew and opens its own file.  The order of
+   some stores matters for that (test_raw_fork).  */
 
 #include "Python.h"
 #include "pycore_perf_buffer.h"
@@ -34,9 +39,9 @@
 
 static struct {
     pthread_mutex_t lock;
-    _Atomic(pid_t) lock_owner;      // the process whose threads use the lock
+    _Atomic(pid_t) lock_owner;      // id of the process whose threads use the lock
     struct _PyPerfFile file;
-    struct _PyPerfBuffer buffer;    // of that file
+    struct _PyPerfBuffer buffer;    // entries for that file
     struct _PyPerfFile inherited;   // the parent's; pid 0: none
 } map = {
     .lock = PTHREAD_MUTEX_INITIALIZER,
@@ -47,10 +52,12 @@ static struct {
 
 // --- The lock --------------------------------------------------------------
 
-/* Make the lock anew in a forked child, which inherits it as it was, perhaps held by
-   a thread that the child does not have.  The first thread that takes the lock there
-   does so; others wait.  While it does, lock_owner is the negative id of the process:
-   a child that was forked in between has another id, and begins again. */
+/* Make the lock anew if this process is a child that has inherited it.  A thread of
+   the parent may have held it, and the child does not have that thread.
+
+   The first thread of the child that comes here makes the lock, and other threads
+   wait.  Meanwhile lock_owner is the negative id of the child.  If somebody forks
+   again at that moment, the id differs in the new child, which begins again. */
 static void
 lock_renew(void)
 {
@@ -69,7 +76,7 @@ lock_renew(void)
     }
 }
 
-/* Returns 0, or an error number if the lock cannot be had. */
+/* Take the lock.  Returns 0, or an error number if that fails. */
 static int
 lock_take(void)
 {
@@ -84,9 +91,10 @@ lock_drop(void)
 }
 
 
-// --- The file; the caller holds the lock -----------------------------------
+// --- The file (the caller holds the lock) ----------------------------------
 
-/* Append the entries of the map at `path`; for `of` see _PyPerfFile. */
+/* Append the entries of the map at `path`.  `of` is explained at
+   _PyPerfFile_AppendFile().  Returns 0, or -1 with *error filled in. */
 static int
 map_copy(const char *path, const struct _PyPerfFile *of,
          struct _PyPerfError *error)
@@ -111,6 +119,8 @@ map_leave_parent(void)
     }
 }
 
+/* Open the map of this process unless it is open.  Returns 0, or -1 with *error
+   filled in. */
 static int
 map_open(struct _PyPerfError *error)
 {
@@ -124,6 +134,8 @@ map_open(struct _PyPerfError *error)
     return _PyPerfFile_Open(&map.file, path, error);
 }
 
+/* Append a line, opening the map if need be.  Returns 0, or -1 with *error filled
+   in. */
 static int
 map_write(const struct _PyPerfTextWriter *line, struct _PyPerfError *error)
 {
@@ -141,6 +153,8 @@ map_write(const struct _PyPerfTextWriter *line, struct _PyPerfError *error)
     return result;
 }
 
+/* Begin a line with the first two fields.  The caller appends the name and the
+   newline, and calls _PyPerfTextWriter_Fini(). */
 static void
 line_start(struct _PyPerfTextWriter *line, const void *address, size_t size)
 {
@@ -266,7 +280,7 @@ void
 _PyPerfMap_BeforeFork(void)
 {
     lock_take();
-    _PyPerfFile_OwnsDescriptor(&map.file);      // the size that the child will know
+    _PyPerfFile_OwnsDescriptor(&map.file);      // updates the size
 }
 
 void

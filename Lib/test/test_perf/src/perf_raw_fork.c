@@ -1,16 +1,16 @@
 /* What writes the perf map, forked after each of its instructions that may matter.
 
-   C code may fork without the hooks of os.fork(), on a thread of its own, at any
-   time.  The child then has the state that the other threads had at that instruction,
-   and those threads are gone.  It must be able to write a map of its own all the
-   same, and must not write to its parent's.
+   C code may fork without the hooks of os.fork(), on any thread, at any time.  The
+   child then has the state that another thread had at that instruction, but not that
+   thread.  The child must be able to write its own map all the same, and must not
+   write to its parent's.
 
    This program writes entries with the trap flag of the processor set, so that each
    instruction raises SIGTRAP.  The handler forks if the instruction has changed the
-   program's memory, or if a function of the C library has returned.  The child writes one entry,
-   closes its map, checks that the map has this entry and nothing else, and removes
-   it.  This is done twice: when the process uses the map for the first time, and in a
-   child that still has its parent's map.
+   program's memory, or if a function of the C library has returned.  The child writes
+   one entry, closes its map, checks that the map has this entry and nothing else, and
+   removes it.  This is done twice: when the process uses the map for the first time,
+   and in a child that still has its parent's map.
 
    Linked from the objects of the interpreter.  Prints how many children there were
    and exits with 0, or says what went wrong and exits with 1.  */
@@ -178,7 +178,7 @@ child_main(void)
     _exit(0);
 }
 
-/* Return whether a child forked now finds something else than the last one. */
+/* Return whether a child forked now differs from the last one. */
 static bool
 state_has_changed(void)
 {
