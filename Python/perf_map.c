@@ -216,7 +216,8 @@ output_announce(const struct _PyPerfRegion *region, _PyPerfGeneration *generatio
     _PyPerfTextWriter_AppendSymbol(&line, region);
     _PyPerfTextWriter_Append(&line, "\n", 1);
 
-    int number = lock_take();
+    // output_open() has made the lock in this process, so its id need not be checked.
+    int number = pthread_mutex_lock(&map.lock);
     int result;
     if (number != 0) {
         result = lock_failed(error, number);
