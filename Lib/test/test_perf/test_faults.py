@@ -40,6 +40,7 @@ CANNOT_FAIL = set("""
     _GLOBAL_OFFSET_TABLE_ __errno_location __stack_chk_fail clock_gettime
     getenv geteuid getpid memcmp memcpy memset pthread_attr_destroy
     pthread_attr_getstack pthread_mutex_unlock pthread_self pthread_sigmask
+    sched_yield
     sigaddset sigemptyset sigismember sigpending sigwait sprintf strcmp
     strerror strlen strnlen strspn syscall wcscmp wcslen wcsncmp
     _PyCode_GetExtra _PyErr_Fetch _PyErr_Restore _PyEval_EvalFrameDefault
