@@ -1,5 +1,9 @@
-/* What _testinternalcapi offers to the tests of native profiling: the public
-   functions, and a profiler for the tests of frame records. */
+/* Functions of _testinternalcapi for the tests of native profiling.
+
+   Tests call the public functions of native profiling through this file.  It also has
+   a small profiler that follows frame records: in the calling thread, or in a signal
+   handler at short intervals or after each instruction.  So tests can check the stack
+   at every instruction, which no external profiler can.  */
 
 #ifndef Py_BUILD_CORE_MODULE
 #  define Py_BUILD_CORE_MODULE
@@ -7,7 +11,7 @@
 
 #include "Python.h"
 
-/* The profiler needs timers and signal contexts of Linux. */
+/* The profiler uses timers and signal contexts of Linux. */
 #if defined(PY_HAVE_PERF_TRAMPOLINE) && defined(__linux__)
 #  define HAVE_PROFILER
 #  include "pycore_perf_arch.h"
@@ -31,14 +35,18 @@
 static PyObject *
 write_perf_map_entry(PyObject *Py_UNUSED(module), PyObject *args)
 {
-    PyObject *address_object;
-    unsigned int size;
+    PyObject *address_object, *size_object;
     const char *name;
-    if (!PyArg_ParseTuple(args, "OIs", &address_object, &size, &name)) {
+    if (!PyArg_ParseTuple(args, "OO!s", &address_object, &PyLong_Type, &size_object,
+                          &name)) {
         return NULL;
     }
     const void *address = PyLong_AsVoidPtr(address_object);
     if (address == NULL && PyErr_Occurred()) {
+        return NULL;
+    }
+    const size_t size = PyLong_AsSize_t(size_object);
+    if (size == (size_t)-1 && PyErr_Occurred()) {
         return NULL;
     }
     int result;
@@ -101,12 +109,12 @@ perf_trampoline_set_persist_after_fork(PyObject *Py_UNUSED(module),
 
 // --- Following frame records -----------------------------------------------
 
-/* What differs from processor to processor: where a signal handler finds the
-   program counter, the stack pointer and the frame pointer, and which bits of a
-   return address are address.  STEP_FLAG makes a thread trap after each
-   instruction.  CONTEXT_RA is the return address of a function that calls nothing,
-   where such functions may not save it but the frame pointer in its place: on
-   riscv64, with gcc before version 14. */
+/* These macros differ from processor to processor.  CONTEXT_PC, CONTEXT_SP and
+   CONTEXT_FP find the program counter, the stack pointer and the frame pointer in a
+   signal handler.  ADDRESS_MASK has the bits of a return address that are address.
+   STEP_FLAG makes a thread trap after each instruction.  CONTEXT_RA is the return
+   address of a leaf function.  It is defined where a leaf function may save the frame
+   pointer in place of the return address: on riscv64, with gcc before version 14. */
 #if defined(__x86_64__)
 #  define CONTEXT_PC(CONTEXT) ((CONTEXT)->uc_mcontext.gregs[REG_RIP])
 #  define CONTEXT_SP(CONTEXT) ((CONTEXT)->uc_mcontext.gregs[REG_RSP])
@@ -150,10 +158,10 @@ range_has(const struct range *range, uintptr_t address)
 
 enum walk_end {
     WALK_NULL,                      // the last record has no caller
-    WALK_OUTSIDE,                   // the next is not on the stack
+    WALK_OUTSIDE,                   // the next record is not on the stack
     WALK_MISALIGNED,
-    WALK_FALLING,                   // the next is not above the last
-    WALK_FULL,                      // there is no room for more
+    WALK_FALLING,                   // the next record is not above the last
+    WALK_FULL,                      // the array is full
 };
 
 static const char *const walk_end_names[] = {
@@ -161,22 +169,22 @@ static const char *const walk_end_names[] = {
 };
 
 struct walk {
-    uintptr_t *addresses;           // to which the functions return, leaf first
-    size_t max;                     // how many there is room for
+    uintptr_t *addresses;           // return addresses, leaf first
+    size_t max;                     // size of the array
     size_t count;
     enum walk_end end;
     uintptr_t last;                 // the frame pointer that was not followed
 };
 
-/* Where the record is that a frame pointer leads to. */
+/* Return the record that a frame pointer refers to. */
 static uintptr_t
 record_at(uintptr_t frame_pointer)
 {
     return frame_pointer - _PyPerfArch_RECORDS_BELOW * sizeof(struct record);
 }
 
-/* Follow the records, from that at the frame pointer on, by the rules of the most
-   demanding kernel, that of arm64.  Async-signal-safe. */
+/* Follow the records from the one at the frame pointer, by the rules of the arm64
+   kernel, which are the strictest.  Async-signal-safe. */
 static void
 walk_from(struct walk *walk, const struct range *stack, uintptr_t frame_pointer)
 {
@@ -210,14 +218,14 @@ walk_from(struct walk *walk, const struct range *stack, uintptr_t frame_pointer)
     }
 }
 
-/* Where the C stack of the calling thread is.  Returns -1 if that is unknown. */
+/* Find the C stack of the calling thread.  Returns 0, or -1 if it is unknown. */
 static int
 stack_of_thread(struct range *stack)
 {
     static _Thread_local struct range known;
     pthread_attr_t attributes;
     if (known.high != 0) {
-        *stack = known;             // to ask for the main thread's is slow
+        *stack = known;             // asking for the main thread's is slow
         return 0;
     }
     void *low;
@@ -254,8 +262,8 @@ visit_interpreter(struct dl_phdr_info *info, size_t Py_UNUSED(size), void *data)
     return 0;
 }
 
-/* The machine code of the interpreter.  It has frame pointers where its build
-   says so. */
+/* The machine code of the interpreter.  Whether it has frame pointers depends on its
+   build. */
 static struct range
 interpreter_text(void)
 {
@@ -264,8 +272,8 @@ interpreter_text(void)
     return text;
 }
 
-/* Whether the function that this address is in is not ours: it belongs to another
-   library, and may use the frame pointer for what it likes. */
+/* Return whether this address is in a function of a foreign library, which may use the
+   frame pointer for other purposes. */
 static bool
 address_is_foreign(uintptr_t address)
 {
@@ -290,9 +298,9 @@ addresses_as_list(const uintptr_t *addresses, size_t count)
     return list;
 }
 
-/* Whether the walk came to its end where chains may end: where there is no caller,
-   or in a foreign function.  What that has in the frame pointer may look like a
-   record, once. */
+/* Return whether the walk ended where a chain may end: at a record without a caller,
+   or in a foreign function.  The value that a foreign function has in the frame pointer
+   may look like a record, once. */
 static bool
 walk_is_whole(const struct walk *walk)
 {
@@ -303,9 +311,9 @@ walk_is_whole(const struct walk *walk)
                    || (walk->count > 1 && address_is_foreign(end[-2]))));
 }
 
-/* perf_walk_stack([size]): return the list of the return addresses on the C
-   stack.  `size`, in bytes, is how much of it there is above this function; by
-   default the thread's stack is taken.  A RuntimeError if the chain is broken. */
+/* perf_walk_stack([size]): return the list of the return addresses on the C stack.
+   `size` is the number of bytes of the stack above this function.  The default is all
+   of the thread's stack.  Raises RuntimeError if the chain is broken. */
 static PyObject *
 perf_walk_stack(PyObject *Py_UNUSED(module), PyObject *args)
 {
@@ -338,9 +346,9 @@ perf_walk_stack(PyObject *Py_UNUSED(module), PyObject *args)
 
 // --- Sampling --------------------------------------------------------------
 
-/* A profiler within the process.  Signals interrupt those threads that have
-   asked for it, at short intervals or, where the processor can do that, after
-   each instruction; the handler follows the chain and stores it. */
+/* A profiler within the process.  Signals interrupt the threads that have requested
+   it, at short intervals or, if the processor can do that, after each instruction.
+   The handler follows the chain and stores it. */
 
 #define SAMPLE_MAX 256              // addresses
 #define SAMPLE_THREADS 16
@@ -367,13 +375,13 @@ static struct {
     int timer_count;
 } sampler;
 
-/* The initial-exec model: no memory is allocated at the first use. */
+/* With the initial-exec model the first use allocates no memory. */
 static _Thread_local struct {
-    struct range stack;             // zeroes: not to be sampled
-    const struct sample *last;      // stored
+    struct range stack;             // zero: the thread is not sampled
+    const struct sample *last;      // that was stored
 } sampled_thread __attribute__((tls_model("initial-exec")));
 
-/* Whether there is nothing new in the chain since the last one stored. */
+/* Return whether the chain equals the last one that was stored. */
 static bool
 walk_is_old(const struct walk *walk, uintptr_t pc)
 {
@@ -401,7 +409,7 @@ store_sample(const struct walk *walk, uintptr_t pc)
     sampled_thread.last = sample;
 }
 
-/* Walk from where the signal came. */
+/* Walk the stack of the interrupted function. */
 static void
 walk_from_context(struct walk *walk, const struct range *stack, ucontext_t *context)
 {
@@ -424,7 +432,7 @@ walk_from_context(struct walk *walk, const struct range *stack, ucontext_t *cont
     walk_from(walk, stack, frame_pointer);
 }
 
-/* The handler.  Everything it touches is there already. */
+/* The signal handler.  All memory that it uses exists already. */
 static void
 take_sample(int Py_UNUSED(signal), siginfo_t *Py_UNUSED(info), void *data)
 {
@@ -437,7 +445,7 @@ take_sample(int Py_UNUSED(signal), siginfo_t *Py_UNUSED(info), void *data)
         uintptr_t addresses[SAMPLE_MAX];
         struct walk walk = {.addresses = addresses, .max = SAMPLE_MAX};
         uintptr_t pc = (uintptr_t)CONTEXT_PC(context);
-        stack.low = sp;             // what lies below is dead
+        stack.low = sp;             // bytes below it are dead
         walk_from_context(&walk, &stack, context);
         if (sampler.interval != 0 || !walk_is_old(&walk, pc)) {
             store_sample(&walk, pc);
@@ -452,8 +460,9 @@ take_sample(int Py_UNUSED(signal), siginfo_t *Py_UNUSED(info), void *data)
     atomic_fetch_sub(&sampler.handling, 1);
 }
 
-/* Let a timer of its own interrupt the calling thread.  It runs when the thread
-   waits, too: clocks of processor time are as coarse as the kernel's ticks. */
+/* Make a timer that interrupts the calling thread.  The timer also runs while the
+   thread waits, because clocks of processor time are as coarse as the kernel's
+   ticks. */
 static int
 sampler_start_timer(void)
 {
@@ -479,9 +488,9 @@ sampler_start_timer(void)
     return timer_settime(*timer, 0, &setting, NULL);
 }
 
-/* perf_sample_start(interval, capacity): begin, and keep the first `capacity`
-   samples.  The interval is given in microseconds.  If it is 0 the chain is
-   followed after each instruction, and kept when it is not the one before. */
+/* perf_sample_start(interval, capacity): begin, and keep the first `capacity` samples.
+   The interval is in microseconds.  If it is 0, the handler follows the chain after
+   each instruction, and keeps a chain that differs from the one before. */
 static PyObject *
 perf_sample_start(PyObject *Py_UNUSED(module), PyObject *args)
 {
@@ -541,7 +550,7 @@ perf_sample_thread(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(args))
     Py_RETURN_NONE;
 }
 
-/* perf_sample_count(): how many samples there are. */
+/* perf_sample_count(): return the number of samples. */
 static PyObject *
 perf_sample_count(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(args))
 {
@@ -561,7 +570,7 @@ perf_sample_stop(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(args))
     if (sampler.samples == NULL) {
         return PyList_New(0);
     }
-    // A signal may still be on its way.  The handler stays for it.
+    // A signal may still be pending, so the handler remains.
     while (atomic_load(&sampler.handling) != 0) {
         sched_yield();
     }

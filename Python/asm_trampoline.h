@@ -1,14 +1,14 @@
-/* What the assembly files of all architectures share, for asm_trampoline_*.S: how
-   symbols, functions and constants are declared for ELF and for Mach-O.
+/* Macros for asm_trampoline_*.S: how symbols, functions and constants are declared
+   for ELF and for Mach-O.
 
-   Rules for those files: no separators between statements and no comments but
-   those of C, for these differ between assemblers; labels within a file are
-   numbers; symbols of other files are named with SYMBOL(). */
+   These files have no separators between statements and only comments of C, because
+   assemblers differ in both.  Labels within a file are numbers.  SYMBOL() gives the
+   name of a symbol of another file. */
 
 #ifdef __APPLE__
 #  define SYMBOL(NAME) _##NAME
 
-/* function NAME: begin a function that only the interpreter itself sees. */
+/* function NAME: begin a function that is visible in the interpreter only. */
         .macro function name
         .text
         .globl  _\name
@@ -22,8 +22,8 @@ _\name:
         .cfi_endproc
         .endm
 
-/* constant NAME VALUE: eight bytes.  address: the same for what is known only when
-   the interpreter is loaded. */
+/* constant NAME VALUE: eight bytes.  address NAME VALUE: the same for a value that is
+   known only when the interpreter is loaded. */
         .macro constant name, value
         .section __TEXT,__const
         .globl  _\name
@@ -83,8 +83,8 @@ _\name:
         object  \name, \value
         .endm
 
-/* feature_note TYPE FEATURES: the property of the architecture that says what all
-   code of this file is fit for (NT_GNU_PROPERTY_TYPE_0; "Linux Extensions to
+/* feature_note TYPE FEATURES: the property of the architecture that lists the features
+   that all code of this file supports (NT_GNU_PROPERTY_TYPE_0; "Linux Extensions to
    gABI", section "Program Property"). */
         .macro feature_note type, features
         .section .note.gnu.property, "a", %note
@@ -103,14 +103,14 @@ _\name:
         .section .note.GNU-stack, "", %progbits
 #endif
 
-/* The constants of _PyPerfTrampoline_Code, whose label 1 stands behind its call and 2
-   at its end. */
+/* The constants of _PyPerfTrampoline_Code.  Its label 1 is after the call, its label 2
+   at the end. */
         .macro constants_of_code
         constant _PyPerfTrampoline_ReturnOffset, 1b-SYMBOL(_PyPerfTrampoline_Code)
         constant _PyPerfTrampoline_CodeSize, 2b-SYMBOL(_PyPerfTrampoline_Code)
         .endm
 
-/* Then comes _PyPerfTrampoline_BodyCFI, which is not code: what its .cfi directives say
-   holds in a trampoline, and for all that records return into, behind the call.
-   perf_unwind.c makes from it what describes a whole arena to unwinders in this
-   process. */
+/* After the trampoline each file defines _PyPerfTrampoline_BodyCFI, which is not code.
+   Its .cfi directives hold in a trampoline after the call, the only place that records
+   return to.  perf_unwind.c makes from them the unwind information of a whole arena,
+   for unwinders in this process. */

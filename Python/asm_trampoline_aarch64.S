@@ -1,27 +1,30 @@
-/* The trampoline for aarch64: what stands in each slot of an arena.
+/* The trampoline for aarch64: the code of each slot in an arena.
 
        PyObject *trampoline(tstate, frame, throwflag, evaluator)
 
-   It calls the function that its fourth argument is (x3; AAPCS64, section 6.8.2)
-   with the arguments it was called with, and returns what that returns.  While the
-   call lasts there is a frame record on the stack (AAPCS64, section 6.4.6) whose
-   return address lies in this copy: the name of a Python function, to all who
-   read stacks.  In fact nobody calls it: what stands on the stack is written there by
-   the base below and by the eval loop, and is what a call would have left.
+   It calls its fourth argument (x3; AAPCS64, section 6.8.2) with all of its
+   arguments, and returns what that function returns.
 
-   - Position-independent: it is copied.
-   - `bti c` and the property note below keep the whole image fit for BTI.
-   - Return addresses in frame records are not signed (PAC): those that the eval loop
-     writes cannot be, and one rule for unwinding holds for all of them.  What the
-     base returns by is signed.
-   - The .cfi directives are the only source of unwind information; jitdump
-     mode finds in .eh_frame what the assembler makes of them.
-   - The eight bytes behind the code are a number, different in each copy. */
+   Normally the trampoline is not called.  _PyPerf_EnterEvalLoop below and the eval
+   loop write what such a call would leave on the stack: a frame record (AAPCS64,
+   section 6.4.6) whose return address is in this copy.  In each tool that reads
+   stacks, that address has the name of a Python function.
+
+   - The code is copied, so it is position-independent.
+   - Because of `bti c` and the property note below, the linker can mark the whole
+     image as ready for BTI.
+   - Return addresses in frame records are not signed (PAC).  The eval loop cannot
+     sign those that it writes, and one rule of unwinding must hold for all of them.
+     The address by which _PyPerf_EnterEvalLoop returns is signed.
+   - The .cfi directives are the only source of unwind information.  Jitdump mode finds
+     in .eh_frame what the assembler makes of them.
+   - The last eight bytes are not code.  They hold a number that differs in each
+     copy. */
 
 #ifdef __aarch64__          /* macOS has both architectures in one file */
 #include "asm_trampoline.h"
 
-/* Write a frame record and point to it. */
+/* Write a frame record and make the frame pointer refer to it. */
         .macro enter_frame
         stp     x29, x30, [sp, -16]!
         .cfi_def_cfa_offset 16
@@ -55,17 +58,22 @@
         .quad   0
         end_function _PyPerfTrampoline_BodyCFI
 
-/* The base of the frame records of inlined calls (pycore_perf_record.h):
+/* Enter the eval loop, with room for frame records (pycore_perf_record.h):
 
        PyObject *_PyPerf_EnterEvalLoop(tstate, frame, throwflag, returns_to)
 
-   It calls _PyEval_EvalFrameDefault() with its first three arguments.  Meanwhile its
-   frame holds, from high to low addresses: its own frame record; its return address,
-   signed; the record of the function that the eval loop is entered for, which
-   returns to the fourth argument; room for 32 more.  The eval loop gets that record
-   as the frame pointer of its caller.  The rule for unwinding holds for both: the
-   frame pointer is two words below the canonical frame address, first of the base,
-   then of the record. */
+   It calls the second eval loop with its first three arguments.  During the
+   call its frame holds, from high to low addresses:
+
+   - its own frame record
+   - the return address of this function, signed
+   - a record for the function that the eval loop runs first, with `returns_to` as the
+     return address
+   - room for 32 more records
+
+   The eval loop gets that record as the frame pointer of its caller.  One rule of
+   unwinding holds throughout: the frame pointer is two words below the canonical
+   frame address, of this function or of the record. */
 
 /* Leave the frame whose own record x29 points to.  The return address is signed. */
         .macro leave_frame_of_entry
@@ -92,7 +100,7 @@
         sub     sp, sp, 32 * 16
         bl      SYMBOL(_PyEval_EvalFrameDefault_perf)
 1:
-        add     x29, x29, 32            /* not below the stack pointer at any time */
+        add     x29, x29, 32            /* never below the stack pointer */
         leave_frame_of_entry
         end_function _PyPerf_EnterEvalLoop
 

@@ -1,25 +1,28 @@
-/* The trampoline for riscv64: what stands in each slot of an arena.
+/* The trampoline for riscv64: the code of each slot in an arena.
 
        PyObject *trampoline(tstate, frame, throwflag, evaluator)
 
-   It calls the function that its fourth argument is (a3; RISC-V ELF psABI, section
-   "Integer Calling Convention") with the arguments it was called with, and returns
-   what that returns.  While the call lasts there is a frame record on the stack
-   (psABI, section "Frame Pointer Convention": the frame pointer points behind it)
-   whose return address lies in this copy: the name of a Python function, to all who
-   read stacks.  In fact nobody calls it: what stands on the stack is written there by
-   the base below and by the eval loop, and is what a call would have left.
+   It calls its fourth argument (a3; RISC-V ELF psABI, section "Integer Calling
+   Convention") with all of its arguments, and returns what that function returns.
 
-   - Position-independent: it is copied.  The linker must not shorten it.
-   - The .cfi directives are the only source of unwind information; jitdump
-     mode finds in .eh_frame what the assembler makes of them.
-   - The eight bytes behind the code are a number, different in each copy. */
+   Normally the trampoline is not called.  _PyPerf_EnterEvalLoop below and the eval
+   loop write what such a call would leave on the stack: a frame record (psABI,
+   section "Frame Pointer Convention": the frame pointer points to its end) whose
+   return address is in this copy.  In each tool that reads stacks, that address has
+   the name of a Python function.
+
+   - The code is copied, so it is position-independent, and the linker must not
+     shorten it.
+   - The .cfi directives are the only source of unwind information.  Jitdump mode finds
+     in .eh_frame what the assembler makes of them.
+   - The last eight bytes are not code.  They hold a number that differs in each
+     copy. */
 
 #include "asm_trampoline.h"
 
         .option norelax
 
-/* Write a frame record and point to it. */
+/* Write a frame record and make the frame pointer refer to it. */
         .macro enter_frame
         addi    sp, sp, -16
         .cfi_def_cfa_offset 16
@@ -31,7 +34,7 @@
         .cfi_def_cfa s0, 0
         .endm
 
-/* Take it back and return. */
+/* Restore the registers from the frame record and return. */
         .macro leave_frame
         ld      ra, 8(sp)
         ld      s0, 0(sp)
@@ -62,16 +65,21 @@
         .quad   0
         end_function _PyPerfTrampoline_BodyCFI
 
-/* The base of the frame records of inlined calls (pycore_perf_record.h):
+/* Enter the eval loop, with room for frame records (pycore_perf_record.h):
 
        PyObject *_PyPerf_EnterEvalLoop(tstate, frame, throwflag, returns_to)
 
-   It calls _PyEval_EvalFrameDefault() with its first three arguments.  Meanwhile its
-   frame holds, from high to low addresses: its own frame record; the record of the
-   function that the eval loop is entered for, which returns to the fourth
-   argument; room for 32 more.  The eval loop gets the end of that record as the frame
-   pointer of its caller.  The rule for unwinding holds for both: the frame pointer is
-   the canonical frame address, first of the base, then of the record. */
+   It calls the second eval loop with its first three arguments.  During the
+   call its frame holds, from high to low addresses:
+
+   - its own frame record
+   - a record for the function that the eval loop runs first, with `returns_to` as the
+     return address
+   - room for 32 more records
+
+   The eval loop gets the end of that record as the frame pointer of its caller.  One
+   rule of unwinding holds throughout: the frame pointer is the canonical frame
+   address, of this function or of the record. */
 
         function _PyPerf_EnterEvalLoop
         enter_frame
@@ -82,7 +90,7 @@
         addi    sp, sp, -32 * 16
         call    SYMBOL(_PyEval_EvalFrameDefault_perf)
 1:
-        addi    s0, s0, 16              /* not below the stack pointer at any time */
+        addi    s0, s0, 16              /* never below the stack pointer */
         addi    sp, s0, -16
         leave_frame
         end_function _PyPerf_EnterEvalLoop

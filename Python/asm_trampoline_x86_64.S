@@ -1,24 +1,27 @@
-/* The trampoline for x86-64: what stands in each slot of an arena.
+/* The trampoline for x86-64: the code of each slot in an arena.
 
        PyObject *trampoline(tstate, frame, throwflag, evaluator)
 
-   It calls the function that its fourth argument is (rcx; System V ABI for
-   AMD64, section 3.2.3) with the arguments it was called with, and returns what
-   that returns.  While the call lasts there is a frame record on the stack whose
-   return address lies in this copy: the name of a Python function, to all who
-   read stacks.  In fact nobody calls it: what stands on the stack is written there by
-   the base below and by the eval loop, and is what a call would have left.
+   It calls its fourth argument (rcx; System V ABI for AMD64, section 3.2.3) with all
+   of its arguments, and returns what that function returns.
 
-   - Position-independent: it is copied.
-   - endbr64 and the property note below keep the whole image fit for CET.
-   - The .cfi directives are the only source of unwind information; jitdump
-     mode finds in .eh_frame what the assembler makes of them.
-   - The eight bytes behind the code are a number, different in each copy. */
+   Normally the trampoline is not called.  _PyPerf_EnterEvalLoop below and the eval
+   loop write what such a call would leave on the stack: a frame record whose return
+   address is in this copy.  In each tool that reads stacks, that address has the name
+   of a Python function.
+
+   - The code is copied, so it is position-independent.
+   - Because of endbr64 and the property note below, the linker can mark the whole
+     image as ready for CET.
+   - The .cfi directives are the only source of unwind information.  Jitdump mode finds
+     in .eh_frame what the assembler makes of them.
+   - The last eight bytes are not code.  They hold a number that differs in each
+     copy. */
 
 #ifdef __x86_64__          /* macOS has both architectures in one file */
 #include "asm_trampoline.h"
 
-/* Write a frame record and point to it. */
+/* Write a frame record and make the frame pointer refer to it. */
         .macro enter_frame
         pushq   %rbp
         .cfi_def_cfa_offset 16
@@ -49,16 +52,21 @@
         .quad   0xcccccccccccccccc
         end_function _PyPerfTrampoline_BodyCFI
 
-/* The base of the frame records of inlined calls (pycore_perf_record.h):
+/* Enter the eval loop, with room for frame records (pycore_perf_record.h):
 
        PyObject *_PyPerf_EnterEvalLoop(tstate, frame, throwflag, returns_to)
 
-   It calls _PyEval_EvalFrameDefault() with its first three arguments.  Meanwhile its
-   frame holds, from high to low addresses: its own frame record; the record of the
-   function that the eval loop is entered for, which returns to the fourth
-   argument; room for 32 more.  The eval loop gets that record as the frame pointer
-   of its caller.  The rule for unwinding holds for both: the frame pointer is two
-   words below the canonical frame address, first of the base, then of the record. */
+   It calls the second eval loop with its first three arguments.  During the
+   call its frame holds, from high to low addresses:
+
+   - its own frame record
+   - a record for the function that the eval loop runs first, with `returns_to` as the
+     return address
+   - room for 32 more records
+
+   The eval loop gets that record as the frame pointer of its caller.  One rule of
+   unwinding holds throughout: the frame pointer is two words below the canonical
+   frame address, of this function or of the record. */
 
         function _PyPerf_EnterEvalLoop
         endbr64
@@ -69,7 +77,7 @@
         subq    $32 * 16, %rsp
         callq   SYMBOL(_PyEval_EvalFrameDefault_perf)
 1:
-        addq    $16, %rbp       /* not below the stack pointer at any time */
+        addq    $16, %rbp       /* never below the stack pointer */
         leaveq
         .cfi_def_cfa %rsp, 8
         .cfi_restore %rbp

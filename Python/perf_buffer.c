@@ -6,27 +6,22 @@
    made an empty program start 5 % later.  So during that time entries wait in a
    block of 16 KiB, which is written when it is full and at the end.
 
+   A block is written whole or not at all, as an entry is.  If the disk has no room
+   for it, profiling is switched off, and the names of up to 16 KiB of entries are
+   missing from the profile of the start-up.
+
    Entries wait for a generation of the file.  When the file has been emptied
    meanwhile, they are not written: the new generation begins without them.  */
 
 #include "Python.h"
 #include "pycore_perf_buffer.h"
+#include <unistd.h>
 
 struct _PyPerfBufferBlock {
     _PyPerfGeneration generation;   // of the file that the entries are for
     size_t length;                  // bytes
-    size_t count;                   // entries
     char bytes[16 * 1024];
-    uint16_t lengths[1024];         // of the entries
 };
-
-/* Begin with an empty block. */
-static void
-block_clear(struct _PyPerfBufferBlock *block)
-{
-    block->length = 0;
-    block->count = 0;
-}
 
 /* Whether entries wait for the file's present generation. */
 static bool
@@ -42,21 +37,13 @@ block_flush(struct _PyPerfBufferBlock *block, struct _PyPerfFile *file,
             struct _PyPerfError *error)
 {
     int result = _PyPerfFile_APPENDED;
-    if (block_has_entries(block, file) && file->pid == _PyPerfFile_GetPid()) {
+    if (block_has_entries(block, file) && file->pid == getpid()) {
         result = _PyPerfFile_Append(file, block->bytes, block->length, error);
-        // If there is no room for all of it: as many entries as there is room for.
-        const char *entry = block->bytes;
-        for (size_t i = 0; result < 0 && i < block->count; i++) {
-            if (_PyPerfFile_Append(file, entry, block->lengths[i], error) < 0) {
-                break;
-            }
-            entry += block->lengths[i];
-        }
         if (result < 0) {
-            file->generation = _PyPerfGeneration_Next();    // some of it is lost
+            file->generation = _PyPerfGeneration_Next();    // the entries are lost
         }
     }
-    block_clear(block);
+    block->length = 0;
     return result;
 }
 
@@ -66,7 +53,7 @@ _PyPerfBuffer_Start(struct _PyPerfBuffer *buffer)
     if (buffer->block == NULL) {
         buffer->block = PyMem_RawMalloc(sizeof(*buffer->block));
         if (buffer->block != NULL) {
-            block_clear(buffer->block);
+            buffer->block->length = 0;
         }
     }
 }
@@ -74,8 +61,10 @@ _PyPerfBuffer_Start(struct _PyPerfBuffer *buffer)
 void
 _PyPerfBuffer_Drop(struct _PyPerfBuffer *buffer)
 {
-    PyMem_RawFree(buffer->block);
+    // In this order: another thread may fork in between, without our hooks.
+    struct _PyPerfBufferBlock *block = buffer->block;
     buffer->block = NULL;
+    PyMem_RawFree(block);
 }
 
 int
@@ -99,7 +88,6 @@ _PyPerfBuffer_Append(struct _PyPerfBuffer *buffer, struct _PyPerfFile *file,
         return _PyPerfFile_Append(file, bytes, length, error);
     }
     if (length > sizeof(block->bytes) - block->length
-            || block->count == Py_ARRAY_LENGTH(block->lengths)
             || !block_has_entries(block, file)) {
         int result = block_flush(block, file, error);
         if (result != _PyPerfFile_APPENDED) {
@@ -112,7 +100,6 @@ _PyPerfBuffer_Append(struct _PyPerfBuffer *buffer, struct _PyPerfFile *file,
     memcpy(block->bytes + block->length, bytes, length);
     block->generation = file->generation;
     block->length += length;
-    block->lengths[block->count++] = (uint16_t)length;
     return _PyPerfFile_APPENDED;
 }
 

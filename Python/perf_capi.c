@@ -22,7 +22,7 @@ PyUnstable_PerfMapState_Init(void)
 }
 
 int
-PyUnstable_WritePerfMapEntry(const void *code_addr, unsigned int size,
+PyUnstable_WritePerfMapEntry(const void *code_addr, size_t size,
                              const char *entry_name)
 {
     return _PyPerfMap_WriteEntry(code_addr, size, (struct _PyPerfText){

@@ -1,12 +1,12 @@
-/* PyConfig.perf_profiling: from the environment and the command line.
+/* PyConfig.perf_profiling, from the command line and the environment.
 
        PYTHONPERFSUPPORT=1           -X perf         1   perf map
        PYTHON_PERF_JIT_SUPPORT=1     -X perf_jit     2   jitdump
 
-   What stands on the command line wins over the environment: -X perf=0 switches
-   off what a variable has switched on.  Where both kinds are asked for it is
-   jitdump, which does everything that the map does.  A variable that is empty
-   or "0" does not count; neither does any with -E or -I.  */
+   The command line wins over the environment: -X perf=0 switches off what a variable
+   has switched on.  If both kinds are requested, the jitdump is used, because it does
+   everything that the map does.  A variable that is empty or "0" has no effect.  With
+   -E or -I no variable has.  */
 
 #include "Python.h"
 #include "pycore_initconfig.h"      // _Py_GetEnv()
@@ -27,14 +27,15 @@ static const struct {
      "-X perf_jit=0"},
 };
 
-enum { UNSAID = -1, NO = 0, YES = 1, INVALID = 2 };
+enum { NOT_GIVEN = -1, NO = 0, YES = 1, INVALID = 2 };
 
-/* What the last -X `name` says. */
+/* Return the value of the last option -X `name`, or INVALID if one of them has no
+   valid value. */
 static int
 option_value(const PyWideStringList *xoptions, const wchar_t *name)
 {
     size_t length = wcslen(name);
-    int value = UNSAID;
+    int value = NOT_GIVEN;
     for (Py_ssize_t i = 0; i < xoptions->length; i++) {
         const wchar_t *option = xoptions->items[i];
         if (wcsncmp(option, name, length) != 0) {
@@ -54,6 +55,7 @@ option_value(const PyWideStringList *xoptions, const wchar_t *name)
     return value;
 }
 
+/* Return whether the environment variable `name` requests its mode. */
 static bool
 variable_is_set(const PyConfig *config, const char *name)
 {
@@ -68,28 +70,28 @@ _PyPerf_ReadConfig(PyConfig *config)
         return _PyStatus_ERR("PyConfig.perf_profiling: expected 0, 1 or 2");
     }
     if (config->perf_profiling >= 0) {
-        return _PyStatus_OK();      // the embedding program has decided
+        return _PyStatus_OK();      // the embedding program has set it
     }
-    int asked = _PyPerf_OFF;
-    bool said = false;
+    int mode = _PyPerf_OFF;
+    bool is_given = false;
     for (size_t i = 0; i < Py_ARRAY_LENGTH(switches); i++) {
         switch (option_value(&config->xoptions, switches[i].option)) {
         case INVALID:
             return _PyStatus_ERR(switches[i].error);
         case YES:
-            asked = switches[i].mode;
-            said = true;
+            mode = switches[i].mode;
+            is_given = true;
             break;
         case NO:
-            said = true;
+            is_given = true;
             break;
         }
     }
-    for (size_t i = 0; !said && i < Py_ARRAY_LENGTH(switches); i++) {
+    for (size_t i = 0; !is_given && i < Py_ARRAY_LENGTH(switches); i++) {
         if (variable_is_set(config, switches[i].variable)) {
-            asked = switches[i].mode;
+            mode = switches[i].mode;
         }
     }
-    config->perf_profiling = asked;
+    config->perf_profiling = mode;
     return _PyStatus_OK();
 }

@@ -1,18 +1,19 @@
-/* The one line that tells a user why there is no profile.
+/* The one line on stderr that says why profiling is off.
 
-   Profiling is a guest in somebody's program.  Whatever it lacks, the program
-   runs on, with the feature off and one line on stderr:
+   Profiling runs inside somebody else's program.  If anything fails (memory, a file, a
+   limit), the program continues, profiling is switched off, and the user sees one line:
 
    python: perf profiling is off: cannot open /tmp/perf-42.map: it is a symbolic link
 
-   The line goes to descriptor 2 in one write, past sys.stderr: that is Python
-   code, which may be half initialized, replaced, or the function just being
-   profiled.  Three things could go wrong with a descriptor, and must not:
+   The line is written to descriptor 2 in one call, not through sys.stderr.  That is
+   Python code, which may be half initialized, replaced, or the very function that is
+   being profiled.  Three cases need care:
 
-   - The process was started without a standard error, and descriptor 2 is some
-     file of the program's by now.  sys.__stderr__ is None then.
-   - It is a pipe that nobody reads, and SIGPIPE is not ignored (yet).
-   - It cannot be written.  Then the line is lost and nothing else is.  */
+   - The process was started without a standard error, and descriptor 2 is a file of
+     the program by now.  Then sys.__stderr__ is None, and nothing is written.
+   - Descriptor 2 is a pipe without a reader, and SIGPIPE is not ignored (yet).  The
+     signal must not kill the program.
+   - Descriptor 2 cannot be written to.  Then the line is lost, and nothing else.  */
 
 #include "Python.h"
 #include "pycore_perf_error.h"
@@ -29,7 +30,7 @@ _PyPerfError_Set(struct _PyPerfError *error, const char *action,
     return -1;
 }
 
-/* Write to a descriptor that may be a pipe without a reader. */
+/* Write to a descriptor that may be a pipe without a reader.  Failures are ignored. */
 static void
 write_without_sigpipe(int fd, const char *bytes, size_t length)
 {
@@ -40,7 +41,7 @@ write_without_sigpipe(int fd, const char *bytes, size_t length)
     pthread_sigmask(SIG_BLOCK, &pipe_only, &previous);
     if (write(fd, bytes, length) < 0 && errno == EPIPE
             && !sigismember(&pending, SIGPIPE)) {
-        // Take the one that we have raised, unless SIGPIPE is ignored.
+        // Consume the signal that we have raised.  If SIGPIPE is ignored there is none.
         int number;
         sigpending(&pending);
         if (sigismember(&pending, SIGPIPE)) {

@@ -21,10 +21,8 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 
-/* Our number is beyond the limit on descriptors, or, where that cannot be or would
-   make the kernel's table large, at least high. */
+/* Our number is at least this, or three quarters of a smaller limit. */
 #define FIRST_DESCRIPTOR 512
-#define LARGEST_LIMIT 32768
 
 #define CHECK_INTERVAL 100000       // nanoseconds
 
@@ -33,46 +31,15 @@ unsigned int _PyPerfFd_Changes;
 
 // --- The number ------------------------------------------------------------
 
-/* Duplicate `number` to a number of at least `minimum`.  Returns -1 if there is
-   none. */
-static int
-fd_duplicate(int number, rlim_t minimum)
-{
-    return fcntl(number, F_DUPFD_CLOEXEC, (int)minimum);
-}
-
-/* The same for a number beyond the process's limit, which is raised for a
-   moment: loops that end at the limit do not find it, and open() will not give
-   the number to anybody else. */
-static int
-fd_duplicate_beyond(int number, const struct rlimit *limit)
-{
-    const rlim_t minimum = Py_MAX(limit->rlim_cur, FIRST_DESCRIPTOR);
-    const struct rlimit raised = {
-        .rlim_cur = minimum + 8,
-        .rlim_max = Py_MAX(limit->rlim_max, minimum + 8),   // root may
-    };
-    if (limit->rlim_cur > LARGEST_LIMIT
-            || setrlimit(RLIMIT_NOFILE, &raised) < 0) {
-        return -1;
-    }
-    int high = fd_duplicate(number, minimum);
-    setrlimit(RLIMIT_NOFILE, limit);
-    return high;
-}
-
 int
 _PyPerfFd_Move(int number)
 {
     struct rlimit limit;
-    int high = -1;
-    if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
-        high = fd_duplicate_beyond(number, &limit);
-        if (high < 0) {
-            high = fd_duplicate(
-                number, Py_MIN(limit.rlim_cur / 4 * 3, FIRST_DESCRIPTOR));
-        }
+    if (getrlimit(RLIMIT_NOFILE, &limit) < 0) {
+        return number;
     }
+    const rlim_t minimum = Py_MIN(limit.rlim_cur / 4 * 3, FIRST_DESCRIPTOR);
+    int high = fcntl(number, F_DUPFD_CLOEXEC, (int)minimum);
     if (high < 0) {
         return number;
     }
@@ -84,11 +51,10 @@ _PyPerfFd_Move(int number)
 // --- Whose it is -----------------------------------------------------------
 
 void
-_PyPerfFd_Set(struct _PyPerfFd *fd, int number, const struct stat *status)
+_PyPerfFd_SetFile(struct _PyPerfFd *fd, const struct stat *status)
 {
     fd->device = status->st_dev;
     fd->inode = status->st_ino;
-    fd->number = number;
 }
 
 bool

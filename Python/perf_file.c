@@ -23,7 +23,6 @@
 #include "pycore_perf_file.h"
 #include <fcntl.h>
 #include <stdatomic.h>
-#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -35,53 +34,6 @@ _PyPerfGeneration_Next(void)
 {
     static atomic_uint_fast64_t last;
     return atomic_fetch_add(&last, 1) + 1;
-}
-
-
-// --- The process -----------------------------------------------------------
-
-/* The process's id is cached where a child finds 0: in a page that the kernel
-   wipes when the process is copied, in whatever way.  Where there are no such pages
-   the kernel is asked each time. */
-static _Atomic(pid_t *) known_pid;
-static pid_t unknown_pid;           // known_pid points here: there is no page
-
-static pid_t *
-pid_cache_new(void)
-{
-#ifdef MADV_WIPEONFORK
-    const size_t size = (size_t)sysconf(_SC_PAGESIZE);
-    const int no_advice = -1;
-    void *page = mmap(NULL, size, PROT_READ | PROT_WRITE,
-                      MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (page == MAP_FAILED) {
-        return &unknown_pid;
-    }
-    // Emulators (qemu-user 7) accept all advice and follow none.
-    if (madvise(page, size, MADV_WIPEONFORK) == 0
-            && madvise(page, size, no_advice) < 0) {
-        return page;
-    }
-    munmap(page, size);
-#endif
-    return &unknown_pid;
-}
-
-pid_t
-_PyPerfFile_GetPid(void)
-{
-    pid_t *cache = atomic_load_explicit(&known_pid, memory_order_acquire);
-    if (cache == NULL) {
-        cache = pid_cache_new();
-        atomic_store_explicit(&known_pid, cache, memory_order_release);
-    }
-    if (cache == &unknown_pid) {
-        return getpid();
-    }
-    if (*cache == 0) {
-        *cache = getpid();
-    }
-    return *cache;
 }
 
 
@@ -166,7 +118,7 @@ _PyPerfFile_Open(struct _PyPerfFile *file, const char *path,
         _PyPerfError_Set(error, "open", path, reason, 0);
         goto fail;
     }
-    if (file->pid == _PyPerfFile_GetPid() && _PyPerfFd_IsFile(&file->fd, &status)
+    if (file->pid == getpid() && _PyPerfFd_IsFile(&file->fd, &status)
             && status.st_size >= file->size) {
         file_set_size(file, &status);
     }
@@ -181,11 +133,15 @@ _PyPerfFile_Open(struct _PyPerfFile *file, const char *path,
         file->has_partial_entry = false;
         file->generation = _PyPerfGeneration_Next();
     }
-    file->pid = _PyPerfFile_GetPid();
     if (file->path != path) {
         PyOS_snprintf(file->path, sizeof(file->path), "%s", path);
     }
-    _PyPerfFd_Set(&file->fd, number, &status);
+    _PyPerfFd_SetFile(&file->fd, &status);
+    // In this order: if another thread forks in between, the child must not take
+    // the descriptor for its own.
+    file->pid = getpid();
+    atomic_thread_fence(memory_order_release);
+    file->fd.number = number;
     return 0;
 
 fail:

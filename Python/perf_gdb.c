@@ -1,33 +1,35 @@
-/* How to get out of a trampoline, told to gdb.
+/* Unwind information for gdb.
 
    gdb unwinds by the .eh_frame sections of the files that a process has mapped.
-   Trampolines are in no file.  gdb would take them for functions without a frame,
-   and a backtrace would end, or go astray, at the first one.
+   Trampolines are in no file.  Without help gdb would take them for functions that
+   have no frame, and a backtrace would end at the first one or show wrong callers.
 
-   So there is an object file in memory for each arena, of the form in which just
-   in time compilers give theirs to gdb (gdb manual, "JIT Compilation Interface"):
+   So for each arena there is an object file in memory.  It has the form in which JIT
+   compilers hand theirs to gdb (gdb manual, "JIT Compilation Interface"):
 
        ELF header
        section headers
-         .text          where the arena's code lies; no contents, gdb has the process
-         .eh_frame      where it stands in the arena, and a copy of it
-         .symtab        one function as large as all of the code
+         .text          address of the arena's code; no contents, because gdb reads
+                        the process
+         .eh_frame      its address in the arena, and a copy of it
+         .symtab        one function that covers all of the code
          .strtab        names of symbols and sections
        the contents of the last three
 
-   The files hang in a list at __jit_debug_descriptor, which gdb finds by its name
-   when it attaches to the process or opens its core file.  A gdb that is there
-   already stops the process for a moment in __jit_debug_register_code(), finds
-   out what is new, and lets it go on.  When there is no gdb nobody reads any of
-   it, and all it costs is half a kilobyte and a few hundred instructions an arena.
+   The files are in a list at __jit_debug_descriptor.  gdb finds that symbol by its
+   name when it attaches to the process or opens its core file.  If gdb has attached
+   already, it has a breakpoint in __jit_debug_register_code().  It reads the new
+   entry and lets the process continue.  Without gdb no code reads any of this.  Then
+   the cost is half a kilobyte and a few hundred instructions for each arena.
 
    In a backtrace each call of a Python function has a frame `py::*` in an arena.
-   Which functions they are, py-bt tells.  The unwind information holds behind the
-   call (perf_unwind.c), and nobody is ever anywhere else in a trampoline.
+   py-bt names the functions.  The unwind information is right after the call
+   (perf_unwind.c), and no thread is ever elsewhere in a trampoline.
 
-   Both names are the interface's.  Others in the process, LLVM for one, have them
-   as well, and gdb looks into each file that is mapped.  Hidden: we must not meet
-   theirs, nor they ours.  Weak: a program may be linked from both.
+   The interface prescribes both names.  Other libraries in the process, LLVM for
+   example, have the same ones, and gdb searches each mapped file for them.  They are
+   hidden, so that ours and theirs are not merged by the dynamic linker.  They are weak,
+   so that a program can be linked statically from both.
 
    Format: System V ABI, chapter 4, "Object Files".  */
 
@@ -37,7 +39,7 @@
 
 // --- The interface ---------------------------------------------------------
 
-/* As the gdb manual has them. */
+/* Types and numbers as in the gdb manual. */
 enum {
     JIT_NOACTION = 0,
     JIT_REGISTER_FN = 1,
@@ -52,13 +54,13 @@ struct jit_code_entry {
 
 struct jit_descriptor {
     uint32_t version;                   // 1
-    uint32_t action_flag;               // what is being told: JIT_...
-    struct jit_code_entry *relevant_entry;  // of what
-    struct jit_code_entry *first_entry;     // the newest one
+    uint32_t action_flag;               // JIT_...
+    struct jit_code_entry *relevant_entry;  // that it is about
+    struct jit_code_entry *first_entry;     // the newest
 };
 
-/* gdb looks for them by their names and the program never reads them: compilers
-   must not take them for useless. */
+/* The program never reads these symbols, so compilers must be kept from removing
+   them. */
 #define FOR_GDB __attribute__((used, weak, visibility("hidden")))
 
 extern struct jit_descriptor __jit_debug_descriptor;
@@ -73,6 +75,7 @@ __jit_debug_register_code(void)
     __asm__ volatile ("" ::: "memory");
 }
 
+/* Put the entry at the head of the list and let gdb read it. */
 static void
 entry_register(struct jit_code_entry *entry)
 {
@@ -93,7 +96,7 @@ entry_register(struct jit_code_entry *entry)
 
 // --- The file --------------------------------------------------------------
 
-/* Names are said by where they begin in this table. */
+/* A name is given by its offset in this table. */
 static const struct strings {
     char none[1];
     char text[sizeof(".text")];
@@ -105,7 +108,7 @@ static const struct strings {
 
 #define NAME(FIELD) offsetof(struct strings, FIELD)
 
-/* Indexes of section headers and symbols.  The first of each must be empty. */
+/* Indexes of section headers and symbols.  The format requires an empty one at 0. */
 enum {NO_SECTION, TEXT, EH_FRAME, SYMTAB, STRTAB, SECTIONS};
 enum {NO_SYMBOL, FUNCTION, SYMBOLS};
 
@@ -117,6 +120,7 @@ struct file {
     char unwind[];
 };
 
+/* Make *file the object file of an arena. */
 static void
 file_fill(struct file *file, uint16_t machine, const char *code, size_t size,
           const char *unwind, size_t unwind_size)
@@ -161,7 +165,7 @@ file_fill(struct file *file, uint16_t machine, const char *code, size_t size,
                 .sh_offset = offsetof(struct file, symbols),
                 .sh_size = sizeof(file->symbols),
                 .sh_link = STRTAB,
-                .sh_info = NO_SYMBOL + 1,       // the local ones end here
+                .sh_info = NO_SYMBOL + 1,       // the first that is not local
                 .sh_addralign = _Alignof(Elf64_Sym),
                 .sh_entsize = sizeof(Elf64_Sym),
             },
@@ -188,7 +192,7 @@ file_fill(struct file *file, uint16_t machine, const char *code, size_t size,
 }
 
 
-// --- What others use -------------------------------------------------------
+// --- The interface to the arena --------------------------------------------
 
 void
 _PyPerfGdb_Register(uint16_t machine, const char *code, size_t size,

@@ -7,11 +7,11 @@
 
        samply record python -X perf_jit script.py
 
-   A perf map only names addresses.  A jitdump says for each piece of code what
-   its bytes are, which lines of which file it stands for, and how to unwind its
-   frame, and since when.  From that `perf inject` builds an ELF image for each
-   piece and merges it into the recording, so that stacks can be unwound by DWARF
-   information through an interpreter that has no frame pointers.
+   A perf map only names addresses.  A jitdump has more about each piece of code:
+   its bytes, its source lines, how to unwind its frame, and the time since when all
+   that holds.  `perf inject` builds an ELF image from it for each piece and merges
+   the images into the recording.  Then perf can unwind stacks by DWARF information,
+   through an interpreter that has no frame pointers.
 
    The file is a header and then, for each function, three records:
 
@@ -20,23 +20,26 @@
        JIT_CODE_LOAD               its address, name and bytes
 
    Format: Linux source tree, tools/perf/Documentation/jitdump-specification.txt.
-   What it does not say:
+   These facts are not in it:
 
-   - perf and samply find the file by an executable mapping of it, the marker:
-     one page, mapped when it is opened and left in place.  A file system that is
-     mounted noexec cannot have one.
+   - perf and samply find the file by an executable mapping of it, the marker.  We
+     map one page when we open the file, and leave it mapped.  A file on a file
+     system that is mounted noexec cannot have a marker.
    - Times are CLOCK_MONOTONIC in nanoseconds, and the recording must use the same
-     clock (perf record -k 1).  macOS has another clock, no marker and no unwinding
-     information: there samply alone reads the file, and walks by frame pointers.
-   - perf places .eh_frame and .eh_frame_hdr behind the code; the mapping it
-     makes is longer by their size, so code must not stand closer together.
-   - One debug entry makes an empty range: there is one at the start, which samply
-     wants, and one at the end.
-   - perf 6.17 and 6.18 take code with equal bytes for the same.  The last eight
-     bytes of the code are never executed; in the dump they are the number of the
-     record, so that even a place that is used again is told apart.
+     clock (perf record -k 1).  macOS has a different clock, no marker and no
+     unwinding information.  There only samply reads the file, and it walks the stack
+     by frame pointers.
+   - perf places .eh_frame and .eh_frame_hdr after the code, and maps code and these
+     sections together.  So two pieces of code must be apart by the size of those
+     sections.
+   - A range of lines needs two debug entries, because perf takes one entry for an
+     empty range.  The first is at the start of the code, where samply requires one,
+     and the second is at the end.
+   - perf 6.17 and 6.18 confuse two pieces of code whose bytes are equal.  The last
+     eight bytes of the code are never executed.  In the dump they hold the number of
+     the record, so bytes differ even where an address is used again.
 
-   The records of a function are written with one call.  Guarded by the GIL.  */
+   All records of a function are written with one call.  The GIL guards the state.  */
 
 #include "Python.h"
 #include "pycore_perf_buffer.h"
@@ -56,7 +59,7 @@ enum {
 };
 
 struct jitdump_header {
-    uint32_t magic;                 // "JiTD", which tells the byte order
+    uint32_t magic;                 // "JiTD"; readers see the byte order in it
     uint32_t version;               // 1
     uint32_t total_size;            // of this header
     uint32_t elf_mach;              // e_machine of the code
@@ -106,7 +109,7 @@ struct record_unwinding_info {
     struct record_header header;
     uint64_t unwind_data_size;      // .eh_frame and .eh_frame_hdr
     uint64_t eh_frame_hdr_size;
-    uint64_t mapped_size;           // what of it perf maps behind the code
+    uint64_t mapped_size;           // how much of it perf maps after the code
     // the data, padded so that the record's size is a multiple of 8
 };
 static_assert(sizeof(struct record_unwinding_info) == 40,
@@ -122,13 +125,14 @@ static struct {
     struct _PyPerfFile file;
     struct _PyPerfBuffer buffer;    // of that file
     void *marker;                   // NULL: none
-    uint64_t next_index;
-    struct _PyPerfUnwind unwind;    // machine 0: not looked for yet
+    uint64_t next_index;            // code_index of the next function
+    struct _PyPerfUnwind unwind;    // machine 0: not initialized
 } dump = {
     .file = {.fd = {.number = -1}},
 };
 
-/* The kernel's id of this thread; asked for once in each. */
+/* The kernel's id of this thread.  Asks for it once in each thread of the process
+   that opened the file. */
 static uint32_t
 thread_id(void)
 {
@@ -136,8 +140,8 @@ thread_id(void)
         pid_t pid;
         uint32_t tid;
     } known;
-    if (known.pid != _PyPerfFile_GetPid()) {
-        known.pid = _PyPerfFile_GetPid();
+    if (known.pid != dump.file.pid) {
+        known.pid = dump.file.pid;
         known.tid = _PyPerfOS_GetThreadId();
     }
     return known.tid;
@@ -155,6 +159,8 @@ marker_unmap(void)
     }
 }
 
+/* Map the marker of the open file, in place of an earlier one.  Returns 0, or -1 with
+   *error filled in. */
 static int
 marker_map(struct _PyPerfError *error)
 {
@@ -177,7 +183,8 @@ marker_map(struct _PyPerfError *error)
     return 0;
 }
 
-/* See to it that the file that is open has its header and its marker. */
+/* Make sure that the open file has a header and a marker.  Returns 0, or -1 with
+   *error filled in. */
 static int
 dump_head(struct _PyPerfError *error)
 {
@@ -201,7 +208,8 @@ dump_head(struct _PyPerfError *error)
     return 0;
 }
 
-/* Write the path of this process's dump.  Returns -1 if it is too long. */
+/* Write the path of this process's dump to `path`, which has room for `size` bytes.
+   Returns 0, or -1 with *error filled in if the path is too long. */
 static int
 dump_path(char *path, size_t size, struct _PyPerfError *error)
 {
@@ -210,7 +218,7 @@ dump_path(char *path, size_t size, struct _PyPerfError *error)
         directory = "/tmp";
     }
     int length = PyOS_snprintf(path, size, "%s/jit-%ld.dump", directory,
-                               (long)_PyPerfFile_GetPid());
+                               (long)getpid());
     if (length < 0 || (size_t)length >= size) {
         return _PyPerfError_Set(error, "open", directory, NULL, ENAMETOOLONG);
     }
@@ -228,7 +236,7 @@ dump_open(_PyPerfGeneration *generation, struct _PyPerfError *error)
     }
     int result = dump_head(error);
     if (result < 0) {
-        unlink(dump.file.path);     // no dump without header and marker
+        unlink(dump.file.path);     // profilers cannot use such a file
         marker_unmap();
         _PyPerfBuffer_Drop(&dump.buffer);
         _PyPerfFile_Close(&dump.file);
@@ -255,7 +263,7 @@ dump_set_buffering(bool on, _PyPerfGeneration *generation, struct _PyPerfError *
 static void
 dump_close(void)
 {
-    // The marker stays: a profiler that comes later finds the file by it.
+    // The marker remains.  A profiler that is started later finds the file by it.
     struct _PyPerfError ignored;
     _PyPerfBuffer_Stop(&dump.buffer, &dump.file, &ignored);
     _PyPerfFile_Close(&dump.file);
@@ -275,7 +283,8 @@ dump_reopen_in_child(bool Py_UNUSED(keep), _PyPerfGeneration *generation,
 
 // --- Records ---------------------------------------------------------------
 
-/* Begin a record of at least `fixed_size` bytes.  Returns where it begins. */
+/* Append the fixed part of a record.  Returns the offset of the record in the
+   buffer. */
 static size_t
 record_begin(struct _PyPerfTextWriter *buffer, const void *fixed, size_t fixed_size)
 {
@@ -284,7 +293,7 @@ record_begin(struct _PyPerfTextWriter *buffer, const void *fixed, size_t fixed_s
     return start;
 }
 
-/* End the record that begins at `start`: set its size, the first fields. */
+/* Fill in the header of the record at offset `start`, which ends with the buffer. */
 static void
 record_end(struct _PyPerfTextWriter *buffer, size_t start, uint32_t id,
            uint64_t timestamp)
@@ -358,7 +367,7 @@ append_load(struct _PyPerfTextWriter *buffer, uint64_t timestamp,
     record_end(buffer, start, JIT_CODE_LOAD, timestamp);
 }
 
-/* Write the records of a function.  Returns as _PyPerfFile_Append() does. */
+/* Append the records of a function.  Returns as _PyPerfFile_Append() does. */
 static int
 dump_append(const struct _PyPerfRegion *region, struct _PyPerfError *error)
 {

@@ -4,23 +4,28 @@
        perf report -g
        samply record python -X perf script.py
 
-   When perf meets an address in executable memory that no file backs, it looks
-   into /tmp/perf-PID.map for a line
+   When perf finds an address in executable memory that no file backs, it reads
+   /tmp/perf-PID.map and searches it for a line
 
        START SIZE NAME
 
    with START and SIZE in hexadecimal (Linux source tree,
-   tools/perf/Documentation/jit-interface.txt).  perf reads the file when the
-   report is made, so it outlives the process; a map has no notion of time, so
-   an address that stands in it never gets a second meaning.
+   tools/perf/Documentation/jit-interface.txt).  perf reads the file when it makes
+   the report, so the file outlives the process.  A map has no notion of time, so
+   an address in it never gets a second name.
 
-   The map is shared by all who make machine code in this process: our
-   trampolines, and through the public functions any JIT compiler, on threads
-   that need not hold the GIL.  One lock guards it.
+   The trampolines share the map with every JIT compiler in this process that calls
+   the public functions, on any thread, with or without the GIL.  One lock guards
+   the map.
 
-   After fork() the child writes a map of its own.  The file that it inherits
-   remains known for a while, as `inherited`: with "persist after fork" the
-   child's map begins with a copy of it, as long as it was at the fork.  */
+   After fork() the child writes its own map.  The file that it inherits remains
+   known for a while, as `inherited`.  With "persist after fork" the child's map
+   begins with a copy of what that file held at the fork.
+
+   C code may fork without the hooks of os.fork(), on any thread, while another thread
+   is in this file.  So each function compares process ids, and whatever the child
+   inherits can be left: it makes the lock anew and opens its own file.  The order of
+   some stores matters for that (test_raw_fork).  */
 
 #include "Python.h"
 #include "pycore_perf_buffer.h"
@@ -28,13 +33,15 @@
 #include "pycore_perf_map.h"
 #include "pycore_perf_text.h"
 #include <pthread.h>
+#include <sched.h>
 #include <stdatomic.h>
+#include <unistd.h>
 
 static struct {
     pthread_mutex_t lock;
-    _Atomic(pid_t) lock_owner;      // the process whose threads use the lock
+    _Atomic(pid_t) lock_owner;      // id of the process whose threads use the lock
     struct _PyPerfFile file;
-    struct _PyPerfBuffer buffer;    // of that file
+    struct _PyPerfBuffer buffer;    // entries for that file
     struct _PyPerfFile inherited;   // the parent's; pid 0: none
 } map = {
     .lock = PTHREAD_MUTEX_INITIALIZER,
@@ -45,25 +52,31 @@ static struct {
 
 // --- The lock --------------------------------------------------------------
 
-/* A forked child inherits the lock as it was, perhaps held by a thread that the
-   child does not have.  The first to take it there makes it new. */
+/* Make the lock anew if this process is a child that has inherited it.  A thread of
+   the parent may have held it, and the child does not have that thread.
+
+   The first thread of the child that comes here makes the lock, and other threads
+   wait.  Meanwhile lock_owner is the negative id of the child.  If somebody forks
+   again at that moment, the id differs in the new child, which begins again. */
 static void
 lock_renew(void)
 {
-    const pid_t renewing = -1;
-    const pid_t pid = _PyPerfFile_GetPid();
+    const pid_t pid = getpid();
     pid_t owner = atomic_load(&map.lock_owner);
     while (owner != pid) {
-        if (owner != renewing
-                && atomic_compare_exchange_strong(&map.lock_owner, &owner, renewing)) {
+        if (owner == -pid) {
+            sched_yield();
+            owner = atomic_load(&map.lock_owner);
+        }
+        else if (atomic_compare_exchange_strong(&map.lock_owner, &owner, -pid)) {
             map.lock = (pthread_mutex_t)PTHREAD_MUTEX_INITIALIZER;
             atomic_store(&map.lock_owner, pid);
+            owner = pid;
         }
-        owner = atomic_load(&map.lock_owner);
     }
 }
 
-/* Returns 0, or an error number if the lock cannot be had. */
+/* Take the lock.  Returns 0, or an error number if that fails. */
 static int
 lock_take(void)
 {
@@ -78,9 +91,10 @@ lock_drop(void)
 }
 
 
-// --- The file; the caller holds the lock -----------------------------------
+// --- The file (the caller holds the lock) ----------------------------------
 
-/* Append the entries of the map at `path`; for `of` see _PyPerfFile. */
+/* Append the entries of the map at `path`.  `of` is explained at
+   _PyPerfFile_AppendFile().  Returns 0, or -1 with *error filled in. */
 static int
 map_copy(const char *path, const struct _PyPerfFile *of,
          struct _PyPerfError *error)
@@ -92,18 +106,21 @@ map_copy(const char *path, const struct _PyPerfFile *of,
     return result;
 }
 
-/* If this process is a child that still has its parent's file: leave it. */
+/* If this process is a child that still has its parent's file, leave that file.
+   map.file.pid remains the parent's until a file is opened, so a child that is
+   forked within this function does it again. */
 static void
 map_leave_parent(void)
 {
-    if (map.file.pid != 0 && map.file.pid != _PyPerfFile_GetPid()) {
+    if (map.file.pid != 0 && map.file.pid != map.lock_owner) {
         map.inherited = map.file;
         _PyPerfBuffer_Drop(&map.buffer);
         _PyPerfFile_Close(&map.file);
-        map.file = (struct _PyPerfFile){.fd = {.number = -1}};
     }
 }
 
+/* Open the map of this process unless it is open.  Returns 0, or -1 with *error
+   filled in. */
 static int
 map_open(struct _PyPerfError *error)
 {
@@ -113,10 +130,12 @@ map_open(struct _PyPerfError *error)
     }
     char path[sizeof(map.file.path)];
     PyOS_snprintf(path, sizeof(path), "/tmp/perf-%ld.map",
-                  (long)_PyPerfFile_GetPid());
+                  (long)map.lock_owner);
     return _PyPerfFile_Open(&map.file, path, error);
 }
 
+/* Append a line, opening the map if need be.  Returns 0, or -1 with *error filled
+   in. */
 static int
 map_write(const struct _PyPerfTextWriter *line, struct _PyPerfError *error)
 {
@@ -134,6 +153,8 @@ map_write(const struct _PyPerfTextWriter *line, struct _PyPerfError *error)
     return result;
 }
 
+/* Begin a line with the first two fields.  The caller appends the name and the
+   newline, and calls _PyPerfTextWriter_Fini(). */
 static void
 line_start(struct _PyPerfTextWriter *line, const void *address, size_t size)
 {
@@ -195,7 +216,8 @@ output_announce(const struct _PyPerfRegion *region, _PyPerfGeneration *generatio
     _PyPerfTextWriter_AppendSymbol(&line, region);
     _PyPerfTextWriter_Append(&line, "\n", 1);
 
-    int number = lock_take();
+    // output_open() has made the lock in this process, so its id need not be checked.
+    int number = pthread_mutex_lock(&map.lock);
     int result;
     if (number != 0) {
         result = lock_failed(error, number);
@@ -259,7 +281,7 @@ void
 _PyPerfMap_BeforeFork(void)
 {
     lock_take();
-    _PyPerfFile_OwnsDescriptor(&map.file);      // the size that the child will know
+    _PyPerfFile_OwnsDescriptor(&map.file);      // updates the size
 }
 
 void

@@ -29,7 +29,6 @@
 #include "Python.h"
 #include "pycore_perf_arena.h"
 #include "pycore_perf_base.h"
-#include "pycore_perf_file.h"       // _PyPerfFile_GetPid()
 #include "pycore_perf_slots.h"
 #include "pycore_unicodeobject.h"   // _PyUnicode_AsUTF8String()
 
@@ -257,7 +256,7 @@ _PyPerfSlots_OpenMode(void)
 bool
 _PyPerfSlots_IsOutputInherited(void)
 {
-    return slots.pid != 0 && slots.pid != _PyPerfFile_GetPid();
+    return slots.pid != 0 && slots.pid != getpid();
 }
 
 void
@@ -283,7 +282,7 @@ _PyPerfSlots_OpenOutput(const struct _PyPerfOutput *output,
     }
     slots_set_generation(generation);
     slots.output = output;
-    slots.pid = _PyPerfFile_GetPid();
+    slots.pid = getpid();
     return all_stacks_announce(error);
 }
 
@@ -310,7 +309,7 @@ _PyPerfSlots_ReopenOutput(PyThreadState *tstate, bool keep,
 {
     struct inherited inherited = {.generation = slots.generation, .error = error};
     _PyPerfGeneration generation = slots.generation;
-    slots.pid = _PyPerfFile_GetPid();
+    slots.pid = getpid();
     if (slots.output == NULL) {
         return 0;
     }

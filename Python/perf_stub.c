@@ -1,9 +1,9 @@
 /* The profiler on platforms that have no trampoline.
 
-   The same functions as in perf_profiler.c, for an interpreter that is
-   otherwise whole: sys.activate_stack_trampoline() says that there is nothing
-   to activate, -X perf says so on stderr and runs the program.  The perf map's
-   public functions do not depend on trampolines and work.  */
+   These platforms link this file in place of perf_profiler.c and its neighbours, and
+   the interpreter calls the same functions.  sys.activate_stack_trampoline() raises
+   ValueError.  -X perf prints one line on stderr and runs the program.  The public
+   functions of the perf map need no trampolines, so they work.  */
 
 #include "Python.h"
 #include "pycore_interp.h"          // PyInterpreterState.config

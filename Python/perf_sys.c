@@ -1,4 +1,8 @@
-/* sys.activate_stack_trampoline() and its two companions. */
+/* sys.activate_stack_trampoline(), sys.deactivate_stack_trampoline() and
+   sys.is_stack_trampoline_active().
+
+   These functions check their arguments and raise exceptions.  perf_profiler.c does the
+   work, and perf_stub.c on platforms without trampolines.  */
 
 #include "Python.h"
 #include "pycore_perf_profiler.h"
@@ -12,12 +16,12 @@ PyDoc_STRVAR(activate_doc,
 "Make Python functions visible to native profilers.\n"
 "\n"
 "  backend\n"
-"    The kind of file that tells profilers the names: \"perf\" for\n"
-"    /tmp/perf-PID.map, \"perf_jit\" for /tmp/jit-PID.dump, which also tells\n"
-"    them how to unwind stacks without frame pointers.\n"
+"    The kind of file with the names for profilers: \"perf\" means\n"
+"    /tmp/perf-PID.map, and \"perf_jit\" means /tmp/jit-PID.dump, which also\n"
+"    contains what they need to unwind stacks without frame pointers.\n"
 "\n"
-"Functions that are called from now on appear under their names in the\n"
-"stacks that perf, samply and others record of this process.");
+"Functions that are called from now on appear by name in the stacks that\n"
+"perf, samply and other profilers record of this process.");
 
 static PyObject *
 sys_activate_stack_trampoline(PyObject *Py_UNUSED(module), PyObject *backend)
@@ -56,7 +60,7 @@ PyDoc_STRVAR(deactivate_doc,
 "\n"
 "Stop making Python functions visible to native profilers.\n"
 "\n"
-"What has been recorded keeps its names: the file stays.");
+"The file remains, so names in existing recordings remain valid.");
 
 static PyObject *
 sys_deactivate_stack_trampoline(PyObject *Py_UNUSED(module),

@@ -1,22 +1,24 @@
-/* Names, as profilers can bear them.
+/* Names, in a form that profilers can read.
 
-   A Python name may hold anything: newlines, NULs, lone surrogates, a hundred
-   thousand characters.  The files that profilers read are less patient.  A
-   newline in a perf map ends the entry and lets the rest of the name pose as
-   another one; one byte that is no UTF-8 makes some readers drop the whole
-   file; control characters reach the terminal of whoever reads the report.
+   A Python name may contain anything: newlines, NULs, lone surrogates, a hundred
+   thousand characters.  The files that profilers read cannot:
 
-   So every name passes through here and leaves as one line of valid UTF-8.
-   What cannot stay is written the way Python writes it in a string literal,
-   and a backslash is doubled, so that the original name can be had back:
+   - A newline in a perf map ends the entry, and the rest of the name could pass as a
+     further entry.
+   - A byte that is not UTF-8 makes some readers drop the whole file.
+   - Control characters reach the terminal of the person who reads the report.
+
+   So every name passes through this file and becomes one line of valid UTF-8.  A
+   character that cannot remain is written as Python writes it in a string literal.
+   A backslash is doubled, so the original name can be recovered:
 
        newline, tab, return        \n \t \r
        U+0000..1F, U+007F..9F      \x1b
        U+2028, U+2029              \u2028      (line ends to some readers)
        lone surrogates             \udc80
-       bytes that are no UTF-8     \xff
+       bytes that are not UTF-8    \xff
 
-   Nothing is ever cut: the buffer grows.  */
+   No name is cut, because the buffer grows.  */
 
 #include "Python.h"
 #include "pycore_perf_text.h"
@@ -41,7 +43,7 @@ _PyPerfTextWriter_Fini(struct _PyPerfTextWriter *buffer)
     }
 }
 
-/* Make room for `more` bytes.  Returns false when there is no memory. */
+/* Make room for `more` bytes.  Returns false if there is no memory. */
 static bool
 buffer_reserve(struct _PyPerfTextWriter *buffer, size_t more)
 {
@@ -93,15 +95,15 @@ _PyPerfTextWriter_AppendHex(struct _PyPerfTextWriter *buffer, uintptr_t value)
 
 // --- Escapes ---------------------------------------------------------------
 
-/* Decode the character at `p`, which ends before `end`: its code point goes to
-   *point, its number of bytes is returned.  0 means that the first byte does
-   not start a character of UTF-8 (RFC 3629, section 3); surrogates pass. */
+/* Decode the UTF-8 character at `p` (RFC 3629, section 3).  Surrogates are accepted.
+   Reads no byte at `end` or after it.  Returns the number of bytes and stores the code
+   point in *point.  Returns 0 if the bytes are not such a character. */
 static int
 utf8_decode(const unsigned char *p, const unsigned char *end, uint32_t *point)
 {
     static const struct {
         unsigned char mask, lead, length;
-        uint32_t least;             // shorter encodings are forged ones
+        uint32_t least;             // a smaller code point has a shorter form
     } forms[] = {
         {0x80, 0x00, 1, 0},
         {0xe0, 0xc0, 2, 0x80},
@@ -132,8 +134,8 @@ utf8_decode(const unsigned char *p, const unsigned char *end, uint32_t *point)
     return 0;
 }
 
-/* Write the escape for `point` to `escape`, which has room for 7 bytes, and
-   return its length, or 0 if the character may stand as it is. */
+/* Write the escape for `point` to `escape`, which has room for 7 bytes.  Returns its
+   length, or 0 if the character needs no escape. */
 static int
 escape_format(char *escape, uint32_t point)
 {
@@ -159,8 +161,9 @@ byte_is_plain(unsigned char byte)
     return byte >= 0x20 && byte < 0x7f && byte != '\\';
 }
 
-/* Whether all eight bytes are plain: none has its highest bit set, and none of
-   three subtractions that tell them borrows into it. */
+/* Return whether all eight bytes at `p` are plain.  Such a byte has its highest bit
+   clear, and none of three subtractions sets it: each one borrows where a byte is a
+   control, a backslash or DEL. */
 static inline bool
 word_is_plain(const unsigned char *p)
 {
@@ -179,7 +182,7 @@ _PyPerfTextWriter_AppendEscaped(struct _PyPerfTextWriter *buffer,
 {
     const unsigned char *p = (const unsigned char *)text.bytes;
     const unsigned char *end = p + text.length;
-    const unsigned char *plain = p;     // what has yet to be copied as it is
+    const unsigned char *plain = p;     // not copied yet, needs no escape
     while (p < end) {
         if (end - p >= 8 && word_is_plain(p)) {
             p += 8;

@@ -1,34 +1,34 @@
-/* How to get out of a trampoline, told to profilers that have no frame pointers.
+/* Unwind information for trampolines, for profilers and for this process.
 
-   A DWARF unwinder needs, for each piece of code, a description of where the
-   caller's registers are.  The trampoline's description is written once, as
-   .cfi directives in its .S file; the assembler turns them into a CIE (what
-   holds for the whole object file) and an FDE (what holds for the trampoline),
-   which the linker puts into the .eh_frame section of the interpreter:
+   A DWARF unwinder needs a description of each piece of code: where are the caller's
+   registers?  The description of the trampoline is written once, as .cfi directives
+   in its .S file.  The assembler makes a CIE from them (what holds for the whole
+   object file) and an FDE (what holds for the trampoline).  The linker puts both into
+   the .eh_frame section of the interpreter:
 
        .eh_frame_hdr   version, encodings, -> .eh_frame, number of FDEs,
                        a sorted table: start of code -> its FDE
        .eh_frame       CIE ... FDE FDE FDE ... CIE ... FDE ...
 
-   At run time we look the trampoline up there, as a C++ runtime would, and make
-   from its CIE and FDE the sections of an image of its own, the one that perf
-   inject builds around each copy in a jitdump:
+   At run time this file finds the FDE of the trampoline there, as a C++ runtime
+   would.  From it and its CIE it makes the sections of another image, the one that
+   `perf inject` builds around each copy in a jitdump:
 
        0               the code
        aligned to 8    .eh_frame:      CIE, FDE, an empty entry as the end
-       behind it       .eh_frame_hdr:  a table of one
+       after that      .eh_frame_hdr:  a table with one row
 
-   Only addresses change, and all are relative to where they stand; so the
-   result is the same for each copy, and nothing of it is written by hand for
-   an architecture.  All that is found is checked: with unwind information that
-   is not what it should be, the mode does not start.
+   Only addresses change, and all of them are relative to their own place.  So the
+   result is the same for each copy, and nothing in it is written by hand for an
+   architecture.  This file checks everything that it finds.  If the unwind
+   information is not as expected, the mode does not start.
 
-   Unwinders within this process, for C++ exceptions, pthread_exit() or
-   backtrace(), pass through trampolines too.  They only ever meet them behind
-   the call.  One FDE, the same for every byte, does for an arena; it stands in
-   the arena's first slot and is registered with libgcc, if that is there or as
-   soon as an extension module is, for loading it takes a while.  gdb gets the
-   same (perf_gdb.c).
+   Unwinders within this process pass through trampolines too: for C++ exceptions,
+   pthread_exit() and backtrace().  Such an unwinder meets a trampoline only after its
+   call, where one rule holds.  So one FDE describes a whole arena, each byte of it by
+   the same rule.  It is in the arena's first slot.  It is registered with libgcc if
+   libgcc is loaded, or when the first extension module is loaded, because loading
+   libgcc takes a while.  gdb gets the same FDE (perf_gdb.c).
 
    Formats: Linux Standard Base 5.0, Core, "Exception Frames"; DWARF 4,
    section 6.4.1.  */
@@ -62,7 +62,7 @@ struct header {                         // .eh_frame_hdr
 };
 static_assert(sizeof(struct header) == 12, ".eh_frame_hdr as in LSB 5.0");
 
-/* A CIE or FDE begins so.  `length` counts what follows it. */
+/* The beginning of a CIE or FDE.  `length` counts the bytes after it. */
 struct entry {
     uint32_t length;
     uint32_t id;                        // CIE: 0; FDE: from here back to its CIE
@@ -76,10 +76,10 @@ struct fde {
 };
 static_assert(sizeof(struct fde) == 16, "FDE as in LSB 5.0");
 
-/* The part of the running image in which the trampoline lies. */
+/* The running image that contains the trampoline. */
 struct image {
     const char *header;                 // .eh_frame_hdr, NULL: none
-    const char *start;                  // of the segment that it is in
+    const char *start;                  // of the segment that contains it
     const char *end;
     uint16_t machine;
     bool found;
@@ -88,6 +88,8 @@ struct image {
 
 // --- The running image -----------------------------------------------------
 
+/* If the trampoline is in this image, fill in *data, a struct image, and return 1 to
+   end the search (a callback of dl_iterate_phdr()). */
 static int
 image_visit(struct dl_phdr_info *info, size_t Py_UNUSED(size), void *data)
 {
@@ -130,7 +132,7 @@ image_visit(struct dl_phdr_info *info, size_t Py_UNUSED(size), void *data)
     return 1;
 }
 
-/* Whether `size` bytes at `p` lie in the image. */
+/* Return whether the image contains `size` bytes at `p`. */
 static bool
 image_has(const struct image *image, const void *p, size_t size)
 {
@@ -139,7 +141,7 @@ image_has(const struct image *image, const void *p, size_t size)
            && size <= (size_t)(image->end - start);
 }
 
-/* Whether a CIE or FDE with all that its length covers lies there. */
+/* Return whether the image contains this CIE or FDE to its end. */
 static bool
 image_has_entry(const struct image *image, const struct entry *entry)
 {
@@ -148,14 +150,15 @@ image_has_entry(const struct image *image, const struct entry *entry)
            && image_has(image, &entry->id, entry->length);
 }
 
+/* The bytes of a CIE or FDE, with its length field. */
 static size_t
 entry_size(const struct entry *entry)
 {
     return sizeof(entry->length) + entry->length;
 }
 
-/* The FDE of the code that begins there, or NULL.  Binary search in the sorted
-   table. */
+/* Find the FDE of the code that begins at `code` by binary search in the sorted
+   table.  Returns NULL if there is none.  The FDE is not checked. */
 static const struct fde *
 image_find_fde(const struct image *image, const char *code)
 {
@@ -188,7 +191,7 @@ image_find_fde(const struct image *image, const char *code)
 
 // --- Checks ----------------------------------------------------------------
 
-/* Whether *fde describes this code and nothing else. */
+/* Return whether *fde describes exactly the `size` bytes at `code`. */
 static bool
 fde_is_right(const struct image *image, const struct fde *fde, const char *code,
              size_t size)
@@ -199,7 +202,8 @@ fde_is_right(const struct image *image, const struct fde *fde, const char *code,
            && fde->code_size == size;
 }
 
-/* Step over a LEB128 number.  Returns NULL at the end. */
+/* Skip a LEB128 number.  Returns the byte after it, or NULL if it does not end before
+   `end`. */
 static const uint8_t *
 leb128_skip(const uint8_t *p, const uint8_t *end)
 {
@@ -209,9 +213,9 @@ leb128_skip(const uint8_t *p, const uint8_t *end)
     return p < end ? p + 1 : NULL;
 }
 
-/* Whether *cie says that addresses are encoded as we encode them, and refers to
-   nothing outside of itself: version, "z...", alignments, return register,
-   size of augmentation data, encoding. */
+/* Return whether *cie has the encoding of addresses that we write, and refers to
+   nothing outside itself.  Its fields are: version, "z...", two alignments, return
+   register, size of the augmentation data, encoding. */
 static bool
 cie_is_right(const struct image *image, const struct entry *cie)
 {
@@ -241,7 +245,8 @@ cie_is_right(const struct image *image, const struct entry *cie)
 
 // --- The image that perf builds --------------------------------------------
 
-/* Bytes from the field `from` of *unwind to `to`, an address in perf's image. */
+/* The distance from the field `from` of *unwind to the address `to`, in perf's image,
+   where .eh_frame is at `eh_frame`. */
 static int32_t
 image_distance(const struct _PyPerfUnwind *unwind, size_t eh_frame,
                const void *from, size_t to)
@@ -250,6 +255,7 @@ image_distance(const struct _PyPerfUnwind *unwind, size_t eh_frame,
     return (int32_t)((intptr_t)to - (intptr_t)here);
 }
 
+/* Fill in *unwind with copies of this CIE and FDE, for perf's image. */
 static void
 unwind_build(struct _PyPerfUnwind *unwind, const struct entry *cie,
              const struct fde *original)
@@ -283,15 +289,15 @@ unwind_build(struct _PyPerfUnwind *unwind, const struct entry *cie,
     unwind->header_size = header_size;
 }
 
-/* What the running image says of a piece of our code. */
+/* The unwind information of a piece of our code in the running image. */
 struct found {
     uint16_t machine;
     const struct entry *cie;
     const struct fde *fde;
 };
 
-/* Find it, and check it.  Returns -1 with *error filled in when it cannot be
-   used. */
+/* Find and check the unwind information of the `size` bytes at `code`.  Returns 0, or
+   -1 with *error filled in if it cannot be used. */
 static int
 unwind_find(struct found *found, const char *code, size_t size,
             struct _PyPerfError *error)
@@ -322,7 +328,7 @@ unwind_find(struct found *found, const char *code, size_t size,
     return 0;
 }
 
-/* Whether both fit into this many bytes. */
+/* Return whether its CIE and FDE fit into `room` bytes. */
 static bool
 found_fits(const struct found *found, size_t room)
 {
@@ -361,7 +367,7 @@ _PyPerfUnwind_Describe(char *place, size_t room, const char *code, size_t size)
             || !found_fits(&found, room - sizeof(uint32_t))) {
         return EM_NONE;
     }
-    memset(place, 0, room);             // and an empty entry as the end
+    memset(place, 0, room);             // ends with an empty entry
     memcpy(place, found.cie, entry_size(found.cie));
     struct fde *fde = (struct fde *)(place + entry_size(found.cie));
     memcpy(fde, found.fde, entry_size(&found.fde->entry));
@@ -374,8 +380,8 @@ _PyPerfUnwind_Describe(char *place, size_t room, const char *code, size_t size)
 bool
 _PyPerfUnwind_Register(char *place, bool load)
 {
-    // The unwinder of C++ runtimes, pthread_exit() and backtrace().  The GNU C
-    // library loads it when it first needs it; it has to be there to be told.
+    // libgcc is the unwinder of C++ runtimes, pthread_exit() and backtrace().  The
+    // GNU C library loads it when it first needs it.
     static void (*register_frame)(void *) = NULL;
     if (register_frame == NULL) {
         void *library = dlopen("libgcc_s.so.1",

@@ -1,8 +1,8 @@
-/* Unwind information where images are not ELF: there is none.
+/* Unwind information on platforms whose images are not ELF: none.
 
-   On macOS profilers walk the stack by frame pointers, also through the trampolines,
-   and debuggers do.  What takes their place in perf_unwind.c and perf_gdb.c, with the
-   numbers of ELF for the architectures, which a jitdump uses everywhere.  */
+   macOS links this file in place of perf_unwind.c and perf_gdb.c.  Profilers and
+   debuggers walk the stack by frame pointers there, also through trampolines.  A
+   jitdump uses ELF's numbers for architectures on every platform, so they are here.  */
 
 #include "Python.h"
 #include "pycore_perf_gdb.h"

@@ -1,14 +1,16 @@
 /* The perf map and the perf trampolines: the public part (unstable tier).
 
-   A perf map is the text file /tmp/perf-PID.map in which a program tells
-   native profilers the names of machine code that it has made itself.  The
-   format is the one of tools/perf/Documentation/jit-interface.txt in the
-   Linux source tree: "START SIZE NAME\n", START and SIZE in hexadecimal.
+   A perf map is the text file /tmp/perf-PID.map with the names of machine code that
+   the process has generated.  Native profilers read it.  Each line is
+   "START SIZE NAME\n", with START and SIZE in hexadecimal (Linux source tree,
+   tools/perf/Documentation/jit-interface.txt).
 
-   Results of the functions marked [map]:
-      0   done
-     -1   the map cannot be opened or written; nothing of the entry stands in it
-     -2   the lock that guards the map cannot be had  */
+   Any thread may call the functions marked [map], with or without the GIL.  They set
+   no exception.  Those that return an int return
+      0   if it is done
+     -1   if a file cannot be opened, read or written; then the map holds no part of
+          what was to be written
+     -2   if the lock that guards the map cannot be acquired  */
 
 #ifndef Py_LIMITED_API
 #ifndef Py_PERFMAPS_H
@@ -17,36 +19,36 @@
 extern "C" {
 #endif
 
-/* Open the map, unless it is open.  The first opening in a process starts the
-   file afresh; later ones continue it.  Any thread, no GIL needed.  [map] */
+/* Open the map unless it is open.  The first opening in a process empties the file.
+   Later ones continue it.  [map] */
 PyAPI_FUNC(int) PyUnstable_PerfMapState_Init(void);
 
-/* Append one entry, opening the map if need be: `size` bytes of code at
-   `code_addr` are called `entry_name` (UTF-8; characters that would break the
-   line are written as escapes).  The name is copied.  Any thread, no GIL
-   needed; one write(2) for each entry.  [map] */
+/* Append one entry: the `size` bytes of code at `code_addr` have the name
+   `entry_name`.  Opens the map if it is closed.  The name is UTF-8 and ends with a NUL.
+   Characters that would break the line are written as escapes.  The name is copied.
+   Each entry is written by one write(2).  [map] */
 PyAPI_FUNC(int) PyUnstable_WritePerfMapEntry(
     const void *code_addr,
-    unsigned int size,
+    size_t size,
     const char *entry_name);
 
-/* Close the map.  The file stays, for the profiler to read.  Any thread, no
-   GIL needed. */
+/* Close the map.  The file remains, because profilers read it later.  [map] */
 PyAPI_FUNC(void) PyUnstable_PerfMapState_Fini(void);
 
-/* Append the entries of the map at `parent_filename` to ours, all or nothing.
-   Any thread, no GIL needed.  [map] */
+/* Append the entries of the map at `parent_filename`, all or nothing.  Opens the map
+   of this process if it is closed.  [map] */
 PyAPI_FUNC(int) PyUnstable_CopyPerfMapFile(const char *parent_filename);
 
-/* Make and announce a trampoline for `code` now, without running it.  The
-   caller holds the GIL and keeps its reference.  Returns 0 when done, when
-   there was one already or when profiling is not active; -1 if there is none
-   now (no exception is set). */
+/* Make a trampoline for `code` and announce it, without running the code.  Borrows the
+   reference.  Needs the GIL.
+   Returns 0 if that is done, if there was a trampoline already, or if profiling is off.
+   Returns -1 if there is no trampoline, with no exception set.  Then a line on stderr
+   says why. */
 PyAPI_FUNC(int) PyUnstable_PerfTrampoline_CompileCode(PyCodeObject *code);
 
-/* Decide what children of os.fork() do: 0 (the default) start with an empty
-   file of their own, otherwise keep everything that the parent has announced.
-   The caller holds the GIL.  Returns 0. */
+/* Set what the map of a child of os.fork() begins with.  0 (the default): only the
+   functions on the child's stack.  Any other number: everything that the parent has
+   announced.  Needs the GIL.  Returns 0. */
 PyAPI_FUNC(int) PyUnstable_PerfTrampoline_SetPersistAfterFork(int enable);
 
 #ifdef __cplusplus

@@ -1,8 +1,8 @@
-/* What C code has to know of each architecture; all else stands in
-   Python/asm_trampoline_*.S.
+/* The differences between architectures that matter to C code.
+   Python/asm_trampoline_*.S have the rest of them.
 
                                    x86-64      aarch64     riscv64
-       a frame pointer points      at          at          behind its record
+       a frame pointer points      to          to          to the end of its record
        return addresses have       64 bits     48 bits     64 bits
                                                if signed
 
@@ -19,16 +19,16 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* How many records lie between a record and where the frame pointer that leads to
-   it points. */
+/* The number of records between a record and the place that its frame pointer points
+   to. */
 #ifdef __riscv
 #  define _PyPerfArch_RECORDS_BELOW 1
 #else
 #  define _PyPerfArch_RECORDS_BELOW 0
 #endif
 
-/* A return address in a record that the compiler wrote, without its authentication
-   code. */
+/* The address in a return address that compiled code has saved: without the
+   authentication code. */
 #ifdef __ARM_FEATURE_PAC_DEFAULT
 #  define _PyPerfArch_ADDRESS(ADDRESS) \
     ((const void *)((uintptr_t)(ADDRESS) & (((uintptr_t)1 << 48) - 1)))
@@ -36,10 +36,10 @@
 #  define _PyPerfArch_ADDRESS(ADDRESS) (ADDRESS)
 #endif
 
-/* The end of the calling function's frame: its canonical frame address, or, where the
-   compiler does not tell, an address above it that is as near as can be known.
-   clang for aarch64 gives the frame pointer instead, above which there are the
-   record itself and at most the ten other registers of integers that are saved. */
+/* The end of the calling function's frame: its canonical frame address, or, if the
+   compiler does not know that, the lowest address that is certainly not below it.
+   clang for aarch64 gives the frame pointer instead.  Above that there are the record
+   and at most ten further saved integer registers. */
 #if defined(__aarch64__) && defined(__clang__)
 #  define _PyPerfArch_END_OF_FRAME() \
     ((const void *)((const char *)__builtin_frame_address(0) + 12 * 8))

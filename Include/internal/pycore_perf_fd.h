@@ -32,9 +32,9 @@ struct _PyPerfFd {
    kernel has no other to give. */
 extern int _PyPerfFd_Move(int number);
 
-/* Make *fd the descriptor `number`.  *status is what fstat() says of it. */
-extern void _PyPerfFd_Set(struct _PyPerfFd *fd, int number,
-                          const struct stat *status);
+/* Remember the file that *status describes as the one that the descriptor refers
+   to.  The caller sets fd->number afterwards. */
+extern void _PyPerfFd_SetFile(struct _PyPerfFd *fd, const struct stat *status);
 
 /* Return whether *status describes the file that *fd was opened for. */
 extern bool _PyPerfFd_IsFile(const struct _PyPerfFd *fd,

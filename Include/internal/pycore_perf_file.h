@@ -25,9 +25,6 @@ struct _PyPerfFile {
     char path[1024];
 };
 
-/* The process's id.  Asks the kernel once in each process where that is possible. */
-extern pid_t _PyPerfFile_GetPid(void);
-
 /* Open the file at `path` for appending.  The first opening by a process empties
    the file and begins a new generation.  Later ones continue the file if it is
    still the same one.  Refuses what is not a regular file of this user with a

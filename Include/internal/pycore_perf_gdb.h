@@ -1,4 +1,4 @@
-/* Trampolines, told to debuggers. */
+/* Unwind information for gdb. */
 
 #ifndef Py_INTERNAL_PERF_GDB_H
 #define Py_INTERNAL_PERF_GDB_H
@@ -13,10 +13,10 @@ extern "C" {
 #include <stddef.h>
 #include <stdint.h>
 
-/* Tell gdb, if it is there or as soon as it is, of the `size` bytes of trampolines
-   at `code`, and that the `unwind_size` bytes at `unwind` are their .eh_frame.
-   Both must stay for as long as the process lives.  `machine` is ELF's number of
-   the architecture.  Needs the GIL.  Without memory for it gdb is not told. */
+/* Register the `size` bytes of trampolines at `code` for gdb, now or when it attaches.
+   Their .eh_frame is the `unwind_size` bytes at `unwind`.  Both must remain until the
+   process ends.  `machine` is ELF's number of the architecture.  Needs the GIL.  If
+   there is no memory, nothing is registered. */
 extern void _PyPerfGdb_Register(uint16_t machine, const char *code, size_t size,
                                 const char *unwind, size_t unwind_size);
 

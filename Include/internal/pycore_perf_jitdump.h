@@ -1,4 +1,4 @@
-/* The jitdump, /tmp/jit-PID.dump, as an output of the front profiler. */
+/* The jitdump, /tmp/jit-PID.dump: an output of the profiler. */
 
 #ifndef Py_INTERNAL_PERF_JITDUMP_H
 #define Py_INTERNAL_PERF_JITDUMP_H
@@ -8,6 +8,7 @@ extern "C" {
 
 #include "pycore_perf_output.h"
 
+/* Its functions need the GIL. */
 extern const struct _PyPerfOutput _PyPerfJitdump_Output;
 
 #ifdef __cplusplus

@@ -1,5 +1,6 @@
-/* The perf map, /tmp/perf-PID.map, as an output of the profiler and as the public
-   functions (perf_capi.c) see it. */
+/* The perf map, /tmp/perf-PID.map: an output of the profiler, and the functions that
+   the public ones call (perf_capi.c).  Any thread may call these functions, with or
+   without the GIL. */
 
 #ifndef Py_INTERNAL_PERF_MAP_H
 #define Py_INTERNAL_PERF_MAP_H
@@ -11,8 +12,8 @@ extern "C" {
 
 extern const struct _PyPerfOutput _PyPerfMap_Output;
 
-/* Around fork(): no other thread writes while the process is copied, so that
-   the child knows how long the parent's file was.  No GIL needed. */
+/* Called around fork().  Between the first and one of the others no other thread
+   writes to the map, so the child knows how long its parent's file was. */
 extern void _PyPerfMap_BeforeFork(void);
 extern void _PyPerfMap_AfterForkParent(void);
 extern void _PyPerfMap_AfterForkChild(void);
@@ -25,19 +26,19 @@ enum {
     _PyPerfMap_NO_LOCK = -2,    /* the lock that guards the map failed */
 };
 
-/* Open the map, unless it is open.  No GIL needed. */
+/* Open the map unless it is open. */
 extern int _PyPerfMap_Open(void);
 
-/* Append the entry of `size` bytes of code at `address`.  Opens the map if it is
-   closed.  Escapes what would break the line in `name`.  No GIL needed. */
+/* Append an entry: the `size` bytes of code at `address` have this name.  Opens the
+   map if it is closed.  Escapes what would break the line.  Copies `name`. */
 extern int _PyPerfMap_WriteEntry(const void *address, size_t size,
                                  struct _PyPerfText name);
 
-/* Append the entries of the map at `path`, all or nothing.  Opens the map if it
-   is closed.  No GIL needed. */
+/* Append the entries of the map at `path`, all or nothing.  Opens the map if it is
+   closed. */
 extern int _PyPerfMap_CopyFile(const char *path);
 
-/* Close the map.  The file stays.  No GIL needed. */
+/* Close the map.  The file remains.  Cannot fail. */
 extern void _PyPerfMap_Close(void);
 
 #ifdef __cplusplus

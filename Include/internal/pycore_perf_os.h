@@ -1,5 +1,6 @@
-/* What native profiling does in another way on each operating system.  All that
-   differs stands here, and in perf_unwind.c (ELF) and perf_unwind_stub.c (others). */
+/* The differences between operating systems.  perf_unwind.c and perf_gdb.c (ELF)
+   and perf_unwind_stub.c (others) have the rest of them.  Any thread may call these
+   functions, with or without the GIL. */
 
 #ifndef Py_INTERNAL_PERF_OS_H
 #define Py_INTERNAL_PERF_OS_H
@@ -22,17 +23,17 @@ extern "C" {
 
 #include <libkern/OSCacheControl.h>
 
-/* Profilers find a jitdump by its name when it is opened. */
+/* No: profilers notice a jitdump by its name when it is opened. */
 #define _PyPerfOS_MAPS_MARKER false
 
-/* Nanoseconds on the clock that profilers use. */
+/* Return the time in nanoseconds on the clock that profilers use. */
 static inline int64_t
 _PyPerfOS_Now(void)
 {
     return (int64_t)clock_gettime_nsec_np(CLOCK_UPTIME_RAW);
 }
 
-/* The number of the calling thread in profiles. */
+/* Return the id of the calling thread that profilers use. */
 static inline uint32_t
 _PyPerfOS_GetThreadId(void)
 {
@@ -41,7 +42,8 @@ _PyPerfOS_GetThreadId(void)
     return (uint32_t)id;
 }
 
-/* Find the C stack of the calling thread.  Returns false if that fails. */
+/* Find the C stack of the calling thread: its lowest address and its size in bytes.
+   Returns false if that fails. */
 static inline bool
 _PyPerfOS_GetStack(uintptr_t *low, size_t *size)
 {
@@ -50,7 +52,8 @@ _PyPerfOS_GetStack(uintptr_t *low, size_t *size)
     return true;
 }
 
-/* Machine code has been written there: have the processor see it. */
+/* Make machine code that was written at `code`, `size` bytes, visible to the
+   processor. */
 static inline void
 _PyPerfOS_FlushCode(char *code, size_t size)
 {
@@ -63,7 +66,7 @@ _PyPerfOS_FlushCode(char *code, size_t size)
 #  include <sys/syscall.h>
 #endif
 
-/* Profilers find a jitdump by an executable mapping of it. */
+/* Yes: profilers find a jitdump by an executable mapping of it. */
 #define _PyPerfOS_MAPS_MARKER true
 
 static inline int64_t
@@ -104,7 +107,8 @@ _PyPerfOS_FlushCode(char *code, size_t size)
 
 #endif
 
-/* Where it exists: all pages are written at once, so get them at once. */
+/* An arena is written as a whole, so its pages are best mapped at once.  Not every
+   system has this flag. */
 #ifndef MAP_POPULATE
 #  define MAP_POPULATE 0
 #endif

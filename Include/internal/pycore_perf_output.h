@@ -74,7 +74,8 @@ struct _PyPerfOutput {
     int (*set_buffering)(bool on, _PyPerfGeneration *generation,
                          struct _PyPerfError *error);
 
-    /* Write the entry of one region, whole or not at all. */
+    /* Write the entry of one region, whole or not at all.  The output must have been
+       opened in this process: the caller has compared the process id. */
     int (*announce)(const struct _PyPerfRegion *region,
                     _PyPerfGeneration *generation, struct _PyPerfError *error);
 

@@ -1,4 +1,4 @@
-/* Bytes on their way into a file that profilers read. */
+/* Text that will be written to a file for profilers. */
 
 #ifndef Py_INTERNAL_PERF_TEXT_H
 #define Py_INTERNAL_PERF_TEXT_H
@@ -8,9 +8,9 @@ extern "C" {
 
 #include "pycore_perf_output.h"     // struct _PyPerfText
 
-/* A growing buffer that starts in its own inline space, so that ordinary names
-   cost no allocation.  After a failed allocation it takes nothing more and
-   says so in `failed`.  No GIL needed; one thread at a time. */
+/* A buffer that grows.  It begins with inline space, so a name of ordinary length
+   needs no allocation.  When an allocation fails, `failed` becomes true and later calls
+   append nothing.  One thread at a time may use it.  No GIL needed. */
 struct _PyPerfTextWriter {
     char *bytes;
     size_t length;
@@ -19,9 +19,13 @@ struct _PyPerfTextWriter {
     char inline_bytes[512];
 };
 
+/* Make the buffer empty.  The caller calls _PyPerfTextWriter_Fini() in the end. */
 extern void _PyPerfTextWriter_Init(struct _PyPerfTextWriter *buffer);
+
+/* Free the memory of the buffer. */
 extern void _PyPerfTextWriter_Fini(struct _PyPerfTextWriter *buffer);
 
+/* Append `length` bytes as they are. */
 extern void _PyPerfTextWriter_Append(struct _PyPerfTextWriter *buffer,
                                  const void *bytes, size_t length);
 
@@ -29,13 +33,13 @@ extern void _PyPerfTextWriter_Append(struct _PyPerfTextWriter *buffer,
 extern void _PyPerfTextWriter_AppendHex(struct _PyPerfTextWriter *buffer,
                                     uintptr_t value);
 
-/* Append `text` as one line of valid UTF-8 from which the original can be
-   told: backslashes are doubled; controls, line separators, lone surrogates
-   and bytes that are no UTF-8 become Python's escapes. */
+/* Append `text` as one line of valid UTF-8 from which the original can be recovered.
+   Backslashes are doubled.  Controls, line separators, lone surrogates and bytes that
+   are not UTF-8 become escapes as in Python's string literals. */
 extern void _PyPerfTextWriter_AppendEscaped(struct _PyPerfTextWriter *buffer,
                                         struct _PyPerfText text);
 
-/* Append the name that profilers show: "py::QUALNAME:FILENAME", escaped. */
+/* Append the name that profilers show, "py::QUALNAME:FILENAME", with escapes. */
 extern void _PyPerfTextWriter_AppendSymbol(struct _PyPerfTextWriter *buffer,
                                        const struct _PyPerfRegion *region);
 

@@ -1,4 +1,4 @@
-/* Unwind information for the trampoline, as the jitdump carries it. */
+/* Unwind information for trampolines. */
 
 #ifndef Py_INTERNAL_PERF_UNWIND_H
 #define Py_INTERNAL_PERF_UNWIND_H
@@ -8,32 +8,32 @@ extern "C" {
 
 #include "pycore_perf_output.h"     // struct _PyPerfError
 
-/* The unwind information of any copy of the trampoline.  It holds for the ELF
-   image that perf builds around a copy: code at 0, .eh_frame behind it (aligned
-   to 8), .eh_frame_hdr behind that. */
+/* The unwind information of any copy of the trampoline, for the ELF image that perf
+   builds around a copy: code at 0, then .eh_frame (aligned to 8), then
+   .eh_frame_hdr. */
 struct _PyPerfUnwind {
-    uint16_t machine;           /* e_machine of the image we run in */
+    uint16_t machine;           /* e_machine of the running image */
     size_t size;                /* bytes of data: .eh_frame, then .eh_frame_hdr */
     size_t header_size;         /* bytes of .eh_frame_hdr */
     _Alignas(8) char data[256];
 };
 
-/* Find what the assembler made of the trampoline's .cfi directives in the
-   running image, check it and fill in *unwind.  Any thread, no GIL needed.
-   Returns 0, or -1 with *error filled in when there is none that we trust. */
+/* Find what the assembler made from the trampoline's .cfi directives in the running
+   image, check it and fill in *unwind.  Any thread, no GIL needed.
+   Returns 0, or -1 with *error filled in if it is missing or not as expected. */
 extern int _PyPerfUnwind_Init(struct _PyPerfUnwind *unwind,
                               struct _PyPerfError *error);
 
-/* Write to `place`, `room` bytes aligned to 8, what describes the `size` bytes
-   of trampolines at `code` to unwinders in this process.  Both must lie in one
-   mapping of less than 2 GiB.  Returns e_machine of the image we run in, or 0 when
-   there was nothing to write. */
+/* Write an .eh_frame to `place`, `room` bytes aligned to 8, that describes the `size`
+   bytes of trampolines at `code` to unwinders in this process.  Both must be in one
+   mapping of less than 2 GiB.  Any thread, no GIL needed.
+   Returns e_machine of the running image, or 0 if nothing was written. */
 extern uint16_t _PyPerfUnwind_Describe(char *place, size_t room, const char *code,
                                        size_t size);
 
-/* Tell those unwinders of what has been written there.  It must stay for as long
-   as the process lives.  Needs the GIL.  With `load` the unwinder is loaded if
-   it is not there yet.  Returns false if it is not there. */
+/* Register the .eh_frame at `place` with the unwinder in this process.  `place` must
+   remain until the process ends.  Needs the GIL.  With `load`, load the unwinder if it
+   is not loaded yet.  Returns false if it is not loaded. */
 extern bool _PyPerfUnwind_Register(char *place, bool load);
 
 /* Find the function that called the one whose C frame `callee` lies in: the nearest one

@@ -36,7 +36,6 @@ FAULTS = [
     ('mmap', errno.ENOMEM),
     ('mmap', errno.EPERM),
     ('mprotect', errno.EACCES),
-    ('madvise', errno.EINVAL),
     ('open', errno.EMFILE),
     ('close', errno.EIO),
     ('fstat', errno.EIO),
@@ -49,7 +48,6 @@ FAULTS = [
     ('write', SHORT_WRITE),
     ('fcntl', errno.EMFILE),
     ('getrlimit', errno.EINVAL),
-    ('setrlimit', errno.EPERM),
     ('unlink', errno.EACCES),
     ('lock', errno.EINVAL),
     ('getattr_np', errno.ENOMEM),
@@ -69,9 +67,8 @@ ONCE = [
 TOGETHER = [
     # Half an entry that cannot be removed.
     [('write', SHORT_WRITE), ('ftruncate', errno.EIO)],
-    # The descriptor gets no high number, and the limit cannot be raised.
+    # Nor what is in the way of the file.
     [('open', errno.EMFILE), ('lstat', errno.ENOENT)],
-    [('fcntl', errno.EMFILE), ('setrlimit', errno.EPERM)],
 ]
 
 # A make target that prints command lines of the build.

@@ -51,6 +51,23 @@ class MapFileTests(fixtures.PerfTestCase):
         self.assertEqual(self.written(run),
                          b'7fffffffffff ffffffff high\n1 0 low\n')
 
+    def test_a_size_of_more_than_32_bits_is_written_whole(self):
+        run = self.write('write(16, 2**33, "large")',
+                         'write(32, 2**33 + 1, "larger")',
+                         'write(48, 2**64 - 1, "largest")')
+        self.assertEqual(self.written(run),
+                         b'10 200000000 large\n20 200000001 larger\n'
+                         b'30 ffffffffffffffff largest\n')
+
+    def test_a_size_that_is_no_size_is_refused(self):
+        run = self.write('for size in (-1, 2**64):',
+                         '    try:',
+                         '        write(16, size, "name")',
+                         '    except OverflowError:',
+                         '        print("refused")')
+        self.assertEqual(run.out, 'refused\nrefused\n')
+        self.assertFalse(run.has_map)
+
     def test_the_file_is_its_owners_alone(self):
         run = self.write('import os', 'os.umask(0)', 'write(1, 1, "name")')
         status = os.stat(run.map_path)
@@ -201,7 +218,7 @@ class CFunctionTests(fixtures.PerfTestCase):
                   'c = ctypes.CDLL(None)\n'
                   'def write(address, size, name):\n'
                   '    return c.PyUnstable_WritePerfMapEntry(\n'
-                  '        ctypes.c_void_p(address), ctypes.c_uint(size),\n'
+                  '        ctypes.c_void_p(address), ctypes.c_size_t(size),\n'
                   '        ctypes.c_char_p(name))\n'
                   'def copy(path):\n'
                   '    path = os.fsencode(path)\n'
@@ -223,6 +240,11 @@ class CFunctionTests(fixtures.PerfTestCase):
             'print(count() - before)')
         self.assertEqual(run.out, '0 1\n0 1\n0\n')
         self.assertEqual(self.written(run), b'')
+
+    def test_a_size_of_more_than_32_bits_is_written_whole(self):
+        run = self.call('print(write(16, 2**33, b"large"))')
+        self.assertEqual(run.out, '0\n')
+        self.assertEqual(self.written(run), b'10 200000000 large\n')
 
     def test_init_tells_that_the_file_cannot_be_opened(self):
         run = self.call('print(c.PyUnstable_PerfMapState_Init())',

@@ -81,9 +81,7 @@ class DescriptorTests:
 
     def test_a_file_opened_in_its_place_is_left_alone(self):
         run = self.run_python("""\
-            import os, resource, sys
-
-            soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+            import os, sys
 
             def before(): pass
             def after(): pass
@@ -94,9 +92,6 @@ class DescriptorTests:
                         if os.path.exists(f'/proc/self/fd/{fd}')
                         and os.readlink(f'/proc/self/fd/{fd}') == path]
             print(number)
-            limit = max(number + 1, soft)       # it may be beyond
-            resource.setrlimit(resource.RLIMIT_NOFILE,
-                               (limit, max(limit, hard)))
             own = os.open(sys.argv[1], os.O_CREAT | os.O_RDWR)
             os.dup2(own, number)
             after()
@@ -110,9 +105,7 @@ class DescriptorTests:
 
     def test_a_file_put_in_its_place_between_two_lines_is_left_alone(self):
         run = self.run_python("""\
-            import os, resource, sys
-
-            soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+            import os, sys
 
             def before(): pass
             def after(): pass
@@ -121,9 +114,6 @@ class DescriptorTests:
             [number] = [int(fd) for fd in os.listdir('/proc/self/fd')
                         if os.path.exists(f'/proc/self/fd/{fd}')
                         and os.readlink(f'/proc/self/fd/{fd}') == path]
-            limit = max(number + 1, soft)       # it may be beyond
-            resource.setrlimit(resource.RLIMIT_NOFILE,
-                               (limit, max(limit, hard)))
             own = os.open(sys.argv[1], os.O_CREAT | os.O_RDWR)
             before()
             os.dup2(own, number)
@@ -143,21 +133,33 @@ class DescriptorTests:
         self.assert_written(run, 'function')
         self.assertEqual(run.err, '')
 
-    def test_no_number_below_the_limit_is_taken_where_the_limit_can_be_raised(self):
+    def test_low_numbers_and_the_limit_are_left_to_the_program(self):
         run = self.run_on_and_off("""\
-            import errno, os, resource
+            import os, resource
             def function(): pass
             function()
-            soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-            for number in range(3, soft):
+            for number in range(512):
                 try:
                     os.fstat(number)
                 except OSError:
                     continue
                 print(number)
-            print(soft, hard)
+            print(*resource.getrlimit(resource.RLIMIT_NOFILE))
             """, prepare='ulimit -S -n 1024')
         self.assert_written(run, 'function')
+
+    def test_with_a_lower_limit_it_is_in_the_last_quarter(self):
+        run = self.run_python("""\
+            import os
+            def function(): pass
+            function()
+            path = f'/tmp/perf-{os.getpid()}.map'
+            print(*[fd for fd in range(100)
+                    if os.path.exists(f'/proc/self/fd/{fd}')
+                    and os.readlink(f'/proc/self/fd/{fd}') == path])
+            """, prepare='ulimit -S -n 100')
+        self.assertEqual(run.out, '75\n')
+        self.assertIn(self.script_name('function'), run.names)
 
     def test_a_program_that_is_executed_does_not_inherit_it(self):
         run = self.run_python("""\

@@ -40,8 +40,9 @@ CANNOT_FAIL = set("""
     _GLOBAL_OFFSET_TABLE_ __errno_location __stack_chk_fail clock_gettime
     getenv geteuid getpid memcmp memcpy memset pthread_attr_destroy
     pthread_attr_getstack pthread_mutex_unlock pthread_self pthread_sigmask
+    sched_yield
     sigaddset sigemptyset sigismember sigpending sigwait sprintf strcmp
-    strerror strlen strnlen strspn syscall sysconf wcscmp wcslen wcsncmp
+    strerror strlen strnlen strspn syscall wcscmp wcslen wcsncmp
     _PyCode_GetExtra _PyErr_Fetch _PyErr_Restore _PyEval_EvalFrameDefault
     _PyInterpreterState_SetEvalFrameFunc _PyRuntime _Py_Dealloc _Py_GetEnv
     _Py_NoneStruct
@@ -91,6 +92,13 @@ class CompletenessTests(fixtures.PerfTestCase):
         self.assertEqual(calls - faults - CANNOT_FAIL, set())
         # Each name is used.  An unused one would be a spelling mistake.
         self.assertEqual(faults - calls, set())
+
+    def test_the_limits_of_the_program_are_never_changed(self):
+        # Not even for a moment: another thread may read or set them.
+        build = relink.Build()
+        calls = relink.our_calls(build, directory)
+        self.assertIn('getrlimit', calls)
+        self.assertEqual(calls & {'setrlimit', 'prlimit'}, set())
 
     def test_the_turn_is_kept(self):
         run = self.run_command(
@@ -268,7 +276,7 @@ class WalkTests(WalkTestCase):
         self.check_phase('at_activation', 'memory', 'encode', 'set_extra',
                          'extra_index', 'mmap', 'mprotect',
                          'open', 'close', 'fstat', 'fchmod', 'write',
-                         'fcntl', 'getrlimit', 'setrlimit', 'dl_iterate')
+                         'fcntl', 'getrlimit', 'dl_iterate')
 
     def test_another_activation(self):
         self.check_phase('at_another_activation', 'open', 'fstat', 'write')
@@ -415,8 +423,8 @@ class StartTests(WalkTestCase):
         self.assertLessEqual(leak[2], run.hits if kind in LEAVES_OPEN else 0)
 
     KINDS = ('memory', 'set_extra', 'extra_index', 'mmap', 'mprotect',
-             'madvise', 'open', 'close', 'fstat', 'fchmod', 'write', 'fcntl',
-             'getrlimit', 'setrlimit', 'dlopen', 'dl_iterate')
+             'open', 'close', 'fstat', 'fchmod', 'write', 'fcntl',
+             'getrlimit', 'dlopen', 'dl_iterate')
 
     def test_with_a_map(self):
         self.check_start('perf', 'lock', *self.KINDS)

@@ -52,7 +52,6 @@
     KIND(extra_index) \
     KIND(mmap) \
     KIND(mprotect) \
-    KIND(madvise) \
     KIND(open) \
     KIND(close) \
     KIND(fstat) \
@@ -63,7 +62,6 @@
     KIND(write) \
     KIND(fcntl) \
     KIND(getrlimit) \
-    KIND(setrlimit) \
     KIND(unlink) \
     KIND(lock) \
     KIND(getattr_np) \
@@ -209,11 +207,9 @@ perf_fault__PyEval_RequestCodeExtraIndex(freefunc release)
 
 extern int perf_fault_munmap(void *, size_t);
 extern int perf_fault_mprotect(void *, size_t, int);
-extern int perf_fault_madvise(void *, size_t, int);
 extern int perf_fault_close(int);
 extern int perf_fault_lstat(const char *, struct stat *);
 extern int perf_fault_getrlimit(int, struct rlimit *);
-extern int perf_fault_setrlimit(int, const struct rlimit *);
 extern int perf_fault_unlink(const char *);
 extern int perf_fault_pthread_mutex_lock(pthread_mutex_t *);
 extern int perf_fault_pthread_getattr_np(pthread_t, pthread_attr_t *);
@@ -235,13 +231,7 @@ perf_fault_mprotect(void *memory, size_t size, int protection)
     return fails(mprotect_KIND) ? -1 : mprotect(memory, size, protection);
 }
 
-int
-perf_fault_madvise(void *memory, size_t size, int advice)
-{
-    return fails(madvise_KIND) ? -1 : madvise(memory, size, advice);
-}
-
-/* As on Linux, the descriptor is closed even if an error is reported. */
+/* As on Linux: the descriptor is closed even if an error is reported. */
 int
 perf_fault_close(int fd)
 {
@@ -288,18 +278,6 @@ int
 perf_fault_getrlimit(int resource, struct rlimit *limit)
 {
     return fails(getrlimit_KIND) ? -1 : getrlimit(resource, limit);
-}
-
-/* Restoring the earlier limit cannot fail. */
-int
-perf_fault_setrlimit(int resource, const struct rlimit *limit)
-{
-    struct rlimit now;
-    if (getrlimit(resource, &now) == 0 && limit->rlim_cur <= now.rlim_cur
-            && limit->rlim_max <= now.rlim_max) {
-        return setrlimit(resource, limit);
-    }
-    return fails(setrlimit_KIND) ? -1 : setrlimit(resource, limit);
 }
 
 int
