@@ -153,13 +153,13 @@ class DescriptorTests:
             import os
             def function(): pass
             function()
-            path = f'/tmp/perf-{os.getpid()}.map'
+            path = f'%s'
             print(*[fd for fd in range(100)
                     if os.path.exists(f'/proc/self/fd/{fd}')
                     and os.readlink(f'/proc/self/fd/{fd}') == path])
-            """, prepare='ulimit -S -n 100')
+            """ % self.FILE, prepare='ulimit -S -n 100')
         self.assertEqual(run.out, '75\n')
-        self.assertIn(self.script_name('function'), run.names)
+        self.assert_written(run, 'function')
 
     def test_a_program_that_is_executed_does_not_inherit_it(self):
         run = self.run_python("""\

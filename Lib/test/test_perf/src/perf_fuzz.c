@@ -162,9 +162,9 @@ const char *Py_hexdigits = "0123456789abcdef";
 
 /* The assembly file refers to it but is never run. */
 PyObject *
-_PyEval_EvalFrameDefault(PyThreadState *Py_UNUSED(tstate),
-                         struct _PyInterpreterFrame *Py_UNUSED(frame),
-                         int Py_UNUSED(throwflag))
+_PyEval_EvalFrameDefault_perf(PyThreadState *Py_UNUSED(tstate),
+                              struct _PyInterpreterFrame *Py_UNUSED(frame),
+                              int Py_UNUSED(throwflag))
 {
     abort();
 }
