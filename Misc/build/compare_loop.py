@@ -3,8 +3,8 @@
     make compare-loop
     python Misc/build/compare_loop.py [--function NAME] [--allow REGEX] BASE OTHER
 
-The function is _PyEval_EvalFrameDefault, with the part that the compiler moved to
-NAME.cold. Both programs must be built by the same compiler with the same flags.
+The function is _PyEval_EvalFrameDefault, with its cold part, which gcc puts in another
+section (NAME.cold). Both programs must be built by the same compiler with the same flags.
 Prints each hunk that differs. The exit status is 0 if there is none or if all hunks
 are allowed, 1 if another hunk differs, 2 if the comparison is not possible.
 
@@ -25,7 +25,7 @@ instructions are compared in this form:
 - Tables of code addresses (the opcode targets, the jump tables of switch statements)
   are compared in the same way, entry by entry.
 
---allow REGEX allows a hunk of at most 40 instructions if one of the instructions that
+--allow REGEX allows a hunk of at most 20 instructions if one of the instructions that
 it adds matches. Jumps into an allowed hunk are allowed too.
 """
 
@@ -41,13 +41,21 @@ import sys
 import tempfile
 
 FUNCTION = "_PyEval_EvalFrameDefault"
-ALLOWED_SIZE = 40       # instructions of an allowed hunk
+ALLOWED_SIZE = 20       # instructions of an allowed hunk
 NEAR = 3                # hunks with fewer equal instructions between are one hunk
 CONTEXT = 2             # instructions printed before and after a hunk
 
+# Constants of the ELF format, System V ABI, chapters 4 and 5.
+SHT_SYMTAB, SHT_RELA, SHT_NOBITS, SHT_DYNSYM = 2, 4, 8, 11
+SHF_ALLOC = 2
+STB_GLOBAL = 1
+STT_NOTYPE, STT_OBJECT, STT_FUNC, STT_GNU_IFUNC = 0, 1, 2, 10
 ARCHITECTURES = {62: "x86_64", 183: "aarch64", 243: "riscv64"}
 
-# A jump or a table entry: code addresses in the function. `text` has no target.
+Symbol = collections.namedtuple("Symbol", "name binding kind section address size")
+
+# `targets` are the addresses in the function that a jump or a table entry leads to.
+# `text` does not contain them.
 Instruction = collections.namedtuple("Instruction", "address text targets")
 
 
@@ -71,7 +79,12 @@ class Program:
             raise Error(f"{path}: unknown architecture {machine}")
         self.architecture = ARCHITECTURES[machine]
         self.sections = self.read_sections()
-        self.symbols = self.read_symbols()
+        self.named = [symbol for symbol in self.symbol_table(SHT_SYMTAB)
+                      if symbol.section and symbol.name and symbol.name[0] != "$"
+                      and symbol.kind in (STT_NOTYPE, STT_OBJECT, STT_FUNC, STT_GNU_IFUNC)]
+        if not self.named:
+            raise Error(f"{path}: has no symbols")
+        self.symbols = self.symbols_by_address()
         self.starts = sorted(self.symbols)
         self.relocations = self.read_relocations()
 
@@ -83,7 +96,7 @@ class Program:
                 for i in range(count)]
 
     def symbol_table(self, wanted):
-        """Yield (name, kind, address, size) of the symbols in sections of a type."""
+        """Yield a Symbol for each symbol in the sections of a type."""
         for kind, _, _, offset, size, link in self.sections:
             if kind != wanted:
                 continue
@@ -92,48 +105,55 @@ class Program:
                 name, info, _, section, address, length = struct.unpack_from(
                     "<IBBHQQ", self.image, at)
                 end = self.image.index(b"\0", names + name)
-                yield (self.image[names + name:end].decode(), info & 15, section,
-                       address, length)
+                yield Symbol(self.image[names + name:end].decode(), info >> 4, info & 15,
+                             section, address, length)
 
-    def read_symbols(self):
+    def symbols_by_address(self):
         """{address: (size, name)}; of several the largest, then the first name."""
         symbols = {}
-        for name, kind, section, address, size in self.symbol_table(2):
-            if section == 0 or kind not in (0, 1, 2, 10) or not name or name[0] == "$":
-                continue
-            key = (-size, name)
-            if address not in symbols or key < symbols[address]:
-                symbols[address] = key
-        if not symbols:
-            raise Error(f"{self.path}: has no symbols")
+        for symbol in self.named:
+            key = (-symbol.size, symbol.name)
+            if symbol.address not in symbols or key < symbols[symbol.address]:
+                symbols[symbol.address] = key
         return {address: (-size, name) for address, (size, name) in symbols.items()}
 
     def read_relocations(self):
         """{address: symbol name or address} for the dynamic loader's relocations."""
-        names = [symbol[0] for symbol in self.symbol_table(11)]
+        names = [symbol.name for symbol in self.symbol_table(SHT_DYNSYM)]
         found = {}
         for kind, _, _, offset, size, _ in self.sections:
-            if kind == 4:
+            if kind == SHT_RELA:
                 for at in range(offset, offset + size, 24):
                     address, info, addend = struct.unpack_from("<QQq", self.image, at)
                     symbol = info >> 32
                     found[address] = names[symbol] if symbol else addend
         return found
 
-    def parts(self, function):
-        """(name, start, end) of the function and of its cold part."""
-        pattern = re.compile(re.escape(function) + r"(\.cold)?(\.\d+)?(\.lto_priv\.\d+)?")
-        found = sorted((name, address, address + size)
-                       for address, (size, name) in self.symbols.items()
-                       if size and pattern.fullmatch(name))
-        if not found or found[0][0] != function:
-            raise Error(f"{self.path}: has no symbol {function}")
-        return found
+    def part(self, function):
+        """(name, start, end) of the function.
+
+        The second eval loop has a local symbol of the same name and one more name.
+        """
+        found = [symbol for symbol in self.named if symbol.name == function and symbol.size]
+        if len(found) > 1:
+            names = collections.Counter(symbol.address for symbol in self.named)
+            found = ([symbol for symbol in found if symbol.binding == STB_GLOBAL]
+                     or [symbol for symbol in found if names[symbol.address] == 1])
+        if len(found) != 1:
+            raise Error(f"{self.path}: has {len(found)} symbols {function}")
+        return found[0].name, found[0].address, found[0].address + found[0].size
+
+    def cold_parts(self, function):
+        """(name, start, end) of each cold part of functions with this name."""
+        pattern = re.compile(re.escape(function) + r"\.cold(\.\d+)?")
+        return sorted(("cold part", symbol.address, symbol.address + symbol.size)
+                      for symbol in self.named
+                      if symbol.size and pattern.fullmatch(symbol.name))
 
     def read(self, address, size):
         """The bytes at the address; None if the file does not hold them."""
         for kind, flags, start, offset, length, _ in self.sections:
-            if flags & 2 and kind != 8 and start <= address < start + length:
+            if flags & SHF_ALLOC and kind != SHT_NOBITS and start <= address < start + length:
                 size = min(size, start + length - address)
                 at = offset + address - start
                 return self.image[at:at + size]
@@ -196,6 +216,10 @@ def disassemble(program, objdump, start, end):
             yield int(match[1], 16), text.strip(), comment
 
 
+def code_addresses(text):
+    return [int(match[1], 16) for match in CODE_ADDRESS.finditer(text)]
+
+
 def constant(program, address, text):
     """What stands for data without a symbol."""
     width = 16 if re.match(r"\w*(dqa|dqu|ap[sd]|up[sd]|pd|ps|pand|pxor|por|pshufb)\b", text) else \
@@ -224,11 +248,15 @@ class Function:
 
     def __init__(self, program, name, objdump):
         self.program = program
-        self.parts = program.parts(name)
-        raw = [(part, *line) for part, start, end in self.parts
-               for line in disassemble(program, objdump, start, end)]
+        self.parts = [program.part(name)]
+        raw = self.disassemble(self.parts[0], objdump)
         if not raw:
             raise Error(f"{program.path}: {objdump} shows no instruction of {name}")
+        for cold in program.cold_parts(name):
+            if any(cold[1] <= target < cold[2] for _, _, text, _ in raw
+                   for target in code_addresses(text)):
+                self.parts.append(cold)
+                raw += self.disassemble(cold, objdump)
         self.addresses = {address for _, address, _, _ in raw}
         self.ordered = sorted(self.addresses)
         self.data = set()       # addresses of data that the function refers to
@@ -244,6 +272,10 @@ class Function:
         self.index = {line.address: number
                       for number, line in enumerate(self.instructions)
                       if line.address is not None}
+
+    def disassemble(self, part, objdump):
+        name, start, end = part
+        return [(name, *line) for line in disassemble(self.program, objdump, start, end)]
 
     def inside(self, address):
         return any(start <= address < end for _, start, end in self.parts)
