@@ -10,7 +10,6 @@
        F was there before                  CallFrame > trampoline > F > first loop
        F came later and calls ours         F > EvalFrame > second eval loop
        F came later and does not           F > first loop: profiling is inactive
-       with real calls (-X perf=calls)     CallFrame > trampoline > first loop
 
    In the first case calls between Python functions stay inlined in the eval loop.  In
    all others the eval loops see that the evaluator is not EvalFrame, and send each
@@ -107,7 +106,8 @@ evaluator_set(PyInterpreterState *interp, _PyFrameEvalFunction function)
 
 // --- Running frames --------------------------------------------------------
 
-/* Note that an evaluator of others has called ours.  Returns whether profiling is on. */
+/* Note that an evaluator of others has called ours.  Returns whether profiling is
+   on. */
 static bool
 evaluator_called(PyThreadState *tstate, _PyFrameEvalFunction *below)
 {
@@ -176,7 +176,8 @@ _PyPerfEvaluator_CallFrame(PyThreadState *tstate, struct _PyInterpreterFrame *fr
     const void *trampoline =
         (const char *)_PyPerf_Pool.return_addresses[_PyPerfBase_SlotNumber(code)]
         - _PyPerfTrampoline_ReturnOffset;
-    return ((trampoline_function)(uintptr_t)trampoline)(tstate, frame, throwflag, below);
+    return ((trampoline_function)(uintptr_t)trampoline)(tstate, frame, throwflag,
+                                                        below);
 }
 
 
@@ -197,7 +198,7 @@ interpreter_runs_frames(PyInterpreterState *interp)
 }
 
 int
-_PyPerfEvaluator_Install(PyInterpreterState *interp, bool calls)
+_PyPerfEvaluator_Install(PyInterpreterState *interp)
 {
     struct evaluator *evaluator = evaluator_find(interp);
     if (evaluator == NULL) {
@@ -215,8 +216,7 @@ _PyPerfEvaluator_Install(PyInterpreterState *interp, bool calls)
         return 0;                   // it is in the chain, further down
     }
     if (current == NULL || (is_ours(current) && evaluator->below == NULL)) {
-        evaluator->installed = calls ? _PyPerfEvaluator_CallFrame
-                                     : _PyPerfEvaluator_EvalFrame;
+        evaluator->installed = _PyPerfEvaluator_EvalFrame;
         evaluator->below = NULL;
     }
     else if (!is_ours(current)) {

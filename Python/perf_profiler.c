@@ -142,27 +142,15 @@ _PyPerfProfiler_CompileCode(PyThreadState *tstate, PyCodeObject *code)
 
 // --- Switching on ----------------------------------------------------------
 
-/* Return why `interp` cannot be profiled, and set *exception to the type of the
-   exception for it.  Return NULL if it can.  Changes nothing. */
-static const char *
-interpreter_obstacle(PyInterpreterState *interp, PyObject **exception)
-{
-    if (!_PyPerfArena_CodeIsPlausible()) {
-        *exception = PyExc_ValueError;
-        return "perf trampoline not available";
-    }
-    return NULL;
-}
-
 /* Start profiling in `interp`, the caller's.  Return NULL when it is on, and also
    when files or memory were refused and one line on stderr has said so.  Otherwise
    return why not, and set *exception. */
 static const char *
 interpreter_activate(PyInterpreterState *interp, int mode, PyObject **exception)
 {
-    const char *obstacle = interpreter_obstacle(interp, exception);
-    if (obstacle != NULL) {
-        return obstacle;
+    if (!_PyPerfArena_CodeIsPlausible()) {
+        *exception = PyExc_ValueError;
+        return "perf trampoline not available";
     }
     if (!_PyPerfSlots_RequestExtraIndex(interp)) {
         *exception = PyExc_RuntimeError;
@@ -170,12 +158,11 @@ interpreter_activate(PyInterpreterState *interp, int mode, PyObject **exception)
                "place in code objects";
     }
     struct _PyPerfError error;
-    const int output = mode & _PyPerf_OUTPUT_MASK;
-    if (_PyPerfSlots_OpenMode() != output
-            && _PyPerfSlots_OpenOutput(outputs[output], &error) < 0) {
+    if (_PyPerfSlots_OpenMode() != mode
+            && _PyPerfSlots_OpenOutput(outputs[mode], &error) < 0) {
         profiler_fail(&error);
     }
-    else if (_PyPerfEvaluator_Install(interp, (mode & _PyPerf_CALLS) != 0) < 0) {
+    else if (_PyPerfEvaluator_Install(interp) < 0) {
         _PyPerfError_Set(&error, "install the frame evaluator", "", NULL, ENOMEM);
         profiler_fail(&error);
     }
@@ -186,12 +173,12 @@ int
 _PyPerfProfiler_Activate(PyThreadState *tstate, int mode)
 {
     const int open_mode = _PyPerfSlots_OpenMode();
-    if (open_mode != _PyPerf_OFF && open_mode != (mode & _PyPerf_OUTPUT_MASK)
+    if (open_mode != _PyPerf_OFF && open_mode != mode
             && any_interpreter_is_active(tstate->interp)) {
         PyErr_Format(PyExc_RuntimeError,
                      "cannot activate the perf trampoline for '%s': another "
                      "interpreter is profiled with '%s'",
-                     outputs[mode & _PyPerf_OUTPUT_MASK]->name, outputs[open_mode]->name);
+                     outputs[mode]->name, outputs[open_mode]->name);
         return -1;
     }
     PyObject *exception = NULL;

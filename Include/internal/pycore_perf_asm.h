@@ -42,8 +42,8 @@ extern PyObject *_PyPerf_EnterEvalLoopWithCallers(PyThreadState *tstate,
                                                   const void *const *returns_to,
                                                   size_t count);
 
-/* Return `result` from a function further out: with the registers that its caller needs.
-   Where _PyPerfArch_CAN_RETURN_TO. */
+/* Return `result` from a function further out: with the registers that its caller
+   needs.  Where _PyPerfArch_CAN_RETURN_TO. */
 struct _PyPerfArch_Registers;
 extern void _PyPerf_ReturnTo(PyObject *result,
                              const struct _PyPerfArch_Registers *registers)

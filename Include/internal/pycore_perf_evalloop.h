@@ -20,7 +20,7 @@
 #include "pycore_perf_evaluator.h"
 #include "pycore_perf_record.h"
 
-/* Whether this loop pushed FRAME, which is being left.  If so, its record is unlinked. */
+/* Whether this loop pushed FRAME, which is being left.  If so, unlinks its record. */
 #ifndef PERF_EVAL_LOOP
 #  define PERF_LEAVE_INLINED(FRAME) (!(FRAME)->is_entry)
 #else
@@ -84,8 +84,8 @@ _PyPerfEvalLoop_HandlePending(PyThreadState *tstate)
 
 #define PERF_CHECK_HAND_OVER() _PyPerfEvaluator_MustHandOver(tstate)
 
-/* The label perf_run_nested: there is no room for the frame's record.  The frame runs in
-   another eval loop.  In this one it then ends as if it had returned. */
+/* The label perf_run_nested: there is no room for the frame's record.  The frame runs
+   in another eval loop.  In this one it then ends as if it had returned. */
 #define PERF_RUN_NESTED \
 perf_run_nested: \
     { \

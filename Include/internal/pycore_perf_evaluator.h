@@ -29,10 +29,10 @@ extern PyObject *_PyPerfEvaluator_CallFrame(PyThreadState *tstate,
                                             struct _PyInterpreterFrame *frame,
                                             int throwflag);
 
-/* Have our evaluator run the frames of `interp`, CallFrame if `calls`.  If an evaluator
-   of others is installed, use CallFrame, which calls it.
+/* Have our evaluator run the frames of `interp`: EvalFrame, or, if an evaluator of others
+   is installed, CallFrame, which calls it.
    Returns 0, or -1 if there is no memory. */
-extern int _PyPerfEvaluator_Install(PyInterpreterState *interp, bool calls);
+extern int _PyPerfEvaluator_Install(PyInterpreterState *interp);
 
 /* Undo that, from whatever place in a chain of evaluators.  Cannot fail. */
 extern void _PyPerfEvaluator_Remove(PyInterpreterState *interp);
@@ -67,17 +67,17 @@ _PyPerfEvaluator_InlinesCalls(const PyInterpreterState *interp)
 
 // --- Frames that run already -----------------------------------------------
 
-/* Called by the first eval loop on the slow path of the eval breaker, with its frame, stack
-   pointer and next instruction.  If the loop has to hand its frames over, run them to
-   their end in the second loop, and return from the first loop to its caller, not to
-   the loop. */
+/* Called by the first eval loop on the slow path of the eval breaker, with its frame,
+   stack pointer and next instruction.  If the loop has to hand its frames over, run
+   them to their end in the second loop, and return from the first loop to its caller,
+   not to the loop. */
 extern void _PyPerfEvaluator_HandOver(PyThreadState *tstate,
                                       struct _PyInterpreterFrame *frame,
                                       PyObject **stack_pointer,
                                       _Py_CODEUNIT *next_instr);
 
-/* Called by the second eval loop there.  Returns whether frames that the first loop runs
-   have to be handed over.  Lowers the breaker. */
+/* Called by the second eval loop there.  Returns whether frames that the first loop
+   runs have to be handed over.  Lowers the breaker. */
 extern bool _PyPerfEvaluator_MustHandOver(PyThreadState *tstate);
 
 /* Whether a frame that is handed over with an exception is about to enter the second

@@ -19,15 +19,12 @@ extern "C" {
 #include <stddef.h>
 #include <stdint.h>
 
-/* The modes: values of PyConfig.perf_profiling.  Each one but 0 has an output.  Flags
-   can be added to it. */
+/* The modes: values of PyConfig.perf_profiling.  Each one but 0 has an output. */
 enum {
     _PyPerf_OFF = 0,
     _PyPerf_MAP = 1,
     _PyPerf_JITDUMP = 2,
-    _PyPerf_OUTPUTS,                /* how many modes there are */
-    _PyPerf_OUTPUT_MASK = 3,
-    _PyPerf_CALLS = 8               /* really call the trampolines */
+    _PyPerf_OUTPUTS                 /* how many modes there are */
 };
 
 /* Text that need not end with a NUL: UTF-8, except that lone surrogates are

@@ -22,7 +22,7 @@ complain() {
 # -isystem: the base's headers may cause warnings.
 flags=(-std=c11 -Wall -Wextra -Werror -O2 -fno-omit-frame-pointer -DPy_BUILD_CORE
     -IInclude -IInclude/internal -isystem "$BUILD"
-    -isystem "$SRC/Include" -isystem "$SRC/Include/internal")
+    -isystem "$SRC/Include" -isystem "$SRC/Include/internal" -isystem "$SRC/Python")
 count=0
 for compiler in gcc clang; do
     if ! command -v "$compiler" >/dev/null; then
