@@ -29,8 +29,8 @@ extern PyObject *_PyPerfEvaluator_CallFrame(PyThreadState *tstate,
                                             struct _PyInterpreterFrame *frame,
                                             int throwflag);
 
-/* Have our evaluator run the frames of `interp`: EvalFrame, or, if an evaluator of others
-   is installed, CallFrame, which calls it.
+/* Have our evaluator run the frames of `interp`: EvalFrame, or, if an evaluator of
+   others is installed, CallFrame, which calls it.
    Returns 0, or -1 if there is no memory. */
 extern int _PyPerfEvaluator_Install(PyInterpreterState *interp);
 

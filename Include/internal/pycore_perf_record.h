@@ -47,9 +47,9 @@ extern PyObject *_PyPerfRecord_RunNested(PyThreadState *tstate,
                                          _PyInterpreterFrame *frame);
 
 /* Run the rest of `frame`, which the first eval loop has begun, in the second one.
-   With `throwflag` an exception is set, which the frame's call has raised.  The frames that
-   the same first loop runs further out get records too.  Returns what the second loop
-   returns. */
+   With `throwflag` an exception is set, which the frame's call has raised.  The frames
+   that the same first loop runs further out get records too.  Returns what the second
+   loop returns. */
 extern PyObject *_PyPerfRecord_RunHandedOver(PyThreadState *tstate,
                                              _PyInterpreterFrame *frame,
                                              int throwflag);
