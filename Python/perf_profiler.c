@@ -219,7 +219,8 @@ _PyPerfProfiler_InitInterpreter(PyThreadState *tstate)
         return;
     }
     if (_PyPerfSlots_OpenMode() != _PyPerf_OFF) {
-        mode = _PyPerfSlots_OpenMode();     // that of the other interpreters
+        // The output of the other interpreters.
+        mode = (mode & ~_PyPerf_OUTPUT_MASK) | _PyPerfSlots_OpenMode();
     }
     struct _PyPerfError error;
     PyObject *exception = NULL;
