@@ -160,7 +160,8 @@ class GeneratorTests(RecordTestCase):
             module=False)
 
     def test_resumed_after_switching(self):
-        # Which of its resumptions happened while it was on counts.
+        # While it is off a generator runs in the first eval loop.  resume() runs in
+        # the second one, which has been entered while it was on.
         self.assert_chains("""\
             def generator():
                 while True:
@@ -182,7 +183,7 @@ class GeneratorTests(RecordTestCase):
                 resume(g)
                 resume(g2)
             """, *['inner generator resume', 'generator resume', 'resume',
-                   '', '', '',
+                   'resume', 'resume', 'resume',
                    'inner generator resume', 'generator resume', 'resume',
                    'inner generator resume', 'generator resume', 'resume'])
 
@@ -198,6 +199,7 @@ class GeneratorTests(RecordTestCase):
                 chains.append(walk())
                 sys.activate_stack_trampoline(mode)
                 inner()
+                chains.append(walk())
                 yield
                 inner()
             def inner(): chains.append(walk())
@@ -205,11 +207,14 @@ class GeneratorTests(RecordTestCase):
             def caller(n):
                 for _ in create(n):
                     chains.append(walk())
+            inner()
+            chains = []
             for n in rounds:
                 caller(n)
-            """, 'generator caller', 'generator caller', 'generator caller',
-            'caller', 'caller', 'caller', 'inner caller', 'caller',
-            'inner generator caller')
+            """, 'generator caller', 'inner generator caller',
+            'generator caller', 'caller',
+            'caller', 'caller', 'inner generator caller', 'generator caller',
+            'caller', 'inner generator caller')
 
     def test_coroutines(self):
         self.assert_chains("""\
