@@ -65,5 +65,17 @@ _PyPerfEvalLoop_RunToEntry(PyThreadState *tstate, _PyInterpreterFrame *frame)
 void
 _PyPerfEvalLoop_RecomputeBreaker(PyInterpreterState *interp)
 {
-    COMPUTE_EVAL_BREAKER(interp, &interp->runtime->ceval, &interp->ceval);
+    struct _ceval_runtime_state *ceval = &interp->runtime->ceval;
+    struct _ceval_state *ceval2 = &interp->ceval;
+    // A signal handler may set the breaker at any time.  Unlike COMPUTE_EVAL_BREAKER(),
+    // this never writes 0 after it has looked for what the handler left.
+    _Py_atomic_store(&ceval2->eval_breaker, 0);
+    if (_Py_atomic_load_relaxed_int32(&ceval2->gil_drop_request)
+            || (_Py_atomic_load_relaxed_int32(&ceval->signals_pending)
+                && _Py_ThreadCanHandleSignals(interp))
+            || (_Py_atomic_load_relaxed_int32(&ceval2->pending.calls_to_do)
+                && _Py_ThreadCanHandlePendingCalls())
+            || ceval2->pending.async_exc) {
+        _Py_atomic_store_relaxed(&ceval2->eval_breaker, 1);
+    }
 }

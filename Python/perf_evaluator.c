@@ -35,7 +35,14 @@
    for it but the call.  Frames beyond a C function follow when control comes back to
    them.  Generators and coroutines follow when they are resumed.
    A thread that is in a C function without the GIL comes back by taking the GIL, and
-   the breaker is raised then.  A frame that is being traced (sys.settrace()) is handed
+   the breaker is raised then.
+
+   A second loop can be in between: the first loop calls C, and C calls Python.  The
+   slow path lowers the breaker, so the second loop raises it again when it ends, until
+   the outermost loop of the thread has been there.  A second loop may also run
+   functions that were first called while profiling was off.  On the slow path they get
+   their names.
+  A frame that is being traced (sys.settrace()) is handed
    over when that ends: what the tracer knows of the last instruction would be lost. */
 
 #include "Python.h"
@@ -74,8 +81,15 @@ struct evaluator {
 
 static struct evaluator *evaluators;
 static bool is_own_change;          // we are setting an evaluator
-bool _PyPerfEvaluator_SwitchedOnLate;
+unsigned int _PyPerfEvaluator_LateStarts;
 bool _PyPerfEvaluator_IsHandingOver;
+
+/* All Python frames of this thread state are in second eval loops, and were when
+   profiling had been switched on late so many times. */
+static _Thread_local struct {
+    const PyThreadState *tstate;
+    unsigned int late_starts;
+} caught_up;
 
 /* Return what is known of the evaluators of `interp`, or NULL. */
 static struct evaluator *
@@ -226,7 +240,7 @@ _PyPerfEvaluator_Install(PyInterpreterState *interp)
     evaluator->was_read = evaluator->is_chained = false;
     evaluator_set(interp, evaluator->installed);
     if (interpreter_runs_frames(interp)) {
-        _PyPerfEvaluator_SwitchedOnLate = true;
+        _PyPerfEvaluator_LateStarts++;
         _PyPerfEvaluator_RaiseBreaker(interp);
     }
     return 0;
@@ -335,10 +349,25 @@ _PyPerfEvaluator_RaiseBreaker(PyInterpreterState *interp)
     _PyPerfBase_SetBreaker(interp);
 }
 
+static bool
+thread_has_caught_up(const PyThreadState *tstate)
+{
+    return caught_up.tstate == tstate
+           && caught_up.late_starts == _PyPerfEvaluator_LateStarts;
+}
+
+void
+_PyPerfEvaluator_GilTakenLate(PyThreadState *tstate)
+{
+    if (!thread_has_caught_up(tstate)) {
+        _PyPerfEvaluator_RaiseBreaker(tstate->interp);
+    }
+}
+
 bool
 _PyPerfEvaluator_MustHandOver(PyThreadState *tstate)
 {
-    if (!_PyPerfEvaluator_SwitchedOnLate) {
+    if (_PyPerfEvaluator_LateStarts == 0) {
         return false;
     }
     if (_PyPerfBase_IsTraced(tstate)) {
@@ -366,4 +395,25 @@ _PyPerfEvaluator_HandOver(PyThreadState *tstate, struct _PyInterpreterFrame *fra
     frame->prev_instr = next_instr - 1;
     _PyPerf_ReturnTo(_PyPerfEvalLoop_RunToEntry(tstate, frame), &registers);
 #endif
+}
+
+bool
+_PyPerfEvaluator_MustCatchUp(PyThreadState *tstate)
+{
+    if (_PyPerfEvaluator_LateStarts == 0) {
+        return false;
+    }
+    _PyPerfEvalLoop_RecomputeBreaker(tstate->interp);
+    return is_ours(tstate->interp->eval_frame) && !thread_has_caught_up(tstate);
+}
+
+bool
+_PyPerfEvaluator_IsOutermostLoop(PyThreadState *tstate)
+{
+    if (!_PyPerfBase_IsOutermostLoop(tstate)) {
+        return false;
+    }
+    caught_up.tstate = tstate;
+    caught_up.late_starts = _PyPerfEvaluator_LateStarts;
+    return true;
 }

@@ -51,14 +51,17 @@
 #include "Python.h"
 #include "pycore_ceval.h"           // _PyEval_EvalFrameDefault()
 #include "pycore_perf_record.h"
+#include "pycore_perf_slots.h"
 #include "pycore_perf_stack.h"
 
 unsigned int
 _PyPerfRecord_EnsureSlot(PyThreadState *tstate, _PyInterpreterFrame *frame)
 {
-    if (tstate->interp->eval_frame != NULL) {
-        _PyPerfProfiler_EnsureAnnounced(tstate, frame->f_code);
+    if (tstate->interp->eval_frame == NULL) {
+        // If it has a slot, it is visible as soon as profiling is on again.
+        return _PyPerfSlots_Find(frame->f_code);
     }
+    _PyPerfProfiler_EnsureAnnounced(tstate, frame->f_code);
     return frame->f_code->_co_perf_slot;
 }
 
@@ -90,6 +93,50 @@ _PyPerfRecord_RunNested(PyThreadState *tstate, _PyInterpreterFrame *frame)
            : _PyEval_EvalFrameDefault(tstate, frame, 0);
 }
 
+
+// --- Profiling is switched on late -----------------------------------------
+
+/* A flag in `unlinked`, beside the number of frames: when this loop ends, raise the eval
+   breaker for the loops further out. */
+#define RAISE_BREAKER (1 << 30)
+
+bool
+_PyPerfRecord_LeaveRarely(PyThreadState *tstate, int *unlinked)
+{
+    if ((*unlinked & ~RAISE_BREAKER) != 0) {
+        --*unlinked;
+        return true;
+    }
+    _PyPerfEvaluator_RaiseBreaker(tstate->interp);
+    return false;
+}
+
+void
+_PyPerfRecord_CatchUp(PyThreadState *tstate, _PyInterpreterFrame *frame,
+                      struct _PyPerfRecord *head, int *unlinked)
+{
+    if (!_PyPerfEvaluator_MustCatchUp(tstate)) {
+        return;
+    }
+    for (int count = *unlinked & ~RAISE_BREAKER; count > 0; count--) {
+        frame = frame->previous;    // has no record
+    }
+    for (volatile struct _PyPerfRecord *record =
+             head->caller - _PyPerfArch_RECORDS_BELOW; ; record++) {
+        if (record->return_address == _PyPerf_Pool.return_addresses[0]) {
+            const unsigned int slot = _PyPerfRecord_EnsureSlot(tstate, frame);
+            record->return_address = _PyPerf_Pool.return_addresses[slot];
+        }
+        if (frame->is_entry) {
+            break;
+        }
+        frame = frame->previous;
+    }
+    if (!_PyPerfEvaluator_IsOutermostLoop(tstate)) {
+        *unlinked |= RAISE_BREAKER;
+    }
+}
+
 /* At most so many records for a frame that is handed over.  They take 16 bytes of C
    stack each.  Frames further out get their records when control returns to them. */
 #define MOST_CALLERS 1000
@@ -99,9 +146,11 @@ _PyPerfRecord_RunHandedOver(PyThreadState *tstate, _PyInterpreterFrame *frame,
                             int throwflag)
 {
     const void *addresses[MOST_CALLERS];
+    // At most half of the C stack that is left, and one.
+    const size_t most = Py_MIN(
+        MOST_CALLERS, _PyPerfStack_Left() / 2 / sizeof(struct _PyPerfRecord) + 1);
     size_t count = 0;
-    for (_PyInterpreterFrame *next = frame; count < MOST_CALLERS;
-            next = next->previous) {
+    for (_PyInterpreterFrame *next = frame; count < most; next = next->previous) {
         const unsigned int slot = _PyPerfRecord_EnsureSlot(tstate, next);
         addresses[MOST_CALLERS - ++count] = _PyPerf_Pool.return_addresses[slot];
         if (next->is_entry) {

@@ -85,6 +85,13 @@ code_slot(PyCodeObject *code)
     return extra;
 }
 
+uint32_t
+_PyPerfSlots_Find(PyCodeObject *code)
+{
+    const struct _PyPerfSlot *slot = code_slot(code);
+    return slot != NULL ? slot->number : 0;
+}
+
 /* Called when the code object that owned `extra`, a slot or NULL, has died, or
    when its slot is taken from it (a freefunc). */
 static void

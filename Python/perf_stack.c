@@ -71,3 +71,10 @@ _PyPerfStack_Look(void)
     return here - stack.low < stack.reserve ? _PyPerfStack_SHORT
                                             : _PyPerfStack_ENOUGH;
 }
+
+size_t
+_PyPerfStack_Left(void)
+{
+    return _PyPerfStack_Look() == _PyPerfStack_FOREIGN
+           ? 0 : (uintptr_t)__builtin_frame_address(0) - stack.low;
+}

@@ -61,7 +61,7 @@ _PyPerfProfiler_ExtensionIsLoaded(void)
 {
 }
 
-bool _PyPerfEvaluator_SwitchedOnLate;
+unsigned int _PyPerfEvaluator_LateStarts;
 
 void
 _PyPerfEvaluator_RaiseBreaker(PyInterpreterState *Py_UNUSED(interp))

@@ -93,6 +93,14 @@ _PyPerfBase_IsTraced(const PyThreadState *tstate)
     return tstate->cframe->use_tracing != 0;
 }
 
+/* Return whether the innermost eval loop of a thread is its outermost one too.  It is
+   not if the loop runs on a stack of a coroutine library. */
+static inline bool
+_PyPerfBase_IsOutermostLoop(const PyThreadState *tstate)
+{
+    return tstate->cframe->previous == &tstate->root_cframe;
+}
+
 /* Make the eval loops of an interpreter take the slow path of the eval breaker. */
 static inline void
 _PyPerfBase_SetBreaker(PyInterpreterState *interp)

@@ -27,7 +27,15 @@
 #  define PERF_LEAVE_INLINED(FRAME) \
     (__builtin_expect(!(FRAME)->is_entry, 1) \
      ? (_PyPerfRecord_Unlink(PERF_OWN_RECORD()), true) \
-     : _PyPerfRecord_LeaveUnlinked(&perf_unlinked))
+     : _PyPerfRecord_LeaveUnlinked(tstate, &perf_unlinked))
+#endif
+
+/* This loop is being left by a generator that yields. */
+#ifndef PERF_EVAL_LOOP
+#  define PERF_LEAVE_YIELDING()
+#else
+#  define PERF_LEAVE_YIELDING() \
+    (void)_PyPerfRecord_LeaveUnlinked(tstate, &perf_unlinked)
 #endif
 
 #ifndef PERF_EVAL_LOOP
@@ -65,7 +73,7 @@ _PyPerfEvalLoop_HandlePending(PyThreadState *tstate)
     ((struct _PyPerfRecord *)__builtin_frame_address(0) - _PyPerfArch_RECORDS_BELOW)
 
 #define PERF_DECLARATIONS \
-    int perf_unlinked = 0       /* frames of this loop that found no room */
+    int perf_unlinked = 0       /* for _PyPerfRecord_LeaveUnlinked() */
 
 /* A frame begins.  If this loop pushed it, link its record. */
 #define PERF_LINK_FRAME() \
@@ -82,7 +90,8 @@ _PyPerfEvalLoop_HandlePending(PyThreadState *tstate)
     (__builtin_expect(tstate->interp->eval_frame != _PyPerfEvaluator_EvalFrame, 0) \
      && tstate->interp->eval_frame != NULL)
 
-#define PERF_CHECK_HAND_OVER() _PyPerfEvaluator_MustHandOver(tstate)
+#define PERF_CHECK_HAND_OVER() \
+    _PyPerfRecord_CatchUp(tstate, frame, PERF_OWN_RECORD(), &perf_unlinked)
 
 /* The label perf_run_nested: there is no room for the frame's record.  The frame runs
    in another eval loop.  In this one it then ends as if it had returned. */

@@ -87,15 +87,26 @@ extern bool _PyPerfEvaluator_IsHandingOver;
 /* Make the eval loops of `interp` take the slow path of the eval breaker. */
 extern void _PyPerfEvaluator_RaiseBreaker(PyInterpreterState *interp);
 
-/* Whether profiling was switched on while Python code was running. */
-extern bool _PyPerfEvaluator_SwitchedOnLate;
+/* The same for the second eval loop.  Returns whether functions of the loop may have no
+   names, and loops further out may have to hand over. */
+extern bool _PyPerfEvaluator_MustCatchUp(PyThreadState *tstate);
+
+/* The second eval loop has caught up.  Returns whether it is the thread's outermost.
+   If so, the thread need not take the slow path again. */
+extern bool _PyPerfEvaluator_IsOutermostLoop(PyThreadState *tstate);
+
+/* How often profiling was switched on while Python code was running. */
+extern unsigned int _PyPerfEvaluator_LateStarts;
+
+/* The slow path of _PyPerfEvaluator_GilTaken(). */
+extern void _PyPerfEvaluator_GilTakenLate(PyThreadState *tstate);
 
 /* Called when a thread has taken the GIL: it may have frames in the first eval loop. */
 static inline void
-_PyPerfEvaluator_GilTaken(PyInterpreterState *interp)
+_PyPerfEvaluator_GilTaken(PyThreadState *tstate)
 {
-    if (_PyPerfEvaluator_SwitchedOnLate) {
-        _PyPerfEvaluator_RaiseBreaker(interp);
+    if (_PyPerfEvaluator_LateStarts != 0) {
+        _PyPerfEvaluator_GilTakenLate(tstate);
     }
 }
 

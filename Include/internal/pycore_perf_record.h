@@ -29,9 +29,8 @@ struct _PyPerfRecord {
     const void *return_address;
 };
 
-/* Give the function of `frame`, which is about to run, a name.  Returns the number of
-   its slot, or 0 if it has no name.  Does not raise.  An exception that is set stays
-   set. */
+/* If profiling is on, give the function of `frame` a name.  Returns the number of its
+   slot, or 0 if it has none.  Does not raise.  An exception that is set stays set. */
 extern unsigned int _PyPerfRecord_EnsureSlot(PyThreadState *tstate,
                                              _PyInterpreterFrame *frame);
 
@@ -53,6 +52,18 @@ extern PyObject *_PyPerfRecord_RunNested(PyThreadState *tstate,
 extern PyObject *_PyPerfRecord_RunHandedOver(PyThreadState *tstate,
                                              _PyInterpreterFrame *frame,
                                              int throwflag);
+
+/* Called by the second loop on the slow path of the eval breaker.  `frame` is the frame
+   that it runs.  Names the functions that were called while profiling was off, and has
+   the loops further out take their slow paths too.  For `head` and `unlinked` see
+   _PyPerfRecord_Link(). */
+extern void _PyPerfRecord_CatchUp(PyThreadState *tstate, _PyInterpreterFrame *frame,
+                                  struct _PyPerfRecord *head, int *unlinked);
+
+/* The second loop is leaving a frame that is marked as an entry frame, and
+   *unlinked is not 0.  Returns whether the loop had pushed the frame, which found no
+   room.  Otherwise the loop itself ends. */
+extern bool _PyPerfRecord_LeaveRarely(PyThreadState *tstate, int *unlinked);
 
 /* Whether there is room for another record below `head`'s.  `limit` is the end of the
    eval loop's C frame, where the room begins.  (It is not if the eval loop uses
@@ -100,13 +111,10 @@ _PyPerfRecord_Unlink(struct _PyPerfRecord *head)
 /* Whether a frame that is being left, and is marked as an entry frame, was pushed by
    this eval loop and found no room.  See _PyPerfRecord_NoRoom(). */
 static inline bool
-_PyPerfRecord_LeaveUnlinked(int *unlinked)
+_PyPerfRecord_LeaveUnlinked(PyThreadState *tstate, int *unlinked)
 {
-    if (__builtin_expect(*unlinked == 0, 1)) {
-        return false;
-    }
-    --*unlinked;
-    return true;
+    return __builtin_expect(*unlinked != 0, 0)
+           && _PyPerfRecord_LeaveRarely(tstate, unlinked);
 }
 
 #endif  /* PY_HAVE_PERF_TRAMPOLINE */

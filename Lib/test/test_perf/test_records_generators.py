@@ -105,7 +105,7 @@ class GeneratorTests(RecordTestCase):
             """, *['caller'] * 5)
 
     def test_created_in_one_place_and_resumed_in_others(self):
-        # The frame of a generator is a copy of a frame that had a record.
+        # A generator's frame is a copy of one that had a record.
         self.assert_pairs(CALLERS + textwrap.dedent("""\
             import threading
             def generator(n):
@@ -160,7 +160,8 @@ class GeneratorTests(RecordTestCase):
             module=False)
 
     def test_resumed_after_switching(self):
-        # Only resumptions while profiling is on count.
+        # While it is off a generator runs in the first eval loop.  resume() runs in
+        # the second one, which has been entered while it was on.
         self.assert_chains("""\
             def generator():
                 while True:
@@ -182,7 +183,7 @@ class GeneratorTests(RecordTestCase):
                 resume(g)
                 resume(g2)
             """, *['inner generator resume', 'generator resume', 'resume',
-                   '', '', '',
+                   'resume', 'resume', 'resume',
                    'inner generator resume', 'generator resume', 'resume',
                    'inner generator resume', 'generator resume', 'resume'])
 
@@ -198,6 +199,7 @@ class GeneratorTests(RecordTestCase):
                 chains.append(walk())
                 sys.activate_stack_trampoline(mode)
                 inner()
+                chains.append(walk())
                 yield
                 inner()
             def inner(): chains.append(walk())
@@ -205,11 +207,14 @@ class GeneratorTests(RecordTestCase):
             def caller(n):
                 for _ in create(n):
                     chains.append(walk())
+            inner()
+            chains = []
             for n in rounds:
                 caller(n)
-            """, 'generator caller', 'generator caller', 'generator caller',
-            'caller', 'caller', 'caller', 'inner caller', 'caller',
-            'inner generator caller')
+            """, 'generator caller', 'inner generator caller',
+            'generator caller', 'caller',
+            'caller', 'caller', 'inner generator caller', 'generator caller',
+            'caller', 'inner generator caller')
 
     def test_coroutines(self):
         self.assert_chains("""\

@@ -1,4 +1,4 @@
-"""Frame records when profiling is switched under running functions."""
+"""Frame records when profiling is switched on or off under running functions."""
 
 import textwrap
 import unittest
@@ -15,31 +15,87 @@ def setUpModule():
     import_helper.import_module('_testinternalcapi')
 
 
+def fits(chain, frames):
+    """Whether a chain has frames of this list, (name, whether it must be there), in
+    their order, and all those that must be there."""
+    ends = {0}                      # how many of the chain may be used up
+    for name, must in frames:
+        those = {end + 1 for end in ends if chain[end:end + 1] == [name]}
+        ends = those if must else ends | those
+    return len(chain) in ends
+
+
+class FitsTests(unittest.TestCase):
+
+    def test_it_is_strict(self):
+        frames = [('a', True), ('b', False), ('c', True), ('b', False)]
+        for chain in ('ac', 'abc', 'acb', 'abcb'):
+            self.assertTrue(fits([*chain], frames), chain)
+        for chain in ('', 'a', 'ab', 'c', 'ca', 'bac', 'aac', 'acc', 'abbc',
+                      'abcbb', 'acd'):
+            self.assertFalse(fits([*chain], frames), chain)
+
+
 class SwitchingTests(RecordTestCase):
 
-    # Defines seen(): the functions that were called while profiling was on and
-    # must be in the chain, leaf first.
+    # LOOK puts a chain and what is known of the frames into `chains`: their names,
+    # leaf first, and whether the chain must have them.  It must have
+    #
+    # - what was called while profiling was on, by whatever way;
+    # - if profiling is on, all frames up to the first one that C code called: the
+    #   eval loop that runs them has handed them over, or has given them names.
+    #   From then on the chain must have them, also when profiling is off again.
+    #
+    # It may have others: functions that have a name are seen if they are called
+    # while profiling is off, in an eval loop that was entered while it was on.
+    #
+    # is_on() is there because a loop looks at its breaker after each call.
+    LOOK = 'chains.append((is_on(), walk(), seen(sys._getframe()))[1:])'
     SEEN = """\
+import types
+is_on = sys.is_stack_trampoline_active
+called_by_c = {'generator', 'callback', 'Class.__init__', 'Class.__getitem__',
+               'thread', '<module>'}
+reached = set()     # frames that had to be in a chain
 def seen(frame):
-    names = []
+    frames = []
+    is_reached = is_on()
     while frame is not None:
-        if frame.f_locals.get('on', True):
-            names.append(frame.f_code.co_qualname)
+        if is_reached:
+            reached.add(frame)
+            is_reached = frame.f_code.co_qualname not in called_by_c
+        frames.append((frame.f_code.co_qualname,
+                       frame in reached or frame.f_locals.get('on', True)))
         frame = frame.f_back
-    return names
+    return frames
+def resumed():
+    # Whether profiling is on, for a generator that begins or goes on.
+    reached.discard(sys._getframe(1))
+    return is_on()
 def switch(mode):
     if mode is None:
         sys.deactivate_stack_trampoline()
     else:
         sys.activate_stack_trampoline(mode)
-is_on = sys.is_stack_trampoline_active
+def copies(function, count):
+    # Return so many copies of a function, with different names.
+    return [types.FunctionType(function.__code__.replace(
+                co_qualname=f'{function.__name__}{n}'), globals())
+            for n in range(count)]
 """
 
     def assert_seen(self, source, least=500):
+        source = textwrap.dedent(source).replace('LOOK', self.LOOK)
         for mode in MODES:
             with self.subTest(mode=mode):
-                self.assert_pairs(self.SEEN + textwrap.dedent(source), mode,
-                                  least)
+                names, chains = self.run_child(self.SEEN + source, mode)
+                self.assertEqual(names.python(chains.pop()), ['<module>'])
+                self.assertGreaterEqual(len(chains), least)
+                for index, (addresses, frames) in enumerate(chains):
+                    chain = names.python(addresses)
+                    if not fits(chain, frames):
+                        self.fail(f'chain {index} is {chain}, and not {frames}')
+                    self.assert_reaches_bottom(names, addresses)
 
     def test_off_and_on_at_every_depth(self):
         self.assert_seen("""\
@@ -50,11 +106,12 @@ is_on = sys.is_stack_trampoline_active
                 if n == on_at:
                     switch(mode)
                 if n < 45:
-                    level(n + 1)
-                chains.append((walk(), seen(sys._getframe())))
+                    levels[n + 1](n + 1)
+                LOOK
+            levels = copies(level, 46)
             for off_at in range(0, 45, 3):
                 for on_at in range(off_at, 45, 4):
-                    level(0)
+                    levels[0](0)
                     switch(mode)
             """)
 
@@ -63,19 +120,20 @@ is_on = sys.is_stack_trampoline_active
             def level(n):
                 on = is_on()
                 if n < 45:
-                    level(n + 1)
+                    levels[n + 1](n + 1)
                 if n == off_at:
                     switch(None)
                 if n == on_at:
                     switch(mode)
-                chains.append((walk(), seen(sys._getframe())))
+                LOOK
                 again(n)
             def again(n):
                 on = is_on()
-                chains.append((walk(), seen(sys._getframe())))
+                LOOK
+            levels = copies(level, 46)
             for off_at in range(44, 0, -7):
                 for on_at in range(off_at, 0, -5):
-                    level(0)
+                    levels[0](0)
                     switch(mode)
             """)
 
@@ -91,17 +149,18 @@ is_on = sys.is_stack_trampoline_active
                     raise ValueError
                 if n == catch_at:
                     try:
-                        level(n + 1)
+                        levels[n + 1](n + 1)
                     except ValueError:
-                        chains.append((walk(), seen(sys._getframe())))
+                        LOOK
                 else:
-                    level(n + 1)
-                chains.append((walk(), seen(sys._getframe())))
+                    levels[n + 1](n + 1)
+                LOOK
+            levels = copies(level, 46)
             for catch_at in range(0, 45, 6):
                 for off_at in range(0, 45, 7):
                     for on_at in range(off_at, 45, 8):
-                        level(0)
-                        chains.append((walk(), seen(sys._getframe())))
+                        levels[0](0)
+                        LOOK
                         switch(mode)
             """)
 
@@ -109,11 +168,11 @@ is_on = sys.is_stack_trampoline_active
         self.assert_seen("""\
             def generator(n, switched):
                 while True:
-                    on = is_on()
-                    chains.append((walk(), seen(sys._getframe())))
+                    on = resumed()
+                    LOOK
                     if switched == 'within':
                         switch(None if n % 2 else mode)
-                    chains.append((walk(), seen(sys._getframe())))
+                    LOOK
                     yield
             def level(n, switched):
                 on = is_on()
@@ -122,16 +181,17 @@ is_on = sys.is_stack_trampoline_active
                 g = generator(n, switched)
                 if switched == 'after':
                     switch(None if n % 2 else mode)
-                chains.append((walk(), seen(sys._getframe())))
+                LOOK
                 next(g)
-                chains.append((walk(), seen(sys._getframe())))
+                LOOK
                 if n:
-                    level(n - 1, switched)
+                    levels[n - 1](n - 1, switched)
                 next(g)
-                chains.append((walk(), seen(sys._getframe())))
+                LOOK
+            levels = copies(level, 70)
             for switched in ('before', 'within', 'after'):
                 for n in range(0, 70, 9):
-                    level(n, switched)
+                    levels[n](n, switched)
                     switch(mode)
             """)
 
@@ -142,24 +202,25 @@ is_on = sys.is_stack_trampoline_active
                 on = is_on()
                 if n % 5 == 0:
                     switch(modes[n // 5 % len(modes)])
-                chains.append((walk(), seen(sys._getframe())))
+                LOOK
                 if n < 45:
-                    level(n + 1)
+                    levels[n + 1](n + 1)
                 if n % 3 == 0:
                     switch(modes[n // 3 % len(modes)])
                 other(n)
-                chains.append((walk(), seen(sys._getframe())))
+                LOOK
             def other(n):
                 on = is_on()
-                chains.append((walk(), seen(sys._getframe())))
+                LOOK
+            levels = copies(level, 46)
             for _ in rounds:
-                level(0)
+                levels[0](0)
                 switch('perf')
-                chains.append((walk(), seen(sys._getframe())))
+                LOOK
             """)
 
     def test_another_thread_switches(self):
-        # Profiling goes off and on again within linked calls.
+        # Off and on again, while this one is within linked calls.
         self.assert_seen("""\
             import _thread
             lock = _thread.allocate_lock()
@@ -173,17 +234,18 @@ is_on = sys.is_stack_trampoline_active
                     _thread.start_new_thread(
                         thread, (None if n % 8 else mode,))
                     lock.acquire()
-                chains.append((walk(), seen(sys._getframe())))
+                LOOK
                 if n:
-                    level(n - 1)
-                chains.append((walk(), seen(sys._getframe())))
+                    levels[n - 1](n - 1)
+                LOOK
+            levels = copies(level, 91)
             for n in range(0, 90, 3):
-                level(n)
+                levels[n](n)
                 switch(mode)
             """)
 
     def test_an_eval_loop_entered_while_off(self):
-        # No _PyPerf_EnterEvalLoop() is around it, so there is no record area.
+        # It is the first one and has no room for records.  It hands over.
         self.assert_chains("""\
             def inner(n):
                 chains.append(walk())
@@ -191,6 +253,7 @@ is_on = sys.is_stack_trampoline_active
                     inner(n - 1)
             def callback(x, y=1, z=2):
                 a = b = c = x
+                chains.append(walk())
                 sys.activate_stack_trampoline(mode)
                 inner(1)
                 chains.append(walk())
@@ -199,16 +262,18 @@ is_on = sys.is_stack_trampoline_active
             def caller():
                 sys.deactivate_stack_trampoline()
                 assert max([5], key=callback) == 5
+                sys.deactivate_stack_trampoline()
                 assert list(map(callback, [3])) == [(3, 1, 2, 3, 3, 3)]
                 inner(0)
             for _ in rounds:
                 caller()
-            """, *['inner caller', 'inner inner caller', 'caller',
-                   'inner caller'],
-            *['inner callback caller', 'inner inner callback caller',
-              'callback caller', 'inner callback caller'], 'inner caller')
+            """, *['caller', 'inner callback caller',
+                   'inner inner callback caller', 'callback caller',
+                   'inner callback caller'] * 2, 'inner caller')
 
     def test_another_evaluator_is_installed_within(self):
+        # It displaces ours.  Functions that the second eval loop runs have records,
+        # those that the other evaluator runs have none.
         self.assert_chains("""\
             calls = []
             def inner(n):
@@ -231,11 +296,40 @@ is_on = sys.is_stack_trampoline_active
                 outer()
             assert calls == ['inner'] * 24
             """, 'inner switching outer', 'inner inner switching outer',
-            *['switching outer'] * 5, 'inner switching outer',
-            'inner inner switching outer', 'outer')
+            *['switching outer'] * 3,
+            'inner switching outer', 'inner inner switching outer',
+            'inner switching outer', 'inner inner switching outer', 'outer')
+
+    def test_a_function_first_called_while_off(self):
+        # The second eval loop runs it, but it has no slot.  It has a name as soon as
+        # profiling is on.
+        self.assert_chains("""\
+            source = '''if True:
+                def inner():
+                    chains.append(walk())
+                    sys.activate_stack_trampoline(mode)
+                    chains.append(walk())
+                def middle():
+                    inner()
+                def key(x):
+                    sys.activate_stack_trampoline(mode)
+                    return x
+                def sorting():
+                    sorted([1, 2, 3], key=key)
+                    chains.append(walk())
+                '''
+            def outer():
+                for name in 'middle', 'sorting':
+                    sys.deactivate_stack_trampoline()
+                    exec(compile(source, __file__, 'exec'), globals())
+                    globals()[name]()
+                    chains.append(walk())
+            for _ in rounds:
+                outer()
+            """, 'outer', 'inner middle outer', 'outer', 'sorting outer', 'outer')
 
     def test_a_random_program(self):
-        # All at random, with the same seeds in each run.
+        # Everything at random, with the same seeds each time.
         self.assert_seen("""\
             import random
             modes = [None, 'perf', 'perf_jit', 'perf', 'perf_jit']
@@ -249,16 +343,16 @@ is_on = sys.is_stack_trampoline_active
                     on = is_on()
                     return step(n - 1)
             def generator(n):
-                on = is_on()
+                on = resumed()
                 step(n - 1)
                 yield 1
-                on = is_on()
-                chains.append((walk(), seen(sys._getframe())))
+                on = resumed()
+                LOOK
                 step(n - 1)
                 yield 2
             def run(n):
                 on = is_on()
-                for _ in generator(n): pass
+                for _ in generator(n): is_on()
             def plain(n):
                 on = is_on()
                 step(n - 1)
@@ -283,14 +377,14 @@ is_on = sys.is_stack_trampoline_active
                 try:
                     failing(n)
                 except Failure:
-                    chains.append((walk(), seen(sys._getframe())))
+                    LOOK
             def deep(n, levels):
                 on = is_on()
                 if levels:
                     deep(n, levels - 1)
                 else:
                     step(n - 1)
-                chains.append((walk(), seen(sys._getframe())))
+                LOOK
             def step(n):
                 on = is_on()
                 if n > 0 and len(chains) < limit:
@@ -308,7 +402,7 @@ is_on = sys.is_stack_trampoline_active
                     else:
                         action(n)
                     step(n - 1)
-                chains.append((walk(), seen(sys._getframe())))
+                LOOK
             actions = [run, plain, callback, kept, resuming, failing,
                        catching, deep, switch, 'subscript', 'method']
             for seed in range(20):
@@ -321,7 +415,7 @@ is_on = sys.is_stack_trampoline_active
                         step(12)
                     except Failure:
                         pass
-                    chains.append((walk(), seen(sys._getframe())))
+                    LOOK
                 switch('perf')
             """, least=2000)
 
