@@ -219,8 +219,7 @@ _PyPerfProfiler_InitInterpreter(PyThreadState *tstate)
         return;
     }
     if (_PyPerfSlots_OpenMode() != _PyPerf_OFF) {
-        // The output of the other interpreters.
-        mode = (mode & ~_PyPerf_OUTPUT_MASK) | _PyPerfSlots_OpenMode();
+        mode = _PyPerfSlots_OpenMode();     // that of the other interpreters
     }
     struct _PyPerfError error;
     PyObject *exception = NULL;

@@ -96,8 +96,8 @@ _PyPerfRecord_RunNested(PyThreadState *tstate, _PyInterpreterFrame *frame)
 
 // --- Profiling is switched on late -----------------------------------------
 
-/* A flag in `unlinked`, beside the number of frames: when this loop ends, raise the eval
-   breaker for the loops further out. */
+/* A flag in `unlinked`, beside the number of frames: when this loop ends, raise the
+   eval breaker for the loops further out. */
 #define RAISE_BREAKER (1 << 30)
 
 bool

@@ -63,8 +63,8 @@ _PyPerfSlots_IsAnnounced(const PyCodeObject *code)
 extern int _PyPerfSlots_Announce(PyThreadState *tstate, PyCodeObject *code,
                                  struct _PyPerfError *error);
 
-/* Return the number of the slot of `code`, whether the current file names it or not, or 0
-   if it has no slot. */
+/* Return the number of the slot of `code`, whether the current file names it or not, or
+   0 if it has no slot. */
 extern uint32_t _PyPerfSlots_Find(PyCodeObject *code);
 
 /* Clear the slot number of all code objects.  Their next call takes the slow
