@@ -322,8 +322,11 @@ def copies(function, count):
                 for name in 'middle', 'sorting':
                     sys.deactivate_stack_trampoline()
                     exec(compile(source, __file__, 'exec'), globals())
+                    # A jitdump may name an address again if the function is gone.
+                    kept.extend([inner, middle, key, sorting])
                     globals()[name]()
                     chains.append(walk())
+            kept = []
             for _ in rounds:
                 outer()
             """, 'outer', 'inner middle outer', 'outer', 'sorting outer', 'outer')
