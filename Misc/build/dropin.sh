@@ -1,0 +1,97 @@
+#!/bin/bash
+# Runs packages that Debian compiled for its own interpreter under that interpreter
+# and under ours, off, with -X perf and with -X perf_jit, and compares
+# (Misc/dropin/dropin.py). TESTS names packages, all by default.
+#
+# The packages, Debian's interpreter among them, are downloaded with all their
+# libraries and unpacked below build/dropin; the machine's own are left alone.
+# Programs that embed the interpreter get the library of a build with
+# --enable-shared, build/$VERSION-shared, which this makes.
+#
+#     build/downloads/dropin     packages
+#     build/dropin/root          unpacked
+#     build/dropin/work          extension modules, reports, logs
+set -eu
+cd "$(dirname "$0")/../.."
+. Misc/build/lib.sh
+
+# Those that are asked for by name, and what these need that is no library.
+PACKAGES_WANTED="python3.11 python3.11-minimal libpython3.11-minimal libpython3.11-stdlib
+    libpython3.11 libpython3.11-dev python3-distutils python3-lib2to3 python3-setuptools
+    python3-pkg-resources python3-pytest python3-iniconfig python3-packaging python3-pluggy
+    python3-attr python3-hypothesis python3-sortedcontainers
+    python3-greenlet python3-objgraph python3-graphviz python3-psutil
+    python3-gevent python3-zope.event python3-zope.interface
+    python3-numpy python3-lxml cython3 python3-coverage
+    python3-cffi python3-cffi-backend python3-pycparser python3-ply
+    pybind11-dev python3-pybind11
+    uwsgi-core uwsgi-plugin-python3 uwsgi-plugin-gevent-python3
+    libapache2-mod-wsgi-py3 apache2-bin"
+debs=build/downloads/dropin root=build/dropin/root
+codename=$(sed -n 's/^VERSION_CODENAME=//p' /etc/os-release | tr -d '"')
+
+# fetch: downloads the packages, and the source of lxml, which has its tests
+fetch() {
+    say dropin "fetching packages of $codename with their libraries"
+    rm -rf "$debs"
+    # shellcheck disable=SC2086 # a list of names
+    Misc/build/apt.sh closure "$debs" "$codename" $PACKAGES_WANTED ||
+        die "the packages cannot be fetched"
+    Misc/build/apt.sh source "$debs/source" "$codename" lxml ||
+        say dropin "no source of lxml: its tests are skipped"
+    echo "$PACKAGES_WANTED" >"$debs/complete"
+}
+
+# unpack: all of them, without the C library, which must be that of the machine
+unpack() {
+    local deb tests
+    rm -rf "$root" "$root.new"
+    for deb in "$debs"/*.deb; do
+        case ${deb##*/} in
+        libc6_* | libc6-dev_*) continue ;;
+        esac
+        dpkg-deb -x "$deb" "$root.new" || die "$deb: cannot be unpacked; remove $debs and try again"
+    done
+    for tests in "$debs"/source/lxml_*.orig.tar.*; do
+        [ -f "$tests" ] || continue
+        tar -xf "$tests" -C "$root.new" --wildcards '*/src/lxml/tests' '*/src/lxml/html/tests' '*/doc/*.txt'
+        cp -r "$root.new"/lxml-*/src/lxml "$root.new/usr/lib/python3/dist-packages/"
+        # Tests find the documents, which have examples, beside src.
+        mkdir "$root.new/usr/lib/python3/doc"
+        cp "$root.new"/lxml-*/doc/*.txt "$root.new/usr/lib/python3/doc/"
+        rm -rf "$root.new"/lxml-*
+    done
+    mv "$root.new" "$root"
+    cp "$debs/complete" "$root.stamp"
+}
+
+[ "$codename" = bookworm ] || die "the packages are those of Debian 12, bookworm; this is ${codename:-unknown}"
+[ "$(uname -m)" = x86_64 ] || die "runs on x86_64 only"
+command -v dpkg-deb >/dev/null || die "dpkg-deb: not found in PATH"
+Misc/build/packages.sh dropin
+mkdir -p build/log build/dropin
+with_lock build/dropin
+if ! cmp -s <(echo "$PACKAGES_WANTED") "$debs/complete"; then
+    rm -f "$root.stamp"
+    fetch
+fi
+cmp -s "$debs/complete" "$root.stamp" || unpack
+
+shared=build/$VERSION-shared
+BUILD=$shared GIVEN=CONFIGURE_ARGS CONFIGURE_ARGS=--enable-shared Misc/build/build.sh
+
+command=("$TOP/$BUILD/python" -E Misc/dropin/dropin.py "$root" build/dropin/work
+    "$TOP/$BUILD/python" "$shared")
+# A /tmp that nobody else writes perf maps to; and Apache's user is to write there.
+if [ "$(id -u)" = 0 ] && unshare -m true 2>/dev/null; then
+    export DROPIN_PRIVATE_TMP=1
+    case $TOP/ in
+    /tmp/*) unset DROPIN_PRIVATE_TMP ;;     # it would hide this very directory
+    *)
+        # shellcheck disable=SC2016 # the variables are those of sh
+        command=(unshare -m sh -c 'mount -t tmpfs -o mode=1777 tmpfs /tmp && exec "$@"' sh "${command[@]}")
+        ;;
+    esac
+fi
+# shellcheck disable=SC2086 # a list of names
+as_user "${command[@]}" ${TESTS:-} </dev/null

@@ -1,0 +1,130 @@
+"""Run one package's tests, or a program, and write what came of it.
+
+    run_case.py REPORT program FILE
+    run_case.py REPORT unittest DIRECTORY PACKAGE...
+    run_case.py REPORT pytest PATH...
+
+The interpreter that is compared runs this file: the stock one or ours, in one
+of the modes.  REPORT is a JSON file with
+
+    outcomes    of each test: "passed", "failed" or "skipped"
+    active      whether profiling was on at the end
+    functions   how many Python functions the process wrote to its perf map or
+                its jitdump
+"""
+
+import json
+import os
+import runpy
+import sys
+import unittest
+
+
+class Outcomes(unittest.TestResult):
+    """Collects the outcome of each test; a failed subtest fails its test."""
+
+    def __init__(self):
+        super().__init__()
+        self.outcomes = {}
+
+    def record(self, test, outcome):
+        # A doctest's identity contains the directory where it was unpacked.
+        name = test.id()
+        if outcome != "passed" or name not in self.outcomes:
+            self.outcomes[name] = outcome
+
+    def addSuccess(self, test):
+        self.record(test, "passed")
+
+    def addExpectedFailure(self, test, err):
+        self.record(test, "passed")
+
+    def addUnexpectedSuccess(self, test):
+        self.record(test, "failed")
+
+    def addSkip(self, test, reason):
+        self.record(test, "skipped")
+
+    def addError(self, test, err):
+        super().addError(test, err)
+        self.show(test, self.errors)
+
+    def addFailure(self, test, err):
+        super().addFailure(test, err)
+        self.show(test, self.failures)
+
+    def addSubTest(self, test, subtest, err):
+        super().addSubTest(test, subtest, err)
+        if err is not None:
+            self.record(test, "failed")
+
+    def show(self, test, results):
+        self.record(test, "failed")
+        print(f"{test.id()}: {results[-1][1]}", file=sys.stderr)
+
+
+def run_unittest(directory, packages):
+    """Run the tests of the packages below the directory; return the outcomes."""
+    result = Outcomes()
+    for package in packages:
+        start = os.path.join(directory, *package.split("."))
+        for pattern in ("test_*.py", "Test*.py"):
+            suite = unittest.TestLoader().discover(start, pattern, directory)
+            suite.run(result)
+    return result.outcomes
+
+
+class Plugin:
+    """What pytest calls: it collects the outcome of each test."""
+
+    def __init__(self):
+        self.outcomes = {}
+
+    def pytest_collectreport(self, report):
+        if report.failed:
+            self.outcomes[report.nodeid] = "failed"
+
+    def pytest_runtest_logreport(self, report):
+        # There is a report for a test's set-up, its call and its tear-down.
+        known = self.outcomes.get(report.nodeid, "passed")
+        if known == "passed":
+            self.outcomes[report.nodeid] = report.outcome
+
+
+def run_pytest(paths):
+    """Run the tests of these files or directories; return the outcomes."""
+    import pytest
+    plugin = Plugin()
+    pytest.main(["-q", "-p", "no:cacheprovider", *paths], plugins=[plugin])
+    return plugin.outcomes
+
+
+def announced():
+    """Return how many functions this process has written to its files."""
+    count = 0
+    for path in (f"/tmp/perf-{os.getpid()}.map", f"/tmp/jit-{os.getpid()}.dump"):
+        if os.path.exists(path):
+            with open(path, "rb") as file:
+                count += file.read().count(b"py::")
+    return count
+
+
+def main(report, kind, *args):
+    outcomes = {}
+    if kind == "program":
+        runpy.run_path(args[0], run_name="__main__")
+    elif kind == "unittest":
+        outcomes = run_unittest(args[0], args[1:])
+    elif kind == "pytest":
+        outcomes = run_pytest(args)
+    else:
+        raise SystemExit(f"unknown kind: {kind}")
+    # The stock interpreter has no such function.
+    is_active = getattr(sys, "is_stack_trampoline_active", lambda: False)
+    with open(report, "w", encoding="utf-8") as file:
+        json.dump({"outcomes": outcomes, "active": is_active(),
+                   "functions": announced()}, file)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
