@@ -27,6 +27,7 @@ test)
         clang -fsanitize=fuzzer,address,undefined -x c - -o /dev/null 2>/dev/null ||
         wanted="$wanted libclang-rt-14-dev"
     ;;
+abi) wanted="abigail-tools binutils gdb" ;;
 bench) wanted="valgrind gnuplot-nox" ;;
 kernel) wanted="qemu-system-arm cpio" ;;
 aarch64 | riscv64) wanted="gcc-$1-linux-gnu g++-$1-linux-gnu qemu-user" ;;
