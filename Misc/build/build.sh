@@ -5,6 +5,7 @@
 #     build.sh plain [DIR]    builds the unpatched one in build/VERSION-base or DIR
 #
 # PYTHON is the command that starts the interpreter, if it is not BUILD/python (cross.sh).
+# TARGETS are the targets of the base's Makefile to be built instead of all.
 #
 # The base's configure gets CC, CFLAGS, LDFLAGS, CONFIGURE_ARGS and prefix, and runs again
 # when they change. GIVEN lists the first four as far as the caller set them. If GIVEN is
@@ -86,7 +87,8 @@ fi
 rm -f "$args.new" "$BUILD/build.stamp"
 say build "$BUILD: make -j$JOBS"
 touch "$BUILD/build.stamp.new"
-logged "$BUILD/build.log" make -C "$BUILD" -j"$JOBS" || {
+# shellcheck disable=SC2086 # a list of names
+logged "$BUILD/build.log" make -C "$BUILD" -j"$JOBS" ${TARGETS:-} || {
     grep -E '(error|Error|undefined reference)' "$BUILD/build.log" | head -n 5 >&2 || true
     die_log "$BUILD/build.log" "$BUILD: make failed"
 }

@@ -57,7 +57,7 @@ while IFS= read -r file; do
         file !~ /Makefile|\.S$/ && /\t/ { print file ":" FNR ": a tab"; bad = 1 }
         file ~ /\.[chS]$/ && length > 88 { print file ":" FNR ": more than 88 columns"; bad = 1 }
         END { exit bad }' "$file" >&2 || bad=1
-done < <(our_files; find Misc/build Misc/bench Misc/dropin Makefile.pre.in configure.ac -type f ! -name '*.py[co]')
+done < <(our_files; find Misc/build Misc/abi Misc/bench Misc/dropin Makefile.pre.in configure.ac -type f ! -name '*.py[co]')
 
 # quilt does not notice a patch that is not in the series, or one that was edited later.
 for name in "$PATCHES"/*.patch; do

@@ -28,6 +28,7 @@ test)
         wanted="$wanted libclang-rt-14-dev"
     ;;
 dropin) wanted="gcc g++ libc6-dev" ;;
+abi) wanted="abigail-tools binutils gdb" ;;
 bench) wanted="valgrind gnuplot-nox" ;;
 kernel) wanted="qemu-system-arm cpio" ;;
 aarch64 | riscv64) wanted="gcc-$1-linux-gnu g++-$1-linux-gnu qemu-user" ;;
