@@ -98,7 +98,7 @@
         stp     x29, x3, [sp, -16]!
         mov     x29, sp
         sub     sp, sp, 32 * 16
-        bl      SYMBOL(_PyEval_EvalFrameDefault_perf)
+        bl      SYMBOL(__PyPerf_EvalLoop)
 1:
         add     x29, x29, 32            /* never below the stack pointer */
         leave_frame_of_entry
@@ -131,7 +131,7 @@
         subs    x4, x4, 1
         b.ne    1b
         str     x9, [sp]
-        bl      SYMBOL(_PyEval_EvalFrameDefault_perf)
+        bl      SYMBOL(__PyPerf_EvalLoop)
         ldr     x29, [sp]
         leave_frame_of_entry
         end_function _PyPerf_EnterEvalLoopWithCallers

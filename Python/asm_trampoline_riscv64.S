@@ -88,7 +88,7 @@
         sd      s0, 0(sp)
         addi    s0, sp, 16
         addi    sp, sp, -32 * 16
-        call    SYMBOL(_PyEval_EvalFrameDefault_perf)
+        call    SYMBOL(__PyPerf_EvalLoop)
 1:
         addi    s0, s0, 16              /* never below the stack pointer */
         addi    sp, s0, -16
@@ -122,7 +122,7 @@
         addi    a4, a4, -1
         bnez    a4, 1b
         sd      t0, 0(sp)
-        call    SYMBOL(_PyEval_EvalFrameDefault_perf)
+        call    SYMBOL(__PyPerf_EvalLoop)
         ld      s0, 0(sp)
         addi    sp, s0, -16
         leave_frame

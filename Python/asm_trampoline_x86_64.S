@@ -75,7 +75,7 @@
         pushq   %rbp
         movq    %rsp, %rbp
         subq    $32 * 16, %rsp
-        callq   SYMBOL(_PyEval_EvalFrameDefault_perf)
+        callq   SYMBOL(__PyPerf_EvalLoop)
 1:
         addq    $16, %rbp       /* never below the stack pointer */
         leaveq
@@ -108,7 +108,7 @@
         jnz     1b
         subq    $32 * 16, %rsp
         pushq   %r9
-        callq   SYMBOL(_PyEval_EvalFrameDefault_perf)
+        callq   SYMBOL(__PyPerf_EvalLoop)
         movq    (%rsp), %rbp
         leaveq
         .cfi_def_cfa %rsp, 8

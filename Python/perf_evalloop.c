@@ -6,7 +6,8 @@
 
    The loop is a static function here, with the name of the first loop: debuggers and
    other tools know the eval loop by that name.
-   Its second name, _PyEval_EvalFrameDefault_perf, is for asm_trampoline_*.S.  */
+   Its second name, __PyPerf_EvalLoop, is for asm_trampoline_*.S.  perf shows the name with
+   fewer leading underscores.  */
 
 #define PERF_EVAL_LOOP
 
@@ -22,7 +23,7 @@ static PyObject *_PyEval_EvalFrameDefault(PyThreadState *tstate,
                                           int throwflag);
 
 extern PyObject * _Py_HOT_FUNCTION
-_PyEval_EvalFrameDefault_perf(PyThreadState *tstate, struct _PyInterpreterFrame *frame,
+__PyPerf_EvalLoop(PyThreadState *tstate, struct _PyInterpreterFrame *frame,
                               int throwflag)
     __attribute__((visibility("hidden"), alias("_PyEval_EvalFrameDefault")));
 

@@ -25,7 +25,7 @@ FUNCTIONS = {'_PyPerfTrampoline_Code', '_PyPerfTrampoline_BodyCFI',
 MORE_FUNCTIONS = {'x86_64': {'_PyPerf_ReturnTo'}}
 CONSTANTS = {'_PyPerfTrampoline_CodeSize', '_PyPerfTrampoline_ReturnOffset'}
 ADDRESSES = {'_PyPerf_EnterEvalLoopReturn'}
-CALLED = '_PyEval_EvalFrameDefault_perf'
+CALLED = '__PyPerf_EvalLoop'
 
 SYMBOL = re.compile(r'([0-9a-f]{16}) (.{7}) (\S+)\s+(.*)')
 # "0x8: CFA=RBP+16: RBP=[CFA-16], RIP=[CFA-8]"

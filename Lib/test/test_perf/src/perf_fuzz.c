@@ -162,7 +162,7 @@ const char *Py_hexdigits = "0123456789abcdef";
 
 /* The assembly file refers to it but is never run. */
 PyObject *
-_PyEval_EvalFrameDefault_perf(PyThreadState *Py_UNUSED(tstate),
+__PyPerf_EvalLoop(PyThreadState *Py_UNUSED(tstate),
                               struct _PyInterpreterFrame *Py_UNUSED(frame),
                               int Py_UNUSED(throwflag))
 {
