@@ -21,6 +21,8 @@ struct _PyPerfBufferBlock {
     _PyPerfGeneration generation;   // of the file that the entries are for
     size_t length;                  // bytes
     char bytes[16 * 1024];
+    size_t count;                   // entries
+    uint16_t lengths[1024];         // of the entries
 };
 
 /* Whether entries wait for the file's present generation. */
@@ -39,11 +41,19 @@ block_flush(struct _PyPerfBufferBlock *block, struct _PyPerfFile *file,
     int result = _PyPerfFile_APPENDED;
     if (block_has_entries(block, file) && file->pid == getpid()) {
         result = _PyPerfFile_Append(file, block->bytes, block->length, error);
+        // If there is no room for all entries, write as many as there is room for.
+        const char *entry = block->bytes;
+        for (size_t i = 0; result < 0 && i < block->count; i++) {
+            if (_PyPerfFile_Append(file, entry, block->lengths[i], error) < 0) {
+                break;
+            }
+            entry += block->lengths[i];
+        }
         if (result < 0) {
-            file->generation = _PyPerfGeneration_Next();    // the entries are lost
+            file->generation = _PyPerfGeneration_Next();    // some entries are lost
         }
     }
-    block->length = 0;
+    block->length = block->count = 0;
     return result;
 }
 
@@ -53,7 +63,7 @@ _PyPerfBuffer_Start(struct _PyPerfBuffer *buffer)
     if (buffer->block == NULL) {
         buffer->block = PyMem_RawMalloc(sizeof(*buffer->block));
         if (buffer->block != NULL) {
-            buffer->block->length = 0;
+            buffer->block->length = buffer->block->count = 0;
         }
     }
 }
@@ -88,6 +98,7 @@ _PyPerfBuffer_Append(struct _PyPerfBuffer *buffer, struct _PyPerfFile *file,
         return _PyPerfFile_Append(file, bytes, length, error);
     }
     if (length > sizeof(block->bytes) - block->length
+            || block->count == Py_ARRAY_LENGTH(block->lengths)
             || !block_has_entries(block, file)) {
         int result = block_flush(block, file, error);
         if (result != _PyPerfFile_APPENDED) {
@@ -100,6 +111,7 @@ _PyPerfBuffer_Append(struct _PyPerfBuffer *buffer, struct _PyPerfFile *file,
     memcpy(block->bytes + block->length, bytes, length);
     block->generation = file->generation;
     block->length += length;
+    block->lengths[block->count++] = (uint16_t)length;
     return _PyPerfFile_APPENDED;
 }
 
