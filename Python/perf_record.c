@@ -137,9 +137,9 @@ _PyPerfRecord_CatchUp(PyThreadState *tstate, _PyInterpreterFrame *frame,
     }
 }
 
-/* At most so many records for a frame that is handed over.  They take 16 bytes of C
-   stack each.  Frames further out get their records when control returns to them. */
-#define MOST_CALLERS 1000
+/* At most so many records for a frame that is handed over: perf's stack dump has 8 KiB
+   by default, and they take 24 bytes of C stack each.  Frames further out get their records when control returns to them. */
+#define MOST_CALLERS 127
 
 PyObject *
 _PyPerfRecord_RunHandedOver(PyThreadState *tstate, _PyInterpreterFrame *frame,
