@@ -64,8 +64,7 @@ fi
 rm "$out/functions"
 
 if [ "$what" = demo ]; then
-    # The second loop has two names, and perf decides which one it shows.
-    perf_graph "$data" -S _PyEval_EvalFrameDefault,_PyEval_EvalFrameDefault_perf
+    perf_graph "$data" -S _PyEval_EvalFrameDefault
     read -r nested all <<<"$(perf_nested "$data")"
     say demo "py::<module> > py::foo > py::bar > py::baz in $nested of $all samples taken in baz"
     if [ "$all" = 0 ] || [ $((nested * 10)) -lt $((all * 9)) ]; then
