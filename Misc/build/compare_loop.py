@@ -32,6 +32,7 @@ it adds matches. Jumps into an allowed hunk are allowed too.
 import argparse
 import bisect
 import collections
+import itertools
 import os
 import re
 import shutil
@@ -252,16 +253,18 @@ class Function:
         raw = self.disassemble(self.parts[0], objdump)
         if not raw:
             raise Error(f"{program.path}: {objdump} shows no instruction of {name}")
-        for cold in program.cold_parts(name):
-            if any(cold[1] <= target < cold[2] for _, _, text, _ in raw
-                   for target in code_addresses(text)):
-                self.parts.append(cold)
-                raw += self.disassemble(cold, objdump)
-        self.addresses = {address for _, address, _, _ in raw}
-        self.ordered = sorted(self.addresses)
         self.data = set()       # addresses of data that the function refers to
         self.pages = {}         # aarch64: {register: the page that adrp put there}
         self.instructions = []
+        self.cold = program.cold_parts(name)    # also those of other functions
+        self.addresses = {address for _, address, _, _ in raw}
+        self.ordered = sorted(self.addresses)
+        for part in self.own_cold_parts(raw):
+            self.parts.append(part)
+            raw += self.disassemble(part, objdump)
+        self.addresses = {address for _, address, _, _ in raw}
+        self.ordered = sorted(self.addresses)
+        self.cold = []
         previous = None
         for part, address, text, comment in raw:
             if part != previous:
@@ -273,6 +276,16 @@ class Function:
                       for number, line in enumerate(self.instructions)
                       if line.address is not None}
 
+    def own_cold_parts(self, raw):
+        """The cold parts that a jump or a table of the function leads to."""
+        targets = {target for _, _, text, _ in raw for target in code_addresses(text)}
+        for _, address, text, comment in raw:       # finds the tables
+            self.normalize(address, text, comment)
+        for address in self.data:
+            targets.update(self.entries(address))
+        return [part for part in self.cold
+                if any(part[1] <= target < part[2] for target in targets)]
+
     def disassemble(self, part, objdump):
         name, start, end = part
         return [(name, *line) for line in disassemble(self.program, objdump, start, end)]
@@ -281,9 +294,13 @@ class Function:
         return any(start <= address < end for _, start, end in self.parts)
 
     def target(self, address):
-        """The address of the next instruction that does something."""
-        index = bisect.bisect_left(self.ordered, address)
-        return self.ordered[index] if index < len(self.ordered) else None
+        """The address of the next instruction that is no padding; None at the end."""
+        for _, start, end in self.parts:
+            if start <= address < end:
+                index = bisect.bisect_left(self.ordered, address)
+                if index < len(self.ordered) and self.ordered[index] < end:
+                    return self.ordered[index]
+        return None
 
     def normalize(self, address, text, comment):
         if self.program.architecture == "aarch64":
@@ -339,7 +356,8 @@ class Function:
                 base = 16 if text.startswith("add") or "#0x" in text else 10
                 address = self.pages[match[1]] + int(match[2] or "0", base)
                 name, _ = self.data_name(address, text)
-                new = f"{text[:match.start(1)]}{match[1]} <{name}>"
+                end = "]" if text.endswith("]") else ""
+                new = f"{text[:match.start(1)]}{match[1]} <{name}>{end}"
                 break
         if re.match(r"blr?\b", text):
             for number in range(19):
@@ -353,29 +371,26 @@ class Function:
 
     # Tables
 
+    def is_code(self, address):
+        # A label of code that is never reached can be at the end of the function.
+        return (address in self.addresses or address == self.parts[0][2]
+                or any(start <= address < end for _, start, end in self.cold))
+
     def entries(self, address):
-        """Code addresses in the table of 64-bit or of relative 32-bit entries there."""
-        size = self.size_of_table(address)
-        found = []
-        while len(found) * 8 < size and isinstance(
-                value := self.program.relocations.get(address + len(found) * 8), int) \
-                and value in self.addresses:
-            found.append(value)
-        if found:
-            return found
-        content = self.program.read(address, size) or b""
-        for at in range(0, len(content) - 7, 8):    # not position-independent
-            value, = struct.unpack_from("<Q", content, at)
-            if value not in self.addresses:
-                break
-            found.append(value)
-        if found:
-            return found
-        for at in range(0, len(content) - 3, 4):
-            value, = struct.unpack_from("<i", content, at)
-            if address + value not in self.addresses:
-                break
-            found.append(address + value)
+        """The code addresses in the table there; an empty list if it is no table.
+
+        Entries are 64-bit addresses, which the dynamic loader relocates in a
+        position-independent program, or 32-bit distances from the table.
+        """
+        content = self.program.read(address, self.size_of_table(address)) or b""
+        pointers = (self.program.relocations.get(address + 8 * i, value)
+                    for i, (value,) in enumerate(
+                        struct.iter_unpack("<Q", content[:len(content) & -8])))
+        found = list(itertools.takewhile(self.is_code, pointers))
+        if not found:
+            distances = struct.iter_unpack("<i", content[:len(content) & -4])
+            found = list(itertools.takewhile(
+                self.is_code, (address + distance for distance, in distances)))
         return found
 
     def size_of_table(self, address):
@@ -443,7 +458,8 @@ def wrong_targets(a, b, ranges, partner):
     for i, j in partner.items():
         for one, other in zip(a.instructions[i].targets, b.instructions[j].targets):
             one, other = a.index.get(one), b.index.get(other)
-            if partner.get(one) == other:
+            if (one is None and other is None
+                    or one is not None and other is not None and partner.get(one) == other):
                 continue
             # Into a hunk: to its place in both, or to what follows it in one.
             if any(one is not None and other is not None
