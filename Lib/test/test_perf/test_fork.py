@@ -391,8 +391,12 @@ class MapForkTests(ForkTests, MapMode):
         for fork in ('os.fork', 'ctypes.PyDLL(None).fork'):
             with self.subTest(fork=fork):
                 run = self.run_python(f"""\
-                    import ctypes, os, signal, threading
+                    import ctypes, os, signal, sys, threading
 
+                    # A child of C code that has been asked for the GIL waits
+                    # for ever, in the unpatched interpreter too.  With this
+                    # interval nobody asks.
+                    sys.setswitchinterval(1000)
                     stop = False
 
                     def hold():
