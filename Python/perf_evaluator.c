@@ -35,15 +35,14 @@
    for it but the call.  Frames beyond a C function follow when control comes back to
    them.  Generators and coroutines follow when they are resumed.
    A thread that is in a C function without the GIL comes back by taking the GIL, and
-   the breaker is raised then.
+   the breaker is raised then.  A frame that is being traced (sys.settrace()) is handed
+   over when that ends: what the tracer knows of the last instruction would be lost.
 
    A second loop can be in between: the first loop calls C, and C calls Python.  The
    slow path lowers the breaker, so the second loop raises it again when it ends, until
    the outermost loop of the thread has been there.  A second loop may also run
    functions that were first called while profiling was off.  On the slow path they get
-   their names.
-  A frame that is being traced (sys.settrace()) is handed
-   over when that ends: what the tracer knows of the last instruction would be lost. */
+   their names.  */
 
 #include "Python.h"
 #include "pycore_ceval.h"           // _PyEval_EvalFrameDefault()
@@ -364,8 +363,9 @@ _PyPerfEvaluator_GilTakenLate(PyThreadState *tstate)
     }
 }
 
-bool
-_PyPerfEvaluator_MustHandOver(PyThreadState *tstate)
+/* Return whether the first eval loop has to hand its frames over.  Lower the breaker. */
+static bool
+must_hand_over(PyThreadState *tstate)
 {
     if (_PyPerfEvaluator_LateStarts == 0) {
         return false;
@@ -384,10 +384,13 @@ void
 _PyPerfEvaluator_HandOver(PyThreadState *tstate, struct _PyInterpreterFrame *frame,
                           PyObject **stack_pointer, _Py_CODEUNIT *next_instr)
 {
+    if (!must_hand_over(tstate)) {
+        return;
+    }
 #if _PyPerfArch_CAN_RETURN_TO
     struct _PyPerfArch_Registers registers;
     // The _PyCFrame lies in the frame of the eval loop.
-    if (!_PyPerfEvaluator_MustHandOver(tstate) || _PyPerfArch_HasShadowStack()
+    if (_PyPerfArch_HasShadowStack()
             || !_PyPerfUnwind_FindCaller(tstate->cframe, &registers)) {
         return;
     }

@@ -76,10 +76,6 @@ extern void _PyPerfEvaluator_HandOver(PyThreadState *tstate,
                                       PyObject **stack_pointer,
                                       _Py_CODEUNIT *next_instr);
 
-/* Called by the second eval loop there.  Returns whether frames that the first loop
-   runs have to be handed over.  Lowers the breaker. */
-extern bool _PyPerfEvaluator_MustHandOver(PyThreadState *tstate);
-
 /* Whether a frame that is handed over with an exception is about to enter the second
    loop. */
 extern bool _PyPerfEvaluator_IsHandingOver;
@@ -87,8 +83,8 @@ extern bool _PyPerfEvaluator_IsHandingOver;
 /* Make the eval loops of `interp` take the slow path of the eval breaker. */
 extern void _PyPerfEvaluator_RaiseBreaker(PyInterpreterState *interp);
 
-/* The same for the second eval loop.  Returns whether functions of the loop may have no
-   names, and loops further out may have to hand over. */
+/* Called by the second eval loop there.  Returns whether functions of the loop may have
+   no names, and loops further out may have to hand over.  Lowers the breaker. */
 extern bool _PyPerfEvaluator_MustCatchUp(PyThreadState *tstate);
 
 /* The second eval loop has caught up.  Returns whether it is the thread's outermost.
