@@ -12,6 +12,7 @@ is skipped; with PYTHON_PERF_TESTS_REQUIRE_TOOLS=1 it fails.
 
 import functools
 import os
+import platform
 import re
 import shutil
 import subprocess
@@ -68,6 +69,21 @@ def last_calls_are_jumps():
     """
     return (optimization() in ('2', '3')
             and not check_sanitizer(address=True, ub=True))
+
+
+def hands_over():
+    """Return whether functions that are running when profiling is switched on are
+    handed over to the second eval loop (_PyPerfArch_CAN_RETURN_TO)."""
+    return sys.platform == 'linux' and platform.machine() == 'x86_64'
+
+
+def require_hand_over():
+    if not hands_over():
+        raise unittest.SkipTest('no hand-over on this processor yet')
+
+
+needs_hand_over = unittest.skipUnless(
+    hands_over(), 'no hand-over on this processor yet')
 
 
 def is_emulated():

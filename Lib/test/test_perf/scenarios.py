@@ -10,6 +10,7 @@ import subprocess
 import tempfile
 import textwrap
 
+from test.test_perf import fixtures
 from test.test_perf.fixtures import (
     Finished, PerfTestCase, clean_environment, find_tool,
     require_frame_pointers, require_no_emulation, tool_missing)
@@ -184,10 +185,40 @@ class ProfilerTestCase(PerfTestCase):
             until(0.5, after)
             """), mode=None)
         nested = self.assert_nested(samples, 'spin', 'baz', 'bar', 'foo',
-                                    'until', 'switched_on')
+                                    'until', 'switched_on',
+                                    *['<module>'] * fixtures.hands_over())
         for name in ('before', 'after'):
             self.assertEqual(
                 samples_of(samples, self.script_name(name)), [])
+        return run, samples, nested
+
+    def record_late(self, mode):
+        """Switch profiling on in this mode while a function runs that does not
+        return.  Return the run, all samples, and those of that function."""
+        run, samples = self.record(f"""\
+            import signal, sys
+
+            def handler(signum, frame):
+                if sys.is_stack_trampoline_active():
+                    raise KeyboardInterrupt
+                sys.activate_stack_trampoline({mode!r})
+
+            def endless():
+                while True:
+                    pass
+
+            def middle(): endless()
+            def outer(): middle()
+
+            signal.signal(signal.SIGVTALRM, handler)
+            signal.setitimer(signal.ITIMER_VIRTUAL, 0.3, 0.7)
+            try:
+                outer()
+            except KeyboardInterrupt:
+                pass
+            """, mode=None)
+        nested = self.assert_nested(samples, 'endless', 'middle', 'outer',
+                                    '<module>')
         return run, samples, nested
 
     def record_recursion(self):

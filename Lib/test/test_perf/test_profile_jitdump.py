@@ -242,6 +242,13 @@ class StackTests(PerfTestCase):
         whole = list(filter(is_whole, others))
         self.assertGreaterEqual(len(whole), 0.95 * len(others))
 
+    @fixtures.needs_hand_over
+    def test_activated_while_a_function_runs(self):
+        # The first eval loop, which has handed over, is there without a name.
+        run, samples, nested = self.record_late('perf_jit')
+        whole = list(filter(is_whole, nested))
+        self.assertGreaterEqual(len(whole), 0.95 * len(nested))
+
     def test_recursion_shows_each_level(self):
         run, samples = self.record_recursion()
         self.assert_whole(samples)
@@ -446,6 +453,10 @@ class SamplyTests(JitTestCase, scenarios.SamplyTestCase):
 
     def test_activated_at_run_time(self):
         self.record_activated('perf_jit')
+
+    @fixtures.needs_hand_over
+    def test_activated_while_a_function_runs(self):
+        self.record_late('perf_jit')
 
     def test_a_forked_child_is_named_by_its_own_dump(self):
         import_helper.import_module('_testinternalcapi')

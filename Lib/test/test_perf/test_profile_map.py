@@ -87,6 +87,10 @@ class NestingTests(scenarios.PerfToolTestCase):
     def test_activated_at_run_time(self):
         self.record_activated('perf')
 
+    @fixtures.needs_hand_over
+    def test_activated_while_a_function_runs(self):
+        self.record_late('perf')
+
     def test_recursion_shows_each_level(self):
         self.record_recursion()
 

@@ -187,6 +187,7 @@ class GeneratorTests(RecordTestCase):
                    'inner generator resume', 'generator resume', 'resume',
                    'inner generator resume', 'generator resume', 'resume'])
 
+    @fixtures.needs_hand_over
     def test_switched_within(self):
         self.assert_chains("""\
             def generator():

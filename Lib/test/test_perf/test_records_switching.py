@@ -59,7 +59,7 @@ called_by_c = {'generator', 'callback', 'Class.__init__', 'Class.__getitem__',
 reached = set()     # frames that had to be in a chain
 def seen(frame):
     frames = []
-    is_reached = is_on()
+    is_reached = is_on() and HANDS_OVER
     while frame is not None:
         if is_reached:
             reached.add(frame)
@@ -85,10 +85,11 @@ def copies(function, count):
 """
 
     def assert_seen(self, source, least=500):
-        source = textwrap.dedent(source).replace('LOOK', self.LOOK)
+        source = (f'HANDS_OVER = {fixtures.hands_over()}\n' + self.SEEN
+                  + textwrap.dedent(source).replace('LOOK', self.LOOK))
         for mode in MODES:
             with self.subTest(mode=mode):
-                names, chains = self.run_child(self.SEEN + source, mode)
+                names, chains = self.run_child(source, mode)
                 self.assertEqual(names.python(chains.pop()), ['<module>'])
                 self.assertGreaterEqual(len(chains), least)
                 for index, (addresses, frames) in enumerate(chains):
@@ -244,6 +245,7 @@ def copies(function, count):
                 switch(mode)
             """)
 
+    @fixtures.needs_hand_over
     def test_an_eval_loop_entered_while_off(self):
         # It is the first one and has no room for records.  It hands over.
         self.assert_chains("""\
@@ -300,6 +302,7 @@ def copies(function, count):
             'inner switching outer', 'inner inner switching outer',
             'inner switching outer', 'inner inner switching outer', 'outer')
 
+    @fixtures.needs_hand_over
     def test_a_function_first_called_while_off(self):
         # The second eval loop runs it, but it has no slot.  It has a name as soon as
         # profiling is on.

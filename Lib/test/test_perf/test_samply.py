@@ -24,6 +24,10 @@ class SamplyTests(scenarios.SamplyTestCase):
     def test_activated_at_run_time(self):
         self.record_activated('perf')
 
+    @fixtures.needs_hand_over
+    def test_activated_while_a_function_runs(self):
+        self.record_late('perf')
+
     def test_a_forked_child_is_named_by_its_own_map(self):
         # samply does not read the parent's file.
         import_helper.import_module('_testinternalcapi')

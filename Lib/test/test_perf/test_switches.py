@@ -246,6 +246,10 @@ class BetweenModesTests(JitdumpMode):
 class FunctionTests:
     """sys.activate_stack_trampoline(), deactivate and is_active."""
 
+    def late_module(self):
+        """Return the names that appear if the script itself switches profiling on."""
+        return [self.script_name('<module>')] * fixtures.hands_over()
+
     def test_it_goes_on_and_off(self):
         run = self.run_python("""\
             import sys
@@ -275,7 +279,7 @@ class FunctionTests:
             sys.deactivate_stack_trampoline()
             after()
             """, mode=None)
-        self.assertEqual(run.names, [self.script_name('<module>'),
+        self.assertEqual(run.names, [*self.late_module(),
                                      self.script_name('during')])
         self.assertFalse(os.path.lexists(self.other_file_of(run.pid)))
 
@@ -307,7 +311,7 @@ class FunctionTests:
             first()
             second()
             """, mode=None)
-        self.assertEqual(run.names, [self.script_name('<module>'),
+        self.assertEqual(run.names, [*self.late_module(),
                                      self.script_name('first'),
                                      self.script_name('second')])
         self.assert_good_entries(run.entries)
@@ -324,7 +328,7 @@ class FunctionTests:
             print(sys.is_stack_trampoline_active())
             """, mode=None)
         self.assertEqual(run.out, 'True\n')
-        self.assertEqual(run.names, [self.script_name('<module>'),
+        self.assertEqual(run.names, [*self.late_module(),
                                      self.script_name('function')])
 
     def test_deactivating_twice_is_accepted(self):
@@ -353,7 +357,7 @@ class FunctionTests:
             print(sys.is_stack_trampoline_active())
             """, mode=None)
         self.assertEqual(run.out, 'False\n')
-        self.assertEqual(run.names, [self.script_name('<module>'),
+        self.assertEqual(run.names, [*self.late_module(),
                                      self.script_name('function')])
 
     def test_deactivating_leaves_the_functions_on_the_stack_alone(self):
@@ -448,7 +452,7 @@ class FunctionTests:
         self.assertEqual(run.out, "['before', 'function'] "
                                   "[True, True, False, True]\n")
         self.assertEqual(run.names, [self.script_name('function'),
-                                     self.script_name('<module>'),
+                                     *self.late_module(),
                                      self.script_name('again')])
 
     def test_an_evaluator_that_came_later_stays(self):
