@@ -67,7 +67,7 @@ def test_work():
 def unused():
     return "unused"
 
-threads = [threading.Thread(target=test_work) for _ in range(3)]
+threads = [threading.Thread(target=test_work) for _ in range(THREADS)]
 for thread in threads:
     thread.start()
 for thread in threads:
@@ -77,14 +77,16 @@ print(asyncio.run(coroutine(6)))
 '''
 
 
-def run(**settings):
+def run(threads, contexts=False, **settings):
     measured = coverage.Coverage(data_file=None, config_file=False, **settings)
-    # The tracer asks a function in Python, at each call, whether a context begins.
-    measured.set_option("run:dynamic_context", "test_function")
+    if contexts:
+        # The tracer asks a function in Python, at each call, whether a context begins.
+        # All threads share the context, so what they get depends on the scheduler.
+        measured.set_option("run:dynamic_context", "test_function")
     with tempfile.TemporaryDirectory() as directory:
         path = os.path.join(directory, "measured.py")
         with open(path, "w", encoding="utf-8") as file:
-            file.write(SOURCE)
+            file.write(SOURCE.replace("THREADS", str(threads)))
         sys.path.insert(0, directory)
         measured.start()
         import measured as module
@@ -103,6 +105,7 @@ def run(**settings):
 
 
 print(coverage.__version__)
-run(branch=False)
-run(branch=True)
-run(branch=True, concurrency=["thread", "greenlet"])
+run(3, branch=False)
+run(3, branch=True)
+run(3, branch=True, concurrency=["thread", "greenlet"])
+run(0, contexts=True, branch=True)

@@ -27,7 +27,7 @@ def compiler():
     source = os.path.join(os.path.dirname(os.path.abspath(__file__)), "dropin_cython.pyx")
     with tempfile.TemporaryDirectory() as directory:
         output = os.path.join(directory, "output.c")
-        Cython.Compiler.Main.compile([source], output_file=output)
+        Cython.Compiler.Main.compile(source, output_file=output)
         with open(output, "rb") as file:
             print(hashlib.sha256(file.read()).hexdigest())
 

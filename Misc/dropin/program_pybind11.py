@@ -77,7 +77,7 @@ def values():
         module.numbers([])(0)
     except IndexError as error:
         print(type(error).__name__)
-    print(module.evaluate("[x * y for y in range(x)]", 4))
+    print(module.evaluate("x * 2", 4))
 
 
 for test in (overrides, exceptions, recursion, threads, values):

@@ -13,6 +13,7 @@ of the modes.  REPORT is a JSON file with
                 its jitdump
 """
 
+import importlib
 import json
 import os
 import runpy
@@ -28,7 +29,6 @@ class Outcomes(unittest.TestResult):
         self.outcomes = {}
 
     def record(self, test, outcome):
-        # A doctest's identity contains the directory where it was unpacked.
         name = test.id()
         if outcome != "passed" or name not in self.outcomes:
             self.outcomes[name] = outcome
@@ -63,13 +63,33 @@ class Outcomes(unittest.TestResult):
         print(f"{test.id()}: {results[-1][1]}", file=sys.stderr)
 
 
+def modules_of(directory, package):
+    """Yield the names of the modules with tests of a package."""
+    for path, _, files in os.walk(os.path.join(directory, *package.split("."))):
+        inner = os.path.relpath(path, directory).replace(os.sep, ".")
+        for file in sorted(files):
+            if file.startswith(("test_", "Test")) and file.endswith(".py"):
+                yield f"{inner}.{file.removesuffix('.py')}"
+
+
 def run_unittest(directory, packages):
-    """Run the tests of the packages below the directory; return the outcomes."""
+    """Run the tests of the packages below the directory; return the outcomes.
+
+    The function test_suite() of a module, if there is one, returns its tests.
+    """
     result = Outcomes()
     for package in packages:
-        start = os.path.join(directory, *package.split("."))
-        for pattern in ("test_*.py", "Test*.py"):
-            suite = unittest.TestLoader().discover(start, pattern, directory)
+        for name in modules_of(directory, package):
+            try:
+                module = importlib.import_module(name)
+            except (ImportError, unittest.SkipTest) as error:
+                print(f"{name}: {error!r}", file=sys.stderr)
+                result.outcomes[name] = "skipped"
+                continue
+            if hasattr(module, "test_suite"):
+                suite = module.test_suite()
+            else:
+                suite = unittest.defaultTestLoader.loadTestsFromModule(module)
             suite.run(result)
     return result.outcomes
 

@@ -67,7 +67,7 @@ ONCE = [
 TOGETHER = [
     # Half an entry that cannot be removed.
     [('write', SHORT_WRITE), ('ftruncate', errno.EIO)],
-    # Nor what is in the way of the file.
+    # The path cannot be examined either.
     [('open', errno.EMFILE), ('lstat', errno.ENOENT)],
 ]
 
@@ -123,8 +123,11 @@ class Build:
 
     @property
     def our_objects(self):
+        # The second eval loop is compiled from the base's ceval.c: its calls
+        # are the base's.
         return [word for word in self.link
-                if word.startswith('Python/perf_') and word.endswith('.o')]
+                if word.startswith('Python/perf_') and word.endswith('.o')
+                and word != 'Python/perf_evalloop.o']
 
     def machine_code(self, path, directory):
         """Return an object file with machine code: `path`, or another one.

@@ -118,11 +118,11 @@ class CompletenessTests(fixtures.PerfTestCase):
 
     def test_a_refused_arena_uses_up_no_numbers(self):
         """There is an address in memory for each number."""
-        run = self.run_command(
+        runs = [self.run_command(
             [sys.executable, '-c', """if True:
                 import _perf_faults, errno, os, sys
                 _perf_faults.arm('mprotect', 1, errno.EACCES, True)
-                for i in range(100):
+                for i in range(int(sys.argv[1])):
                     sys.activate_stack_trampoline('perf')
                 _perf_faults.reset()
                 sys.activate_stack_trampoline('perf')
@@ -134,10 +134,11 @@ class CompletenessTests(fixtures.PerfTestCase):
                 with open('/proc/self/mem', 'rb', buffering=0) as memory:
                     memory.seek(int(address, 16) + int(size, 16) - 8)
                     print(int.from_bytes(memory.read(8), sys.byteorder))
-                """], executable=executable)
-        self.assertEqual(len(run.warnings), 100)
-        self.assertEqual(run.err_without_warnings, '')
-        self.assertEqual(run.out, '1\n')
+                """, str(refused)], executable=executable)
+            for refused in (0, 100)]
+        self.assertEqual([len(run.warnings) for run in runs], [0, 100])
+        self.assertEqual([run.err_without_warnings for run in runs], ['', ''])
+        self.assertEqual(runs[1].out, runs[0].out)
 
     def test_nothing_is_kept_for_a_name(self):
         for mode in ('perf', 'perf_jit'):
