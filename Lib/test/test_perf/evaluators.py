@@ -41,6 +41,7 @@ children = []                       # what forked children report
 #   reported    all, if profiling says that it is active; none otherwise
 #   some        some, in their order
 #   replaced    all, but given() for other()
+#   switching   none but switching(), which was called before
 state = 'hidden'
 
 
@@ -280,7 +281,8 @@ def after_then_off(kind):
     note('off')
     work()
     facts['current'] = evaluators.is_current(0)
-    remove(0, 'hidden')
+    # This function runs in an eval loop that goes on showing functions with a name.
+    remove(0, 'some' if kind == 'chain' else 'hidden')
     note('removed')
     work()
 
@@ -352,11 +354,11 @@ def lower_goes_first():
 # ---------------------------------------------------------------------------
 # Changes while frames run
 
-def removing(n):
+def removing(n, then):
     if n == 0:
-        remove(0)
+        remove(0, then)
         return middle(1)
-    result = removing(n - 1)
+    result = removing(n - 1, then)
     return result + middle(n)
 
 
@@ -364,7 +366,7 @@ def removed_within():
     on()
     for _ in range(12):
         install(0, 'chain')
-        removing(5)
+        removing(5, 'shown')
     work()
 
 
@@ -372,7 +374,7 @@ def removed_within_before():
     for _ in range(12):
         install(0, 'chain')
         on()
-        removing(5)
+        removing(5, 'some')         # those that were called before
         off()
         evaluators.reset()
 
@@ -582,9 +584,18 @@ def runs_another(order):
 def switches(order, *steps):
     """The evaluator itself switches profiling on or off."""
     turn = iter(range(10 ** 6))
+    was_on = True
 
     def hook():
+        global state
+        nonlocal was_on
         {'on': on, 'off': off}[steps[next(turn) % len(steps)]]()
+        is_on = state == 'shown'
+        # One that was there was called by the trampoline of switching(), if
+        # profiling was on.
+        if order == 'before' and is_on != was_on:
+            state = 'some' if is_on else 'switching'
+        was_on = is_on
 
     evaluators.set_hook(hook)
     if order == 'before':
