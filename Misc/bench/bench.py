@@ -1,7 +1,7 @@
 """Measure what profiling costs: compare interpreters with profiling off and on.
 
     make bench
-    make instructions ARGS="--workloads fibonacci,methods --modes map,lines"
+    make instructions ARGS="--workloads fibonacci,methods --modes map,jit"
     build/3.11/python Misc/bench/bench.py [INTERPRETER]
         [--unpatched COMMAND] [--peer COMMAND] [--output DIRECTORY]
 
@@ -9,8 +9,9 @@ The peer is a newer CPython with its own perf support. Each interpreter is compa
 with itself while profiling is off. The patched one, off, is also compared with the
 unpatched one, which must be built by the same compiler with the same flags.
 
-Modes: off, map (-X perf), lines (-X perf=lines), calls (-X perf=calls) and
-jit (-X perf_jit). bench.py leaves out the modes that the interpreter does not accept.
+Modes: off, map (-X perf) and jit (-X perf_jit); also lines (-X perf=lines) and calls
+(-X perf=calls), which this interpreter does not have. bench.py leaves out the modes that
+an interpreter does not accept.
 
 Time. Each workload of workloads.py runs in new processes, in rounds. Each round has
 one process for each mode of each interpreter, in an order that rotates, so that other
