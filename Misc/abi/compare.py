@@ -1,4 +1,4 @@
-"""Compare what two builds of CPython show to programs that were compiled before.
+"""Compare two builds of CPython as programs that were compiled for one of them see them.
 
     compare.py ALLOWED BASE OURS
 
@@ -10,7 +10,7 @@ BASE and OURS are directories with the same files, each of one fact a line:
     symbols.txt     symbols that the shared library exports, with sizes of variables
     program.txt     symbols that the interpreter without shared library exports
 
-ALLOWED has a line `KIND NAME` for each difference that is meant:
+ALLOWED has a line `KIND NAME` for each difference that is allowed:
 
     member      it was added to a struct
     symbol      it was added

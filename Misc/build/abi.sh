@@ -1,8 +1,7 @@
 #!/bin/bash
-# Checks that the patched interpreter takes the place of the unpatched one for what was
-# compiled before: extension modules, programs that embed the shared library, debuggers.
-# Both are built as shared libraries with debug information, in build/VERSION-abi and
-# build/VERSION-base-abi. Compared are
+# Checks that extension modules, embedding programs and debuggers that were compiled for
+# the unpatched interpreter run with the patched one. Builds both as shared libraries with
+# debug information, in build/VERSION-abi and build/VERSION-base-abi, and compares
 #
 #     headers    every declaration and inline function, every macro, and the layout of
 #                every type, internal headers included
@@ -11,8 +10,8 @@
 #     abidiff    the library's debug information: types of functions and variables
 #
 # Then an embedding program that was built for the unpatched library runs with ours.
-# Misc/abi/allowed.txt has the additions that are meant. Each other difference is one
-# line. What was compared is left in build/abi.
+# Misc/abi/allowed.txt lists the additions that are allowed. The script prints each other
+# difference in one line. The files that it compares are in build/abi.
 set -eu
 cd "$(dirname "$0")/../.."
 . Misc/build/lib.sh
@@ -24,16 +23,17 @@ allowed=Misc/abi/allowed.txt
 library=libpython$VERSION.so.1.0
 bad=0
 
-# headers_source SRC: a C file that includes all headers of the base
+# headers_source: prints a C file that includes all headers of the base
 headers_source() {
     printf '#include "%s"\n' Python.h expat.h
     (cd "build/$VERSION-base/src/Include" && printf '#include "%s"\n' ./*.h internal/*.h)
 }
 
-# headers_of SRC BUILD OUT: what the headers of SRC say
+# headers_of SRC BUILD OUT: writes the macros, declarations and layouts of the headers of
+# SRC to the directory OUT
 headers_of() {
     local flags=(-std=c11 -DNDEBUG -DPy_BUILD_CORE -I"$2" -I"$1/Include" -I"$1/Include/internal" -I"$1/Modules/expat")
-    # Those of the system's headers are left out.
+    # Leave out the macros of the system's headers.
     "$CC" "${flags[@]}" -E -dD "$work/headers.c" | awk '
         /^# [0-9]/ { wanted = $3 ~ /\/Include\/|\/pyconfig\.h"/ }
         wanted && sub(/^#define /, "")' | sort >"$3/macros.txt"
@@ -46,7 +46,7 @@ headers_of() {
         die "$3/layout.txt: gdb shows no struct _PyInterpreterFrame"
 }
 
-# symbols_of FILE: the symbols that it exports, functions and variables with their sizes
+# symbols_of FILE: prints the symbols that FILE exports, and the sizes of variables
 symbols_of() {
     nm --dynamic --defined-only --portability "$1" | awk '
         $1 ~ /@|^(_init|_fini|_start|_IO_stdin_used|__bss_start|_?edata|_?end|data_start|__data_start|main)$/ { next }
@@ -54,14 +54,14 @@ symbols_of() {
         { print $1, "variable of", $4, "bytes" }' | sort
 }
 
-# suppressions: tells abidiff what is allowed
+# suppressions: prints a file for abidiff with the additions that are allowed
 suppressions() {
     local kind name
     sed 's/#.*//' "$allowed" | while read -r kind name; do
         case $kind in
         symbol) printf '[suppress_function]\nsymbol_name = %s\nchange_kind = added-function\n\n' "$name" ;;
         member)
-            # In bits, at the place where it is.
+            # The offset of the member, in bits.
             printf '[suppress_type]\nname = %s\nhas_data_member_inserted_at = %s\n\n' "${name%.*}" \
                 "$(($(sed -n "s/^\(struct \)\{0,1\}${name%.*}\.${name##*.} offset \([0-9]*\) .*/\2/p" "$work/ours/layout.txt") * 8))"
             ;;
@@ -72,7 +72,7 @@ suppressions() {
 Misc/build/packages.sh abi
 CC=$(sed -n 's/^CC=//p' "$BUILD/configure.args")
 export CC CFLAGS="-O0 -g" GIVEN="CC CFLAGS CONFIGURE_ARGS" TARGETS="python pybuilddir.txt"
-# The second configure takes what the first has found.
+# The second configure uses the results of the first.
 export CONFIGURE_ARGS="--enable-shared --cache-file=../abi/configure-${CC//[!a-z0-9]/_}.cache"
 unset LDFLAGS CPPFLAGS
 mkdir -p "$work/base" "$work/ours"

@@ -5,7 +5,7 @@
 #     cross.sh ARCH test      the same, and runs our tests (TESTS) under qemu-user
 #
 # The native interpreter serves as build-python. The script python-qemu in the build
-# directory runs the new interpreter under qemu-user; sys.executable names this script.
+# directory runs the new interpreter under qemu-user. sys.executable names this script.
 #
 # The cross compiler gets CROSS_CFLAGS. A build with CROSS_CFLAGS is in
 # build/VERSION-ARCH-cflags. build/sysroot-ARCH has the headers and libraries of the

@@ -1,12 +1,12 @@
 #!/bin/bash
-# Runs packages that Debian compiled for its own interpreter under that interpreter
-# and under ours, off, with -X perf and with -X perf_jit, and compares
+# Runs packages that Debian compiled for its own interpreter. Runs them with that
+# interpreter and with ours: off, with -X perf and with -X perf_jit. Compares the results
 # (Misc/dropin/dropin.py). TESTS names packages, all by default.
 #
-# The packages, Debian's interpreter among them, are downloaded with all their
-# libraries and unpacked below build/dropin; the machine's own are left alone.
-# Programs that embed the interpreter get the library of a build with
-# --enable-shared, build/$VERSION-shared, which this makes.
+# Downloads the packages, Debian's interpreter and all libraries, and unpacks them below
+# build/dropin. The packages that the machine has installed stay unchanged. Programs that
+# embed the interpreter get the library of a build with --enable-shared, which this script
+# makes in build/$VERSION-shared.
 #
 #     build/downloads/dropin     packages
 #     build/dropin/root          unpacked
@@ -15,7 +15,7 @@ set -eu
 cd "$(dirname "$0")/../.."
 . Misc/build/lib.sh
 
-# Those that are asked for by name, and what these need that is no library.
+# The packages to be tested, and the packages that they need. apt.sh adds the libraries.
 PACKAGES_WANTED="python3.11 python3.11-minimal libpython3.11-minimal libpython3.11-stdlib
     libpython3.11 libpython3.11-dev python3-distutils python3-lib2to3 python3-setuptools
     python3-pkg-resources python3-pytest python3-iniconfig python3-packaging python3-pluggy
@@ -30,7 +30,7 @@ PACKAGES_WANTED="python3.11 python3.11-minimal libpython3.11-minimal libpython3.
 debs=build/downloads/dropin root=build/dropin/root
 codename=$(sed -n 's/^VERSION_CODENAME=//p' /etc/os-release | tr -d '"')
 
-# fetch: downloads the packages, and the source of lxml, which has its tests
+# fetch: downloads the packages, and the source of lxml, because only that has the tests
 fetch() {
     say dropin "fetching packages of $codename with their libraries"
     rm -rf "$debs"
@@ -42,7 +42,7 @@ fetch() {
     echo "$PACKAGES_WANTED" >"$debs/complete"
 }
 
-# unpack: all of them, without the C library, which must be that of the machine
+# unpack: unpacks the packages, except for the C library: programs use the machine's
 unpack() {
     local deb tests
     rm -rf "$root" "$root.new"
@@ -56,7 +56,7 @@ unpack() {
         [ -f "$tests" ] || continue
         tar -xf "$tests" -C "$root.new" --wildcards '*/src/lxml/tests' '*/src/lxml/html/tests' '*/doc/*.txt'
         cp -r "$root.new"/lxml-*/src/lxml "$root.new/usr/lib/python3/dist-packages/"
-        # Tests find the documents, which have examples, beside src.
+        # The tests run the examples in the documents, which they expect next to src.
         mkdir "$root.new/usr/lib/python3/doc"
         cp "$root.new"/lxml-*/doc/*.txt "$root.new/usr/lib/python3/doc/"
         rm -rf "$root.new"/lxml-*
@@ -82,11 +82,11 @@ BUILD=$shared GIVEN=CONFIGURE_ARGS CONFIGURE_ARGS=--enable-shared Misc/build/bui
 
 command=("$TOP/$BUILD/python" -E Misc/dropin/dropin.py "$root" build/dropin/work
     "$TOP/$BUILD/python" "$shared")
-# A /tmp that nobody else writes perf maps to; and Apache's user is to write there.
+# Mount a private /tmp: no other process writes perf maps to it, and Apache's user may.
 if [ "$(id -u)" = 0 ] && unshare -m true 2>/dev/null; then
     export DROPIN_PRIVATE_TMP=1
     case $TOP/ in
-    /tmp/*) unset DROPIN_PRIVATE_TMP ;;     # it would hide this very directory
+    /tmp/*) unset DROPIN_PRIVATE_TMP ;;     # it would hide this directory
     *)
         # shellcheck disable=SC2016 # the variables are those of sh
         command=(unshare -m sh -c 'mount -t tmpfs -o mode=1777 tmpfs /tmp && exec "$@"' sh "${command[@]}")

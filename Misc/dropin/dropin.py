@@ -11,9 +11,9 @@ NAME      the packages to run, all by default
 
 Each package's tests, or a program that uses it, are run by the stock interpreter
 and then by ours: off, under -X perf and under -X perf_jit.  Programs that embed
-the interpreter load our library in the place of the stock one.  A package passes in
-a mode if its outcome of each test, or what it prints or answers, is that of the
-stock interpreter and profiling was on, or off, as the mode says.
+the interpreter load our library in the place of the stock one.  A package passes in a
+mode on two conditions.  The outcomes of its tests, or its output, are those of the stock
+interpreter.  Profiling was on, or off, as the mode requires.
 
 Files are written to WORK/NAME/MODE.log and the like.  The last line is "N passed, N
 failed, N skipped", one for each package and mode; the exit status is 1 if one failed.
@@ -78,14 +78,14 @@ class Place:
         if embedded:
             result["PYTHONHOME"] = self.inside()
             if mode != "stock":
-                # Its library goes with its standard library.
+                # Our shared library needs our standard library.
                 with open(os.path.join(self.library, "pybuilddir.txt"), encoding="utf-8") as file:
                     built = os.path.join(self.library, file.read().strip())
                 path = [self.standard_library(), built, *path]
                 result["LD_LIBRARY_PATH"] = self.library + ":" + self.libraries
         result["PYTHONPATH"] = ":".join(path)
         if mode in SWITCHES:
-            # For the processes that tests start; and for programs that embed.
+            # Processes that tests start and embedding programs get no option -X.
             result[SWITCHES[mode]] = "1"
         return result
 
@@ -173,7 +173,7 @@ def perf_files():
 
 
 def files_of_process(pid):
-    """Return that profiling was on in this process, or was not, by its files."""
+    """Return whether profiling was on in this process. Its files show that."""
     count = 0
     for path in (f"/tmp/perf-{pid}.map", f"/tmp/jit-{pid}.dump"):
         if os.path.exists(path):
@@ -414,14 +414,14 @@ CASES = {
 }
 
 
-# These test the standard library's own modules, with libraries that Debian's build has
-# and others need not have.
+# Tests of the standard library's own modules.  Their results depend on the versions of the
+# C libraries that the interpreter was built with.
 OF_THE_STANDARD_LIBRARY = re.compile(
     r"lxml\.tests\.test_elementtree\.ElementTree\w*TestCase\.")     # libexpat
 
 
 def describe(outcomes):
-    """Return in a few words what came out."""
+    """Return the outcome in a few words."""
     counts = collections.Counter(outcomes.values() if all(
         isinstance(each, str) for each in outcomes.values()) else ())
     if set(counts) <= {"passed", "failed", "skipped"} and counts:

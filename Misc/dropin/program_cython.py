@@ -1,8 +1,8 @@
 """Cython: its own compiler, which is compiled in parts, and modules made with it.
 
 The compiler must write the same C file under each interpreter.  The module
-dropin_cython was compiled for the stock interpreter; dropin_cython_traced is the
-same with calls and lines shown to profile and trace functions.
+dropin_cython was compiled for the stock interpreter.  dropin_cython_traced is the
+same module, but profile and trace functions see its calls and lines.
 """
 
 import asyncio

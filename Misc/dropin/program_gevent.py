@@ -160,7 +160,7 @@ def real_threads():
     print("threads", pool.map(lambda n: sum(range(n)), range(0, 10_000, 1000)))
 
     def run_hub(n):
-        """Run greenlets in this thread, which gets its hub by that."""
+        """Run greenlets in this thread. That makes the hub of the thread."""
         return sum(job.get() for job in [gevent.spawn(fibonacci, i) for i in range(n)])
 
     print("hubs", pool.map(run_hub, range(8)))

@@ -1,4 +1,4 @@
-"""Run one package's tests, or a program, and write what came of it.
+"""Run one package's tests, or a program, and write a report of the outcome.
 
     run_case.py REPORT program FILE
     run_case.py REPORT unittest DIRECTORY PACKAGE...
@@ -7,7 +7,7 @@
 The interpreter that is compared runs this file: the stock one or ours, in one
 of the modes.  REPORT is a JSON file with
 
-    outcomes    of each test: "passed", "failed" or "skipped"
+    outcomes    for each test: "passed", "failed" or "skipped"
     active      whether profiling was on at the end
     functions   how many Python functions the process wrote to its perf map or
                 its jitdump

@@ -2,17 +2,19 @@
 
     python evaluators.py PROGRAM [BACKEND]
 
-runs one of PROGRAMS, which needs the extension module perf_evaluators of src.  With
-a BACKEND it switches profiling on and off at run time; without, or on an interpreter
-that cannot profile, the same program runs unprofiled.  It prints a line of JSON:
+runs one of PROGRAMS.  It needs the extension module perf_evaluators, whose source is
+in src.  With a BACKEND the program switches profiling on and off at run time.  Without
+one, or on an interpreter that cannot profile, it runs unprofiled.  It prints a line of
+JSON:
 
-    counts      of each evaluator: how often it was called, by names of functions
-    facts       what the program found out, by name; the same with every interpreter
-    active      what sys.is_stack_trampoline_active() said, by name; None unprofiled
-    chains      triples of what a profiler should see, a stack by the frame walker,
-                and the names that sys._getframe() has for it, leaf first
+    counts      how often each evaluator was called, by names of functions
+    facts       results of the program, by name; equal with every interpreter
+    active      results of sys.is_stack_trampoline_active(), by name; None if
+                unprofiled
+    chains      triples: what a profiler should see, the stack that the frame walker
+                found, and the names that sys._getframe() has for it, leaf first
     outermost   the function that called all others after profiling was switched on
-    children    the same of forked children
+    children    the same for forked children
     pid, time, maps     to find names for the addresses
 """
 
@@ -67,7 +69,7 @@ def off():
 
 
 def install(number, kind):
-    """Install an evaluator. If it does not chain, ours is called no more."""
+    """Install an evaluator. If it does not chain, ours is not called again."""
     evaluators.install(number, kind)
     if kind == 'default' and state == 'shown':
         expect('hidden')
@@ -281,7 +283,7 @@ def after_then_off(kind):
     note('off')
     work()
     facts['current'] = evaluators.is_current(0)
-    # This function runs in an eval loop that goes on showing functions with a name.
+    # The second eval loop runs this function, so functions with a name stay visible.
     remove(0, 'some' if kind == 'chain' else 'hidden')
     note('removed')
     work()
@@ -323,7 +325,7 @@ def two_after(*kinds):
 
 
 def two_around(*kinds):
-    """One is there before profiling is switched on, and one comes later."""
+    """One is installed before profiling is switched on, and one after that."""
     install(0, kinds[0])
     on()
     install(1, kinds[1])
@@ -339,8 +341,8 @@ def two_around(*kinds):
 
 
 def lower_goes_first():
-    """The first of two is taken out by the program that installed it, which does
-    not know of the second."""
+    """A program removes its evaluator.  It does not know that a second one was
+    installed after it."""
     on()
     install(0, 'chain')
     install(1, 'chain')
@@ -573,7 +575,8 @@ def runs_another(order):
     on()
     if order == 'after':
         install(0, 'other')
-    # The trampoline is that of the frame that it is called with.
+    # An evaluator that comes first is called by the trampoline of given().  One that
+    # comes later calls ours with the frame of other().
     expect('replaced' if order == 'before' else 'shown')
     facts['results'] = sorted({given(1, 2) for _ in range(12)})
     expect('shown')
@@ -591,8 +594,8 @@ def switches(order, *steps):
         nonlocal was_on
         {'on': on, 'off': off}[steps[next(turn) % len(steps)]]()
         is_on = state == 'shown'
-        # One that was there was called by the trampoline of switching(), if
-        # profiling was on.
+        # If the evaluator was there before ours and profiling was on, the
+        # trampoline of switching() has called it.
         if order == 'before' and is_on != was_on:
             state = 'some' if is_on else 'switching'
         was_on = is_on

@@ -1,9 +1,8 @@
 """Frame evaluators of others (PEP 523), compiled for the unpatched release.
 
-The programs are in evaluators.py.  What they find out is the same with profiling off
-and in both modes, and the same as with the unpatched interpreter: COUNTS and FACTS
-are what that gave.  `make test-dropin` compares all of it, call by call, with the
-distribution's interpreter.
+The programs are in evaluators.py.  Their results are the same with profiling off, in both
+modes, and with the unpatched interpreter, whose results COUNTS and FACTS are.  `make
+test-dropin` compares all results, call by call, with the distribution's interpreter.
 """
 
 import itertools
@@ -124,8 +123,8 @@ ACTIVE = {
 }
 
 
-# The unpatched eval loop inlines this function's calls without asking an evaluator.  Where
-# an evaluator that was there before runs the frames by that loop, it cannot be shown.
+# The unpatched eval loop inlines calls of this function even if an evaluator is installed.
+# An evaluator that was installed before ours uses that loop, so the function is not shown.
 INLINED = 'Class.__getitem__'
 
 
@@ -244,8 +243,8 @@ class OneEvaluatorTests(EvaluatorTestCase):
         self.check('never')
 
     def test_where_it_is_on_the_stack(self):
-        """One that was there is called by the trampoline; one that came later calls
-        it."""
+        """The trampoline calls an evaluator that was there before.  An evaluator that
+        came later calls ours, so its C frames are further out than the function."""
         for name, wanted in (('before_chain', ['look', walker.FOREIGN]),
                              ('after_chain', [walker.FOREIGN, 'look'])):
             for mode in MODES:
@@ -288,7 +287,7 @@ class TwoEvaluatorsTests(EvaluatorTestCase):
 
 
 class WithinFramesTests(EvaluatorTestCase):
-    """What changes does so while frames run."""
+    """Evaluators change while frames run."""
 
     def test_one_that_came_later_is_removed(self):
         self.check('removed_within')
@@ -346,8 +345,8 @@ class FramesOfExtensionsTests(EvaluatorTestCase):
 
 
 class MisbehavingTests(EvaluatorTestCase):
-    """What is wrong has the outcome that it has with the unpatched interpreter, and
-    other functions are shown all the same."""
+    """Wrong evaluators have the same outcome as with the unpatched interpreter.  All
+    other functions are still shown."""
 
     def test_null_without_an_exception_from_one_that_was_there(self):
         self.check('null_before')

@@ -25,9 +25,9 @@ from test.test_perf import fixtures, jitdump, relink
 WALK = os.path.join(os.path.dirname(os.path.abspath(__file__)),
                     'faults_walk.py')
 
-# Functions that our files call and that cannot fail, or whose failure nobody
-# could be told: computations, ids of the process, signal masks, releasing a
-# lock.
+# Functions that our files call and that are not made to fail.  They cannot fail,
+# or the caller could not react: computations, ids of the process, signal masks,
+# releasing a lock.
 CANNOT_FAIL = set("""
     PyBool_FromLong PyErr_Clear PyErr_ExceptionMatches PyErr_Format
     PyErr_SetString PyExc_RuntimeError PyExc_TypeError

@@ -458,7 +458,7 @@ class ProgramTests(GdbTestCase):
                                     'continue', 'continue'])
                     self.assert_program(run, 'result 101')
 
-    def test_step_through_the_base(self):
+    def test_step_through_the_entry_of_the_eval_loop(self):
         """At each instruction of _PyPerf_EnterEvalLoop() the backtrace is
         whole.
 

@@ -33,8 +33,8 @@ class LateTestCase(RecordTestCase):
             **options)
 
     def assert_once(self, source, *expected):
-        """Run a program in both modes.  Its chains are these.  At its end only
-        <module> is left.  Functions of other files are left out."""
+        """Run a program in both modes and check its chains.  At its end the chain
+        has only <module>.  Functions of other files are left out."""
         for mode in MODES:
             with self.subTest(mode=mode):
                 names, chains = self.run_child(source, mode)
@@ -411,8 +411,8 @@ class SameTests(LateTestCase):
     """The program does what it does without profiling."""
 
     def assert_same(self, source):
-        """A program that calls switch() prints the same, whether profiling is off,
-        on from the start, or goes on there.  Return what it prints."""
+        """A program that calls switch() prints the same if profiling is off, if it is on
+        from the start, and if switch() switches it on.  Return what it prints."""
         outputs = []
         for option in (None, *MODES):
             for mode in MODES:

@@ -48,7 +48,7 @@ class NestingTests(scenarios.PerfToolTestCase):
         self.assert_nearly_all(self.assert_nested(samples, 'spin', 'foo'),
                                inlined)
 
-    def test_c_frames_stand_where_c_code_calls(self):
+    def test_c_frames_are_where_c_code_calls(self):
         run, samples, found = self.record_callback()
         for between in found:
             self.assertEqual(between[-2:], [EVAL_LOOP, RECORD_BASE])

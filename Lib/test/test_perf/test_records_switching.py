@@ -38,18 +38,19 @@ class FitsTests(unittest.TestCase):
 
 class SwitchingTests(RecordTestCase):
 
-    # LOOK puts a chain and what is known of the frames into `chains`: their names,
-    # leaf first, and whether the chain must have them.  It must have
+    # LOOK appends a pair to `chains`: a chain, and the names of the frames, leaf
+    # first, each with a flag that says whether the chain must have it.  The chain
+    # must have
     #
-    # - what was called while profiling was on, by whatever way;
-    # - if profiling is on, all frames up to the first one that C code called: the
+    # - every function that was called while profiling was on;
+    # - if profiling is on, all frames up to the first one that C code called.  The
     #   eval loop that runs them has handed them over, or has given them names.
     #   From then on the chain must have them, also when profiling is off again.
     #
-    # It may have others: functions that have a name are seen if they are called
-    # while profiling is off, in an eval loop that was entered while it was on.
+    # The chain may have other functions: those that have a name and are called while
+    # profiling is off, in an eval loop that was entered while it was on.
     #
-    # is_on() is there because a loop looks at its breaker after each call.
+    # LOOK calls is_on() because an eval loop tests its breaker after each call.
     LOOK = 'chains.append((is_on(), walk(), seen(sys._getframe()))[1:])'
     SEEN = """\
 import types
@@ -221,7 +222,7 @@ def copies(function, count):
             """)
 
     def test_another_thread_switches(self):
-        # Off and on again, while this one is within linked calls.
+        # Profiling goes off and on again while this thread is in linked calls.
         self.assert_seen("""\
             import _thread
             lock = _thread.allocate_lock()
@@ -247,7 +248,8 @@ def copies(function, count):
 
     @fixtures.needs_hand_over
     def test_an_eval_loop_entered_while_off(self):
-        # It is the first one and has no room for records.  It hands over.
+        # This is the first eval loop, which has no room for records.  It hands
+        # its frames over to the second one.
         self.assert_chains("""\
             def inner(n):
                 chains.append(walk())
@@ -274,8 +276,8 @@ def copies(function, count):
                    'inner callback caller'] * 2, 'inner caller')
 
     def test_another_evaluator_is_installed_within(self):
-        # It displaces ours.  Functions that the second eval loop runs have records,
-        # those that the other evaluator runs have none.
+        # The other evaluator replaces ours.  Functions that the second eval loop
+        # runs have records.  Functions that the other evaluator runs have none.
         self.assert_chains("""\
             calls = []
             def inner(n):

@@ -462,8 +462,8 @@ class SubinterpreterModeTests(fixtures.PerfTestCase):
                 interpreters.destroy(new)
                 done.append(number)
 
-            # In 3.11 a thread that is busy does not let go of the GIL for those
-            # of other interpreters: so this one only waits.
+            # In 3.11 a busy thread does not release the GIL for threads of other
+            # interpreters.  So this thread only waits.
             done = []
             threads = [threading.Thread(target=run, args=(n,))
                        for n in range(6)]
