@@ -36,7 +36,7 @@ def read_allowed(path):
 
 
 def read_facts(path):
-    """Return {name: what is said of it}. A name is one word, or two for a struct."""
+    """Return {name: its fact}. A name is one word, or two for a struct."""
     facts = {}
     with open(path) as file:
         for line in file:

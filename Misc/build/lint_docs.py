@@ -31,7 +31,7 @@ LAYOUT = pathlib.Path("Doc/howto/perf_internals.rst")
 NEWS = pathlib.Path("Misc/NEWS.d")
 OUTPUT = pathlib.Path("build/docs")
 
-# Names of files that are ours if their directory is not said.
+# Names of files that are ours if a page names them without their directory.
 OURS = re.compile(r"(perf|pycore_perf|asm_trampoline|test_|_testinternalcapi_perf)[\w{}*]*"
                   r"\.(c|h|S|py|cpp)|\w+\.patch")
 TOP = ("Doc/", "Include/", "Lib/", "Misc/", "Modules/", "Python/", ".ci/")
@@ -198,7 +198,7 @@ def check_figures(lines):
 
 
 def check_text(source):
-    """Yield (path, line number, fault) for all that can be seen without Sphinx."""
+    """Yield (path, line number, fault) for all faults that need no Sphinx."""
     targets = make_targets()
     for path in [README, *our_pages(), *sorted(NEWS.rglob("*.rst"))]:
         lines = path.read_text().splitlines()
@@ -277,7 +277,7 @@ def pages_referred_to(texts, source):
     return pages
 
 
-# What Sphinx says of a page of the base because other pages are left out.
+# Warnings about pages of the base that Sphinx prints only because other pages are left out.
 INCOMPLETE = re.compile(r"WARNING: (toctree contains reference to nonexisting document"
                         r"|document isn't included in any toctree|unknown keyword)")
 
