@@ -1,7 +1,7 @@
 /* The profiler on platforms that have no trampoline.
 
-   These platforms link this file in place of perf_profiler.c and its neighbours, and
-   the interpreter calls the same functions.  sys.activate_stack_trampoline() raises
+   On these platforms this file is linked in place of perf_profiler.c and its neighbours.
+   The interpreter calls the same functions.  sys.activate_stack_trampoline() raises
    ValueError.  -X perf prints one line on stderr and runs the program.  The public
    functions of the perf map need no trampolines, so they work.  */
 
@@ -64,7 +64,7 @@ _PyPerfProfiler_ExtensionIsLoaded(void)
 unsigned int _PyPerfEvaluator_LateStarts;
 
 void
-_PyPerfEvaluator_RaiseBreaker(PyInterpreterState *Py_UNUSED(interp))
+_PyPerfEvaluator_GilTakenLate(PyThreadState *Py_UNUSED(tstate))
 {
 }
 
