@@ -111,10 +111,11 @@ perf_trampoline_set_persist_after_fork(PyObject *Py_UNUSED(module),
 
 /* These macros differ from processor to processor.  CONTEXT_PC, CONTEXT_SP and
    CONTEXT_FP find the program counter, the stack pointer and the frame pointer in a
-   signal handler.  ADDRESS_MASK has the bits of a return address that are address.
-   STEP_FLAG makes a thread trap after each instruction.  CONTEXT_RA is the return
-   address of a leaf function.  It is defined where a leaf function may save the frame
-   pointer in place of the return address: on riscv64, with gcc before version 14. */
+   signal handler.  ADDRESS_MASK has the bits of a return address that are the address.
+   STEP_FLAG, in CONTEXT_FLAGS, makes a thread trap after each instruction.  CONTEXT_RA
+   is the return address of a leaf function.  It is defined where a leaf function may
+   save the frame pointer in place of the return address: on riscv64, with gcc before
+   version 14. */
 #if defined(__x86_64__)
 #  define CONTEXT_PC(CONTEXT) ((CONTEXT)->uc_mcontext.gregs[REG_RIP])
 #  define CONTEXT_SP(CONTEXT) ((CONTEXT)->uc_mcontext.gregs[REG_RSP])

@@ -1,17 +1,17 @@
-/* Entries that wait in memory while the interpreter starts.
+/* The buffer for entries while the interpreter starts.
 
-   A file of ours is written with one call for each entry, so that neither a kill
-   nor a fork can lose or double one.  While the interpreter starts, before it runs
-   anything of the program, some 240 functions are announced, and that many calls
-   made an empty program start 5 % later.  So during that time entries wait in a
-   block of 16 KiB, which is written when it is full and at the end.
+   Normally an entry is written with one system call, so that neither a kill nor a fork
+   can lose or double it.  While the interpreter starts, before it runs any code of the
+   program, it announces about 240 functions.  With that many system calls an empty
+   program took 5 % longer to start.  So during that time a block of 16 KiB buffers the
+   entries.  The block is written when it is full and when the interpreter is ready.
 
-   A block is written whole or not at all, as an entry is.  If the disk has no room
-   for it, profiling is switched off, and the names of up to 16 KiB of entries are
-   missing from the profile of the start-up.
+   A block is written whole or not at all.  If that fails, its entries are written one
+   by one, until one fails.  Then profiling is switched off.
 
-   Entries wait for a generation of the file.  When the file has been emptied
-   meanwhile, they are not written: the new generation begins without them.  */
+   The entries in a block are for one generation of the file.  If the file has been
+   emptied since, they are dropped, because the functions are announced again in the new
+   generation.  */
 
 #include "Python.h"
 #include "pycore_perf_buffer.h"
@@ -25,7 +25,7 @@ struct _PyPerfBufferBlock {
     uint16_t lengths[1024];         // of the entries
 };
 
-/* Whether entries wait for the file's present generation. */
+/* Return whether the block has entries for the file's current generation. */
 static bool
 block_has_entries(const struct _PyPerfBufferBlock *block,
                   const struct _PyPerfFile *file)
@@ -33,7 +33,7 @@ block_has_entries(const struct _PyPerfBufferBlock *block,
     return block->length > 0 && block->generation == file->generation;
 }
 
-/* Write what waits.  Returns as _PyPerfFile_Append() does. */
+/* Write the block and empty it.  Returns as _PyPerfFile_Append() does. */
 static int
 block_flush(struct _PyPerfBufferBlock *block, struct _PyPerfFile *file,
             struct _PyPerfError *error)
@@ -71,7 +71,7 @@ _PyPerfBuffer_Start(struct _PyPerfBuffer *buffer)
 void
 _PyPerfBuffer_Drop(struct _PyPerfBuffer *buffer)
 {
-    // In this order: another thread may fork in between, without our hooks.
+    // Clear the pointer first: another thread may fork in between, without our hooks.
     struct _PyPerfBufferBlock *block = buffer->block;
     buffer->block = NULL;
     PyMem_RawFree(block);

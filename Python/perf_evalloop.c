@@ -5,9 +5,9 @@
    helpers: everything else must exist once.
 
    The loop is a static function here, with the name of the first loop: debuggers and
-   other tools know the eval loop by that name.
-   Its second name, __PyPerf_EvalLoop, is for asm_trampoline_*.S.  perf shows the name with
-   fewer leading underscores.  */
+   other tools know the eval loop by that name.  asm_trampoline_*.S calls it by a second
+   name, __PyPerf_EvalLoop.  Of two names for one address perf shows the one with fewer
+   leading underscores.  So perf shows the first loop's name.  */
 
 #define PERF_EVAL_LOOP
 
@@ -27,7 +27,7 @@ __PyPerf_EvalLoop(PyThreadState *tstate, struct _PyInterpreterFrame *frame,
                               int throwflag)
     __attribute__((visibility("hidden"), alias("_PyEval_EvalFrameDefault")));
 
-/* The helper of the first loop: it has state of its own. */
+/* Call the first loop's copy of this helper (pycore_perf_evalloop.h). */
 extern int _PyPerfEvalLoop_HandlePending(PyThreadState *tstate);
 #define eval_frame_handle_pending _PyPerfEvalLoop_HandlePending
 
@@ -63,13 +63,15 @@ _PyPerfEvalLoop_RunToEntry(PyThreadState *tstate, _PyInterpreterFrame *frame)
     return result;
 }
 
+/* Raise the eval breaker of `interp` if signals, other threads or pending calls need
+   it, otherwise lower it. */
 void
 _PyPerfEvalLoop_RecomputeBreaker(PyInterpreterState *interp)
 {
     struct _ceval_runtime_state *ceval = &interp->runtime->ceval;
     struct _ceval_state *ceval2 = &interp->ceval;
-    // A signal handler may set the breaker at any time.  Unlike COMPUTE_EVAL_BREAKER(),
-    // this never writes 0 after it has looked for what the handler left.
+    // A signal handler may set the breaker at any time.  So write 0 first and check
+    // afterwards.  COMPUTE_EVAL_BREAKER() checks first, and could lose a signal.
     _Py_atomic_store(&ceval2->eval_breaker, 0);
     if (_Py_atomic_load_relaxed_int32(&ceval2->gil_drop_request)
             || (_Py_atomic_load_relaxed_int32(&ceval->signals_pending)

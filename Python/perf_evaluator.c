@@ -1,12 +1,13 @@
 /* The frame evaluators (PEP 523) of a profiled interpreter.
 
    An interpreter has one evaluator, a function that runs a Python frame.  Debuggers and
-   compilers set evaluators too.  Most of them keep the one that was there before and
-   call it: evaluators form a chain, and the last one calls an eval loop.
+   compilers set evaluators too.  Most of them keep the evaluator that was set before
+   and call it.  So evaluators form a chain, and the last one calls an eval loop.  In
+   this table F is an evaluator of others:
 
        how it is installed                 what runs a frame
 
-       nobody else has an evaluator        EvalFrame > second eval loop
+       there is no other evaluator         EvalFrame > second eval loop
        F was there before                  CallFrame > trampoline > F > first loop
        F came later and calls ours         F > EvalFrame > second eval loop
        F came later and does not           F > first loop: profiling is inactive
@@ -15,34 +16,42 @@
    all others the eval loops see that the evaluator is not EvalFrame, and send each
    call through it, as the unpatched interpreter does.
 
-   Nobody says whether F calls the evaluator that was there before.  What we know:
-   whether somebody has read the evaluator since ours was set (_WasRead), and whether
-   ours has been called since F was set.  If a frame is running that began after that
-   and ours has not been called, F does not call it.
+   No interface says whether F calls the evaluator that was set before.  We know whether
+   an evaluator was read since ours was set (_PyPerfEvaluator_WasRead()), and whether
+   ours was called since F was set.  If a frame is running that began after F was set,
+   and ours was not called, F does not call it.
 
-   Others may keep the address of our evaluator for as long as they like.  So when
-   profiling is switched off and ours is not the topmost, it stays in the chain and
-   passes the frames on.
+   Others may keep the address of our evaluator and call it at any later time.  So when
+   profiling is switched off while F is the topmost, our evaluator stays in the chain
+   and passes the frames on.
 
-   Frames that run already.  When profiling is switched on, the frames that are running
-   are in the first eval loop.  It tests the eval breaker at each call and each jump
-   backward.  We raise the breaker, and on its slow path the loop calls
-   _PyPerfEvaluator_HandOver().  That function runs the rest of the frame in the second
-   loop, then the rest of its caller, and so on, up to the frame that the first loop was
-   entered for.  It has the value then that the first loop has to return.  It does not
-   go back to the first loop: it returns to the first loop's caller, with the registers
-   that the unwinder of the C library finds for that.  So the first loop needs no code
-   for it but the call.  Frames beyond a C function follow when control comes back to
-   them.  Generators and coroutines follow when they are resumed.
-   A thread that is in a C function without the GIL comes back by taking the GIL, and
-   the breaker is raised then.  A frame that is being traced (sys.settrace()) is handed
-   over when that ends: what the tracer knows of the last instruction would be lost.
 
-   A second loop can be in between: the first loop calls C, and C calls Python.  The
-   slow path lowers the breaker, so the second loop raises it again when it ends, until
-   the outermost loop of the thread has been there.  A second loop may also run
-   functions that were first called while profiling was off.  On the slow path they get
-   their names.  */
+   Frames that are running when profiling is switched on
+
+   These frames are in the first eval loop.  It tests the eval breaker at each call and
+   each jump backward.  We raise the breaker, and on its slow path the loop calls
+   _PyPerfEvaluator_HandOver().  That function runs the rest of the frame in the
+   second loop, then the rest of its caller, and so on, up to the frame that the first
+   loop was entered for.  Now it has the value that the first loop must return.  It
+   returns this value directly to the first loop's caller, with the registers that
+   libgcc's unwinder has found for that caller.  So the call is the only code that the
+   first loop needs for this.
+
+   Frames beyond a C function follow when control returns to them.  Generators and
+   coroutines follow when they are resumed.  A thread that is in a C function without
+   the GIL must take the GIL to continue, and the breaker is raised then.  A frame that
+   is being traced (sys.settrace()) is handed over when tracing ends.  Otherwise the
+   tracer's knowledge of the last instruction would be lost.
+
+   The first loop may have called C, and C may have called Python in a second loop.
+   There the slow path lowers the breaker.  So the second loop raises it again when it
+   ends, until the outermost loop of the thread has taken the slow path.  A second loop
+   may also run functions that were first called while profiling was off.  They get
+   their names on the slow path.
+
+   Only x86-64 on Linux without a shadow stack can hand frames over
+   (_PyPerfArch_CAN_RETURN_TO).  Elsewhere running frames have no names until they are
+   called again.  */
 
 #include "Python.h"
 #include "pycore_ceval.h"           // _PyEval_EvalFrameDefault()
@@ -57,11 +66,11 @@
 #include "pycore_perf_unwind.h"     // _PyPerfUnwind_FindCaller()
 #include "pycore_pystate.h"         // _PyThreadState_GET()
 
-/* From perf_evalloop.c: set the eval breaker to what signals, other threads and pending
-   calls ask for. */
+/* From perf_evalloop.c: raise the eval breaker if signals, other threads or pending
+   calls need it, otherwise lower it. */
 extern void _PyPerfEvalLoop_RecomputeBreaker(PyInterpreterState *interp);
 
-/* From there too: run frames of the first eval loop to their end. */
+/* Also from perf_evalloop.c: run frames of the first eval loop to their end. */
 extern PyObject *_PyPerfEvalLoop_RunToEntry(PyThreadState *tstate,
                                             struct _PyInterpreterFrame *frame);
 
@@ -69,12 +78,13 @@ struct evaluator {
     PyInterpreterState *interp;
     bool is_active;                 // profiling is on in it
     _PyFrameEvalFunction installed; // which of ours
-    _PyFrameEvalFunction below;     // what CallFrame runs a frame by
-    bool was_read;                  // since an evaluator was set last
-    bool is_chained;                // others may call ours; it is not the topmost
-    bool was_called;                //   and it has been called since
-    PyThreadState *set_by;          //   the thread that set the topmost one
-    int remaining_at_set;           //   and its recursion at that time
+    _PyFrameEvalFunction below;     // the one that CallFrame calls; NULL: none
+    bool was_read;                  // since an evaluator was last set
+    bool is_chained;                // F is the topmost, and may call ours
+    // These three are about the last time that F was set:
+    bool was_called;                // ours, since then
+    PyThreadState *set_by;          // the thread that set F
+    int remaining_at_set;           // recursion that this thread had left
     struct evaluator *next;
 };
 
@@ -83,8 +93,8 @@ static bool is_own_change;          // we are setting an evaluator
 unsigned int _PyPerfEvaluator_LateStarts;
 bool _PyPerfEvaluator_IsHandingOver;
 
-/* All Python frames of this thread state are in second eval loops, and were when
-   profiling had been switched on late so many times. */
+/* All Python frames of this thread state are in second eval loops.  This was so when
+   _PyPerfEvaluator_LateStarts had this value. */
 static _Thread_local struct {
     const PyThreadState *tstate;
     unsigned int late_starts;
@@ -119,8 +129,8 @@ evaluator_set(PyInterpreterState *interp, _PyFrameEvalFunction function)
 
 // --- Running frames --------------------------------------------------------
 
-/* Note that an evaluator of others has called ours.  Returns whether profiling is
-   on. */
+/* Note that our evaluator was called.  Stores the evaluator that runs frames without us
+   in *below.  Returns whether profiling is on. */
 static bool
 evaluator_called(PyThreadState *tstate, _PyFrameEvalFunction *below)
 {
@@ -161,8 +171,8 @@ eval_unannounced_frame(PyThreadState *tstate, struct _PyInterpreterFrame *frame,
            : _PyEval_EvalFrameDefault(tstate, frame, throwflag);
 }
 
-/* The rare case is in a separate function.  So this one ends with a jump in both
-   cases: it uses no C stack, and profilers do not see it between the frames. */
+/* The rare case is in a separate function, so this one ends with a jump in both cases.
+   It uses no C stack, and profilers do not see it between the frames. */
 PyObject *
 _PyPerfEvaluator_EvalFrame(PyThreadState *tstate, struct _PyInterpreterFrame *frame,
                            int throwflag)
@@ -259,7 +269,8 @@ _PyPerfEvaluator_Remove(PyInterpreterState *interp)
         evaluator->below = NULL;
     }
     else {
-        _PyPerfSlots_ForgetAll();   // so that ours is not passed by the slow path
+        // Every call must take the slow path, which checks is_active.
+        _PyPerfSlots_ForgetAll();
     }
 }
 
@@ -316,7 +327,7 @@ _PyPerfEvaluator_IsSet(PyInterpreterState *interp, _PyFrameEvalFunction function
     if (evaluator == NULL || is_own_change) {
         return function;
     }
-    // Slot numbers lead past the slow path of ours, which notes that it is called.
+    // Every call must take the slow path, which sets was_called.
     _PyPerfSlots_ForgetAll();
     if (is_ours(function)) {
         evaluator->is_chained = false;
@@ -340,7 +351,7 @@ _PyPerfEvaluator_IsSet(PyInterpreterState *interp, _PyFrameEvalFunction function
 }
 
 
-// --- Frames that run already -----------------------------------------------
+// --- Frames that are running -----------------------------------------------
 
 void
 _PyPerfEvaluator_RaiseBreaker(PyInterpreterState *interp)
@@ -363,7 +374,8 @@ _PyPerfEvaluator_GilTakenLate(PyThreadState *tstate)
     }
 }
 
-/* Return whether the first eval loop has to hand its frames over.  Lower the breaker. */
+/* Return whether the first eval loop must hand its frames over.  Lowers the breaker,
+   except while the thread is traced. */
 static bool
 must_hand_over(PyThreadState *tstate)
 {
@@ -371,7 +383,7 @@ must_hand_over(PyThreadState *tstate)
         return false;
     }
     if (_PyPerfBase_IsTraced(tstate)) {
-        return false;               // the breaker stays as it is
+        return false;               // try again when tracing ends
     }
     _PyPerfEvalLoop_RecomputeBreaker(tstate->interp);
     // The recursion limit may have been lowered below the depth that is reached.
@@ -389,7 +401,7 @@ _PyPerfEvaluator_HandOver(PyThreadState *tstate, struct _PyInterpreterFrame *fra
     }
 #if _PyPerfArch_CAN_RETURN_TO
     struct _PyPerfArch_Registers registers;
-    // The _PyCFrame lies in the frame of the eval loop.
+    // The _PyCFrame is a variable in the C frame of the eval loop.
     if (_PyPerfArch_HasShadowStack()
             || !_PyPerfUnwind_FindCaller(tstate->cframe, &registers)) {
         return;

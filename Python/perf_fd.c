@@ -1,4 +1,4 @@
-/* The descriptor of a file of ours, in a program that does not know of it.
+/* The descriptor of our file, in a program that does not know about it.
 
    A program may close every descriptor that it finds, as daemons and shells do,
    and then open its own files.  The kernel gives the lowest free numbers, so one
@@ -8,16 +8,14 @@
    - The number is high.  The kernel gives low numbers first, so a file of the
      program gets our number only after hundreds of others have been opened.
    - Before a write we ask the kernel which file the descriptor refers to.  If that
-     is not ours, the number belongs to the program: we leave it alone and open our
-     file again.  The question costs half as much as the write.  So one answer is
-     good for 100 microseconds, unless os.close(), os.closerange() or os.dup2()
-     were called in between.  */
+     is not ours, the number belongs to the program.  Then we do not touch it, and open
+     our file again.  This check costs half as much as the write.  So it is valid for
+     100 microseconds, unless os.close(), os.closerange() or os.dup2() are called.  */
 
 #include "Python.h"
 #include "pycore_perf_fd.h"
 #include "pycore_perf_os.h"
 #include <fcntl.h>
-#include <stdatomic.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 

@@ -1,21 +1,21 @@
 /* Files in /tmp that only this process writes: open, append, undo.
 
-   The name of a perf map is known in advance, and anybody may write to /tmp.  What
-   lies there already may be a trap: a link to a file that we would ruin, a fifo
-   that would make us wait for ever, a file of another user.  These are the rules:
+   The name of a perf map is known in advance, and any user may write to /tmp.  A file
+   of this name may be a trap: a link to a file that we would ruin, a fifo that would
+   make us wait for ever, a file of another user.  These are the rules:
 
-   - Open without following links, without waiting and without emptying, then look
-     at what was opened.  Empty and write only a regular file of our own user with a
+   - Open without following links, without waiting and without emptying.  Then check
+     what was opened.  Empty and write only a regular file of our own user with a
      single name.
    - A process empties a file once.  If it closes and opens the file again, it
      continues the file, provided that it is still the same one.
-   - Write each entry with one call, at the end (O_APPEND).  Nothing waits in a
-     buffer, so neither SIGKILL nor fork() can lose or double an entry.  (While the
-     interpreter starts perf_buffer.c makes an exception.)
+   - Append each entry with one system call (O_APPEND).  There is no buffer, so neither
+     SIGKILL nor fork() can lose or double an entry.  (While the interpreter starts,
+     perf_buffer.c makes an exception.)
    - If the disk takes only a part of an entry, remove that part, at the latest
      before the next write.
-   - Respect the limit on file sizes before the kernel does: where SIGXFSZ is not
-     ignored, reaching the limit kills the process.
+   - Check the limit on file sizes before each write.  The kernel kills a process that
+     reaches the limit, unless SIGXFSZ is ignored.
 
    perf_fd.c protects the descriptor from the program, and the program from us.  */
 
@@ -39,7 +39,8 @@ _PyPerfGeneration_Next(void)
 
 // --- Opening ---------------------------------------------------------------
 
-/* Why we do not write to the file that *status describes, or NULL if we do. */
+/* Return why we must not write to the file that *status describes, or NULL if we
+   may. */
 static const char *
 file_refusal(const struct stat *status)
 {
@@ -58,7 +59,7 @@ file_refusal(const struct stat *status)
     return NULL;
 }
 
-/* Remember how large the file is.  Bytes that have to be removed do not count. */
+/* Store the size of the file.  Bytes that must be removed do not count. */
 static void
 file_set_size(struct _PyPerfFile *file, const struct stat *status)
 {
@@ -123,7 +124,7 @@ _PyPerfFile_Open(struct _PyPerfFile *file, const char *path,
         file_set_size(file, &status);
     }
     else {
-        // Not if it is empty: ext4 syncs files that were emptied on close().
+        // Do not truncate an empty file: on close(), ext4 syncs a truncated file.
         if ((status.st_size > 0 && ftruncate(number, 0) < 0)
                 || fchmod(number, 0600) < 0) {
             _PyPerfError_Set(error, "empty", path, NULL, errno);
@@ -137,8 +138,8 @@ _PyPerfFile_Open(struct _PyPerfFile *file, const char *path,
         PyOS_snprintf(file->path, sizeof(file->path), "%s", path);
     }
     _PyPerfFd_SetFile(&file->fd, &status);
-    // In this order: if another thread forks in between, the child must not take
-    // the descriptor for its own.
+    // Set the process id first: if another thread forks in between, the child must not
+    // take the descriptor for its own.
     file->pid = getpid();
     atomic_thread_fence(memory_order_release);
     file->fd.number = number;
@@ -158,7 +159,8 @@ _PyPerfFile_Close(struct _PyPerfFile *file)
 
 // --- Writing ---------------------------------------------------------------
 
-/* Append the bytes; *written counts those that got there, also on failure. */
+/* Append the bytes.  Adds the number of bytes that were written to *written, also on
+   failure. */
 static int
 file_write(struct _PyPerfFile *file, const char *bytes, size_t length,
            off_t *written, struct _PyPerfError *error)
@@ -182,26 +184,26 @@ file_write(struct _PyPerfFile *file, const char *bytes, size_t length,
     return 0;
 }
 
-/* Take back the last `written` bytes. */
+/* Remove the last `written` bytes. */
 static void
 file_undo_write(struct _PyPerfFile *file, off_t written)
 {
     struct stat status;
     if (written > 0 && (fstat(file->fd.number, &status) < 0
                         || ftruncate(file->fd.number, status.st_size - written) < 0)) {
-        // Until then a reader finds a line, at least, that has an end.
+        // Until it is removed, the partial entry is at least a separate line.
         ssize_t n = write(file->fd.number, "\n", 1);
         (void)n;
         file->has_partial_entry = true;
     }
 }
 
-/* Take back what could not be taken back at the time. */
+/* Remove a partial entry that file_undo_write() could not remove. */
 static int
 file_remove_partial_entry(struct _PyPerfFile *file, struct _PyPerfError *error)
 {
     if (file->has_partial_entry && ftruncate(file->fd.number, file->size) < 0) {
-        return _PyPerfError_Set(error, "take a torn entry out of", file->path,
+        return _PyPerfError_Set(error, "remove a partial entry from", file->path,
                                 NULL, errno);
     }
     file->has_partial_entry = false;
@@ -219,7 +221,7 @@ size_limit(void)
     return (off_t)limit.rlim_cur;
 }
 
-/* Make sure that the descriptor is ours.  Returns as _PyPerfFile_Append(). */
+/* Make sure that the descriptor is ours.  Returns as _PyPerfFile_Append() does. */
 static int
 file_ensure_open(struct _PyPerfFile *file, struct _PyPerfError *error)
 {
@@ -290,7 +292,7 @@ file_copy(struct _PyPerfFile *file, int source, off_t size, off_t *written,
                                     file->path, NULL, errno);
         }
         if (got == 0) {
-            break;          // it has become shorter meanwhile
+            break;          // the source was truncated
         }
         if (file_write(file, chunk, (size_t)got, written, error) < 0) {
             return -1;

@@ -1,14 +1,14 @@
 /* fork(): the child is profiled too, in a file with a different name.
 
    The child inherits everything: the evaluator, the slots, the trampolines on its
-   stack, and the parent's file.  It leaves the parent's file alone and opens one of
-   its own.  The functions on its stack are announced there at once, because control
-   will return into their trampolines; all others are announced when they are
-   called.  If the program has asked to persist, the child's file names all
-   functions that the parent's file names.
+   stack, and the parent's file.  It does not write to the parent's file and opens its
+   own.  The functions on its stack are announced there at once, because control will
+   return into their trampolines.  All others are announced when they are called.  If
+   the program has called PyUnstable_PerfTrampoline_SetPersistAfterFork(), the child's
+   file names all functions that the parent's file names.
 
-   os.fork() calls hooks.  C code that forks does not call them.  So each time the
-   slow path is taken, _PyPerfFork_Detect() compares the number of the process.
+   os.fork() calls hooks.  C code that forks does not call them.  So
+   _PyPerfFork_Detect() compares process ids each time the slow path is taken.
 
    The perf map is written by threads that do not hold the GIL.  Its lock is held
    during fork(), so that the child knows how long the parent's file was.  */

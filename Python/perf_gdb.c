@@ -23,8 +23,9 @@
    the cost is half a kilobyte and a few hundred instructions for each arena.
 
    In a backtrace each call of a Python function has a frame `py::*` in an arena.
-   py-bt names the functions.  The unwind information is right after the call
-   (perf_unwind.c), and no thread is ever elsewhere in a trampoline.
+   py-bt names the functions.  The unwind information is valid after the call in a
+   trampoline (perf_unwind.c).  A thread is at one of the few other instructions only
+   while CallFrame calls the trampoline (perf_evaluator.c).
 
    The interface prescribes both names.  Other libraries in the process, LLVM for
    example, have the same ones, and gdb searches each mapped file for them.  They are
@@ -36,6 +37,7 @@
 #include "Python.h"
 #include "pycore_perf_gdb.h"
 #include <elf.h>
+
 
 // --- The interface ---------------------------------------------------------
 
@@ -55,7 +57,7 @@ struct jit_code_entry {
 struct jit_descriptor {
     uint32_t version;                   // 1
     uint32_t action_flag;               // JIT_...
-    struct jit_code_entry *relevant_entry;  // that it is about
+    struct jit_code_entry *relevant_entry;  // the one that the action is about
     struct jit_code_entry *first_entry;     // the newest
 };
 

@@ -8,8 +8,8 @@
        samply record python -X perf_jit script.py
 
    A perf map only names addresses.  A jitdump has more about each piece of code:
-   its bytes, its source lines, how to unwind its frame, and the time since when all
-   that holds.  `perf inject` builds an ELF image from it for each piece and merges
+   its bytes, its source lines, how to unwind its frame, and the time from which all
+   this is valid.  `perf inject` builds an ELF image from it for each piece and merges
    the images into the recording.  Then perf can unwind stacks by DWARF information,
    through an interpreter that has no frame pointers.
 
@@ -131,8 +131,8 @@ static struct {
     .file = {.fd = {.number = -1}},
 };
 
-/* The kernel's id of this thread.  Asks for it once in each thread of the process
-   that opened the file. */
+/* Return the kernel's id of this thread.  Asks the kernel once in each thread of the
+   process that opened the file. */
 static uint32_t
 thread_id(void)
 {
@@ -362,7 +362,7 @@ append_load(struct _PyPerfTextWriter *buffer, uint64_t timestamp,
     _PyPerfTextWriter_AppendSymbol(buffer, region);
     _PyPerfTextWriter_Append(buffer, "", 1);
     _PyPerfTextWriter_Append(buffer, region->address,
-                         region->size - sizeof(record.code_index));
+                             region->size - sizeof(record.code_index));
     _PyPerfTextWriter_Append(buffer, &record.code_index, sizeof(record.code_index));
     record_end(buffer, start, JIT_CODE_LOAD, timestamp);
 }

@@ -18,14 +18,14 @@
    the public functions, on any thread, with or without the GIL.  One lock guards
    the map.
 
-   After fork() the child writes its own map.  The file that it inherits remains
-   known for a while, as `inherited`.  With "persist after fork" the child's map
-   begins with a copy of what that file held at the fork.
+   After fork() the child writes its own map.  Until it has opened that, `inherited`
+   describes the parent's file.  With "persist after fork" the child's map begins with a
+   copy of what the parent's file contained at the fork.
 
    C code may fork without the hooks of os.fork(), on any thread, while another thread
-   is in this file.  So each function compares process ids, and whatever the child
-   inherits can be left: it makes the lock anew and opens its own file.  The order of
-   some stores matters for that (test_raw_fork).  */
+   runs a function of this file.  So each function compares process ids.  In a child it
+   initializes the lock again and opens the child's own file, whatever state the child
+   has inherited.  This depends on the order of some stores (test_raw_fork).  */
 
 #include "Python.h"
 #include "pycore_perf_buffer.h"
@@ -52,12 +52,12 @@ static struct {
 
 // --- The lock --------------------------------------------------------------
 
-/* Make the lock anew if this process is a child that has inherited it.  A thread of
-   the parent may have held it, and the child does not have that thread.
+/* Initialize the lock again if this process is a child that has inherited it.  A thread
+   of the parent may have held it, and the child does not have that thread.
 
-   The first thread of the child that comes here makes the lock, and other threads
-   wait.  Meanwhile lock_owner is the negative id of the child.  If somebody forks
-   again at that moment, the id differs in the new child, which begins again. */
+   The first thread of the child that calls this initializes the lock, and other threads
+   wait.  Meanwhile lock_owner is the negative id of the child.  If the child forks at
+   that moment, the id differs in the new child, which starts again. */
 static void
 lock_renew(void)
 {
@@ -106,7 +106,7 @@ map_copy(const char *path, const struct _PyPerfFile *of,
     return result;
 }
 
-/* If this process is a child that still has its parent's file, leave that file.
+/* If this process is a child that still has its parent's file, close that file.
    map.file.pid remains the parent's until a file is opened, so a child that is
    forked within this function does it again. */
 static void
@@ -216,7 +216,7 @@ output_announce(const struct _PyPerfRegion *region, _PyPerfGeneration *generatio
     _PyPerfTextWriter_AppendSymbol(&line, region);
     _PyPerfTextWriter_Append(&line, "\n", 1);
 
-    // output_open() has made the lock in this process, so its id need not be checked.
+    // The output was opened in this process, so lock_renew() is not needed.
     int number = pthread_mutex_lock(&map.lock);
     int result;
     if (number != 0) {

@@ -26,7 +26,9 @@
        perf_profiler.c         on, off, life cycle, failure
          |         |
          |         v
-         |     perf_evaluator.c    what runs the frames
+         |     perf_evaluator.c    frame evaluators
+         |     perf_evalloop.c     the second eval loop
+         |     perf_record.c       frame records
          |     perf_fork.c         the forked child
          v         v
        perf_slots.c            from code object to trampoline and entry
@@ -35,19 +37,20 @@
        perf_arena.c       perf_map.c, perf_jitdump.c
        executable memory  the outputs
 
-   This file switches profiling on and off.  When it is on, an evaluator of ours
-   runs the interpreter's frames (perf_evaluator.c).  The stack looks as if the
-   trampoline had been called: see perf_record.c.
+   This file switches profiling on and off.  When it is on, our evaluator runs the
+   interpreter's frames in a second eval loop (perf_evaluator.c).  That loop makes the
+   stack look as if the trampolines had been called (perf_record.c).
 
    All interpreters of a process write to the same output, so they can be profiled
    only in one mode at a time.
 
-   Failure.  If something fails, the evaluator is removed, one line on stderr says
-   what failed, and the program runs on.  */
+   If something fails, this file removes the evaluator in all interpreters and prints
+   one line on stderr that says what failed.  The program continues.  The parts that
+   run frames report failures by calling back: _PyPerfProfiler_EnsureAnnounced() and
+   _PyPerfProfiler_StopOnLowStack().  */
 
 #include "Python.h"
 #include "pycore_perf_arena.h"
-#include "pycore_perf_base.h"
 #include "pycore_perf_evaluator.h"
 #include "pycore_perf_fork.h"
 #include "pycore_perf_jitdump.h"
@@ -66,7 +69,7 @@ static const struct _PyPerfOutput *const outputs[_PyPerf_OUTPUTS] = {
 
 // --- Switching off ---------------------------------------------------------
 
-/* Return whether an interpreter is active, not counting `except`, which may be
+/* Return whether profiling is on in an interpreter other than `except`, which may be
    NULL. */
 static bool
 any_interpreter_is_active(const PyInterpreterState *except)
@@ -142,9 +145,9 @@ _PyPerfProfiler_CompileCode(PyThreadState *tstate, PyCodeObject *code)
 
 // --- Switching on ----------------------------------------------------------
 
-/* Start profiling in `interp`, the caller's.  Return NULL when it is on, and also
-   when files or memory were refused and one line on stderr has said so.  Otherwise
-   return why not, and set *exception. */
+/* Start profiling in `interp`, the caller's.  Returns NULL when it is on.  Also returns
+   NULL when a file or memory was refused, after one line on stderr.  Otherwise returns
+   the reason, and stores the exception's type in *exception. */
 static const char *
 interpreter_activate(PyInterpreterState *interp, int mode, PyObject **exception)
 {
@@ -234,7 +237,7 @@ _PyPerfProfiler_InitInterpreter(PyThreadState *tstate)
     }
 }
 
-/* Write what the output has buffered, if it buffers. */
+/* Write the entries that the output has buffered. */
 static void
 profiler_stop_buffering(void)
 {

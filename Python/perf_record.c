@@ -1,55 +1,64 @@
 /* Frame records: calls that profilers see.
 
-   A call from one Python function to another does not go through C: the eval
-   loop pushes a Python frame and goes on.  A real call through the trampoline
-   would cost half as much again as everything that fib() does.  But a profiler
-   does not ask for a call.  What it walks is a list of frame records, {caller's
-   record, return address}, and the head of that list is the word of the eval
-   loop's frame where it saved the frame pointer of its caller.  So when the eval
-   loop goes on with `bar`, called by `foo`, it writes a record that returns to
-   behind the call in bar's trampoline, and hangs it in:
+   A call from one Python function to another does not go through C.  The eval loop
+   pushes a Python frame and continues.  A real call through the trampoline would make
+   fib() take half as long again.  But profilers do not need a call.  They walk a list
+   of frame records, {frame pointer of the caller, return address}.  The head of the
+   list is in the eval loop's C frame: the place where the loop saved its caller's frame
+   pointer.  Before the second eval loop (perf_evalloop.c) runs `bar`, which `foo` has
+   called, it writes a record for `bar` and links it.  The return address in that record
+   is the one after the call in bar's trampoline:
 
        before                             while bar runs
 
        eval loop's frame                  eval loop's frame
-         [ saved fp | in base ]             [ saved fp | in base ]
+         [ saved fp | in Enter ]            [ saved fp | in Enter ]
               |                                  |
-       base's |frame                      base's |frame
+      Enter's |frame                     Enter's |frame
          room |                             room |
          room |                             [ fp | in bar ] <-- bar's record
          [ fp | in foo ] <-- foo's          [ fp | in foo ] <-- foo's
          [ fp | in the C caller ]           [ fp | in the C caller ]
 
-   (each fp points to the pair below it that is next in the list).
+   (Enter is _PyPerf_EnterEvalLoop().  Each fp points to the next pair below it in the
+   picture.  On riscv64 it points to the end of that pair.)
 
-   A profiler sees: the eval loop, the base, bar, foo.  When bar is left its record
-   is unhung.  The rules:
+   A profiler sees: the eval loop, _PyPerf_EnterEvalLoop(), bar, foo.  When the loop
+   leaves bar, it unlinks bar's record.  The rules:
 
-   - The records lie in the frame of the base (asm_trampoline_*.S) and are used
-     from its high end downwards.  So the addresses of the list rise from callee
-     to caller, as many unwinders demand.
-   - A record is written whole before it is hung in: a signal handler may walk
-     the list at any instruction.
+   - The records are in the C frame of _PyPerf_EnterEvalLoop() (asm_trampoline_*.S),
+     from its high end downwards.  So the addresses in the list rise from callee to
+     caller, as many unwinders require.
+   - A record is complete before it is linked, because a signal handler may walk the
+     list at any instruction.
    - No return address that the processor uses is ever changed.
-   - All is reached from the eval loop's own frame; nothing is kept for a thread.
-     Who switches or copies C stacks takes the records along.
-   - A Python frame knows whether it has a record (has_record).  However
-     profiling has been switched meanwhile, exactly what was hung in for it is
-     unhung, on every way out: return, creation of a generator, exception.
-   - The record of the function that an eval loop was entered for is written by
-     the base, and stays as long as the base's frame: it is never unhung.  Its
-     Python frame has no mark.  A real call through the trampoline there would have
-     the processor guess two more jumps, and made generators 15 % slower, not 4 %.
-   - When the records are used up the next function goes through C, to a new
-     base; if there is no C stack for that, it goes without a record.
+   - All records can be reached from the eval loop's own C frame.  No list is kept for
+     the thread.  So code that switches or copies C stacks takes the records along.
+   - The second loop links a record for each frame that it pushes, also after profiling
+     has been switched off.  The record of a function without a name returns into
+     _PyPerf_EnterEvalLoop().  So the loop unlinks one record for each frame that it
+     pushed, on every way out: return, creation of a generator, exception.
+   - _PyPerf_EnterEvalLoop() writes the record of the function that the loop is entered
+     for.  This record exists as long as the C frame and is never unlinked.  A real call
+     through the trampoline would have two more jumps that the processor must predict.
+     With such a call generators were 15 % slower, with the record 4 %.
+   - When there is no room for a record, the frame runs in a nested eval loop, which has
+     room for more.  If little of the C stack is left, profiling is switched off first.
+     On a stack whose end is unknown (perf_stack.c) the frame runs without a record.
 
-   DWARF unwinders read the same list.  The eval loop is always compiled with a
-   frame pointer, so what describes its frame says that the caller's registers
-   are where it saved the frame pointer; and what describes the base and the
-   trampoline, behind a call, says the same.  */
+   DWARF unwinders follow the same list.  The second loop is always compiled with a
+   frame pointer.  So its unwind information says that its caller's registers are where
+   the loop saved the frame pointer.  The unwind information of _PyPerf_EnterEvalLoop()
+   and of the trampolines, after the call, says the same.
+
+   A frame of the first loop has no record.  It gets one when it is handed over
+   (perf_evaluator.c).  */
 
 #include "Python.h"
 #include "pycore_ceval.h"           // _PyEval_EvalFrameDefault()
+#include "pycore_perf_asm.h"        // _PyPerf_EnterEvalLoop()
+#include "pycore_perf_evaluator.h"  // _PyPerfEvaluator_EvalFrame()
+#include "pycore_perf_profiler.h"   // _PyPerfProfiler_EnsureAnnounced()
 #include "pycore_perf_record.h"
 #include "pycore_perf_slots.h"
 #include "pycore_perf_stack.h"
@@ -58,7 +67,7 @@ unsigned int
 _PyPerfRecord_EnsureSlot(PyThreadState *tstate, _PyInterpreterFrame *frame)
 {
     if (tstate->interp->eval_frame == NULL) {
-        // If it has a slot, it is visible as soon as profiling is on again.
+        // If it has a slot, its name appears as soon as profiling is on again.
         return _PyPerfSlots_Find(frame->f_code);
     }
     _PyPerfProfiler_EnsureAnnounced(tstate, frame->f_code);
@@ -72,7 +81,7 @@ _PyPerfRecord_NoRoom(PyThreadState *tstate, _PyInterpreterFrame *frame, int *unl
     case _PyPerfStack_ENOUGH:
         return true;
     case _PyPerfStack_SHORT:
-        // The first eval loop needs C stack once, and none for further calls.
+        // The first eval loop is entered once.  Calls within it use no C stack.
         if (tstate->interp->eval_frame != NULL) {
             _PyPerfProfiler_StopOnLowStack();
         }
@@ -96,8 +105,8 @@ _PyPerfRecord_RunNested(PyThreadState *tstate, _PyInterpreterFrame *frame)
 
 // --- Profiling is switched on late -----------------------------------------
 
-/* A flag in `unlinked`, beside the number of frames: when this loop ends, raise the
-   eval breaker for the loops further out. */
+/* A flag in `unlinked`, in addition to the number of frames: when this loop ends, raise
+   the eval breaker for the loops further out. */
 #define RAISE_BREAKER (1 << 30)
 
 bool
@@ -137,8 +146,9 @@ _PyPerfRecord_CatchUp(PyThreadState *tstate, _PyInterpreterFrame *frame,
     }
 }
 
-/* At most so many records for a frame that is handed over: perf's stack dump has 8 KiB
-   by default, and they take 24 bytes of C stack each.  Frames further out get their records when control returns to them. */
+/* The largest number of records for frames that are handed over together.  Each one
+   takes 24 bytes of C stack, and perf dumps 8 KiB of it by default.  Frames further out
+   get their records when control returns to them. */
 #define MOST_CALLERS 127
 
 PyObject *
@@ -146,7 +156,7 @@ _PyPerfRecord_RunHandedOver(PyThreadState *tstate, _PyInterpreterFrame *frame,
                             int throwflag)
 {
     const void *addresses[MOST_CALLERS];
-    // At most half of the C stack that is left, and one.
+    // One record, and as many more as fit into half of the C stack that is left.
     const size_t most = Py_MIN(
         MOST_CALLERS, _PyPerfStack_Left() / 2 / sizeof(struct _PyPerfRecord) + 1);
     size_t count = 0;
@@ -160,6 +170,7 @@ _PyPerfRecord_RunHandedOver(PyThreadState *tstate, _PyInterpreterFrame *frame,
     _PyPerfEvaluator_IsHandingOver = throwflag != 0;
     PyObject *result = _PyPerf_EnterEvalLoopWithCallers(
         tstate, frame, throwflag, addresses + MOST_CALLERS - count, count);
-    _PyPerfEvaluator_RaiseBreaker(tstate->interp);   // for frames beyond C functions
+    // Frames beyond C functions must be handed over too.
+    _PyPerfEvaluator_RaiseBreaker(tstate->interp);
     return result;
 }

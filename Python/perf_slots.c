@@ -10,13 +10,14 @@
            +---_co_perf_slot----------+    only while the current file names it
 
    A code object keeps its slot until it dies: also when profiling is switched off
-   and on, when the output changes, and in a forked child.  The generation changes
-   then.  A generation is what has been written to a file since it was last empty;
-   each slot remembers the generation in which it was announced.  A function that
-   the current generation does not name is announced again: at once if it is on the
-   stack of a thread, otherwise when it is called.  A coroutine library may have
-   suspended a stack, which no thread refers to then.  Its functions are announced
-   after it was resumed, together with the next function that is announced.
+   and on, when the output changes, and in a forked child.
+
+   A generation is what has been written to a file since it was last empty.  It changes
+   with the file.  Each slot stores the generation in which it was announced.  If the
+   current generation does not name a function, the function is announced again: at once
+   if it is on the stack of a thread, otherwise when it is called.  A coroutine library
+   may have suspended a stack, so that no thread refers to it.  After it was resumed,
+   its functions are announced together with the next function that is announced.
 
    _co_perf_slot holds the number of the slot while the current file names it.  0
    selects the slow path, _PyPerfSlots_Announce().

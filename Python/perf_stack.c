@@ -4,17 +4,15 @@
    that has raised the recursion limit may recurse a million levels deep.  With
    profiling, a call that finds no room for a frame record goes through C and takes
    about a kilobyte.  A deep recursion would use up 8 MiB and crash, only because
-   the program is being profiled.  So the eval loop asks, before such a call,
-   whether the last part of the stack has been reached.  If so, profiling is
-   switched off, and calls take no C stack again.
+   the program is being profiled.  So before such a call the eval loop checks whether
+   the last part of the stack has been reached.  If so, profiling is switched off, and
+   calls again take no C stack.
 
-   Coroutine libraries run code on stacks that they allocate.  There is no way to
-   find out where those end.  On such a stack, a call that finds no room for a
-   record goes on without one.
+   Coroutine libraries run code on stacks that they allocate.  We cannot find out where
+   those end.  On such a stack, a call that finds no room for a record has none.
 
    To find the end of the main thread's stack, the C library reads all of
-   /proc/self/maps.  So this is done only when the stack has become deep, which is
-   rare.  */
+   /proc/self/maps.  So we do this only when the stack is deep, which is rare.  */
 
 #include "Python.h"
 #include "pycore_perf_base.h"       // _PyPerfBase_IsMainThread()

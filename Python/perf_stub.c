@@ -1,9 +1,10 @@
 /* The profiler on platforms that have no trampoline.
 
-   On these platforms this file is linked in place of perf_profiler.c and its neighbours.
-   The interpreter calls the same functions.  sys.activate_stack_trampoline() raises
-   ValueError.  -X perf prints one line on stderr and runs the program.  The public
-   functions of the perf map need no trampolines, so they work.  */
+   On these platforms this file is linked in place of perf_profiler.c and its
+   neighbours.  The interpreter calls the same functions.
+   sys.activate_stack_trampoline() raises ValueError.  -X perf prints one line on stderr
+   and runs the program.  The public functions of the perf map need no trampolines, so
+   they work.  */
 
 #include "Python.h"
 #include "pycore_interp.h"          // PyInterpreterState.config

@@ -72,7 +72,7 @@ buffer_reserve(struct _PyPerfTextWriter *buffer, size_t more)
 
 void
 _PyPerfTextWriter_Append(struct _PyPerfTextWriter *buffer, const void *bytes,
-                     size_t length)
+                         size_t length)
 {
     if (buffer_reserve(buffer, length)) {
         memcpy(buffer->bytes + buffer->length, bytes, length);
@@ -215,7 +215,7 @@ _PyPerfTextWriter_AppendEscaped(struct _PyPerfTextWriter *buffer,
 
 void
 _PyPerfTextWriter_AppendSymbol(struct _PyPerfTextWriter *buffer,
-                           const struct _PyPerfRegion *region)
+                               const struct _PyPerfRegion *region)
 {
     _PyPerfTextWriter_Append(buffer, "py::", 4);
     _PyPerfTextWriter_AppendEscaped(buffer, region->qualname);

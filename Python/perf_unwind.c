@@ -1,10 +1,9 @@
 /* Unwind information for trampolines, for profilers and for this process.
 
-   A DWARF unwinder needs a description of each piece of code: where are the caller's
-   registers?  The description of the trampoline is written once, as .cfi directives
-   in its .S file.  The assembler makes a CIE from them (what holds for the whole
-   object file) and an FDE (what holds for the trampoline).  The linker puts both into
-   the .eh_frame section of the interpreter:
+   For each piece of code a DWARF unwinder needs to know where the caller's registers
+   are.  For the trampoline this is written once, as .cfi directives in its .S file.
+   From them the assembler makes a CIE (for the whole object file) and an FDE (for the
+   trampoline).  The linker puts both into the .eh_frame section of the interpreter:
 
        .eh_frame_hdr   version, encodings, -> .eh_frame, number of FDEs,
                        a sorted table: start of code -> its FDE
@@ -24,11 +23,14 @@
    information is not as expected, the mode does not start.
 
    Unwinders within this process pass through trampolines too: for C++ exceptions,
-   pthread_exit() and backtrace().  Such an unwinder meets a trampoline only after its
-   call, where one rule holds.  So one FDE describes a whole arena, each byte of it by
-   the same rule.  It is in the arena's first slot.  It is registered with libgcc if
-   libgcc is loaded, or when the first extension module is loaded, because loading
-   libgcc takes a while.  gdb gets the same FDE (perf_gdb.c).
+   pthread_exit() and backtrace().  Such an unwinder finds in a trampoline only the
+   return address after the call, where one rule is valid.  So one FDE with this rule
+   describes the whole arena.  It is in the arena's first slot.  gdb gets the same FDE
+   (perf_gdb.c).
+
+   The FDE is registered with libgcc at once only if libgcc is loaded, because loading
+   it takes time.  Otherwise this is done when the first extension module is loaded or
+   when the program calls sys.activate_stack_trampoline().
 
    Formats: Linux Standard Base 5.0, Core, "Exception Frames"; DWARF 4,
    section 6.4.1.  */
@@ -322,13 +324,13 @@ unwind_find(struct found *found, const char *code, size_t size,
         ((const char *)&fde->entry.id - fde->entry.id);
     if (!cie_is_right(&image, cie)) {
         return _PyPerfError_Set(error, action, "",
-                                "its CIE is of a kind that is not known here", 0);
+                                "its CIE has an unknown form", 0);
     }
     *found = (struct found){.machine = image.machine, .cie = cie, .fde = fde};
     return 0;
 }
 
-/* Return whether its CIE and FDE fit into `room` bytes. */
+/* Return whether the CIE and the FDE fit into `room` bytes. */
 static bool
 found_fits(const struct found *found, size_t room)
 {
@@ -402,8 +404,8 @@ _PyPerfUnwind_Register(char *place, bool load)
 
 #if _PyPerfArch_CAN_RETURN_TO
 
-/* From the unwinding interface of the C++ ABI (Itanium C++ ABI, "Exception Handling",
-   section 1.1.4), as libgcc_s.so.1 has them. */
+/* Functions of the unwinding interface in libgcc_s.so.1 (Itanium C++ ABI, "Exception
+   Handling", section 1.1.4). */
 static struct {
     int (*backtrace)(int (*)(void *, void *), void *);
     uintptr_t (*get_register)(void *, int);
@@ -412,12 +414,12 @@ static struct {
 } unwinder;
 
 struct search {
-    uintptr_t callee;               // an address in the frame of the function called
+    uintptr_t callee;               // an address in the called function's C frame
     struct _PyPerfArch_Registers *registers;
     bool found;
 };
 
-/* Called for each C frame, from the innermost one on.  Returns 0 to go on. */
+/* Called for each C frame, beginning with the innermost one.  Returns 0 to continue. */
 static int
 search_frame(void *context, void *data)
 {

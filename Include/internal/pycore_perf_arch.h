@@ -3,8 +3,6 @@
 
                                    x86-64      aarch64     riscv64
        a frame pointer points      to          to          to the end of its record
-       return addresses have       64 bits     48 bits     64 bits
-                                               if signed
 
    Sources: System V ABI for AMD64, section 3.2.2; AAPCS64, section 6.4.6; RISC-V ELF
    psABI, "Frame Pointer Convention". */
@@ -27,15 +25,6 @@
 #  define _PyPerfArch_RECORDS_BELOW 0
 #endif
 
-/* The address in a return address that compiled code has saved: without the
-   authentication code. */
-#ifdef __ARM_FEATURE_PAC_DEFAULT
-#  define _PyPerfArch_ADDRESS(ADDRESS) \
-    ((const void *)((uintptr_t)(ADDRESS) & (((uintptr_t)1 << 48) - 1)))
-#else
-#  define _PyPerfArch_ADDRESS(ADDRESS) (ADDRESS)
-#endif
-
 /* The end of the calling function's frame: its canonical frame address, or, if the
    compiler does not know that, the lowest address that is certainly not below it.
    clang for aarch64 gives the frame pointer instead.  Above that there are the record
@@ -47,23 +36,26 @@
 #  define _PyPerfArch_END_OF_FRAME() ((const void *)__builtin_dwarf_cfa())
 #endif
 
-/* The registers that a function finds unchanged when a call returns, and where the call
-   returns to.  asm_trampoline_x86_64.S knows the order. */
+/* The registers that a call preserves, and the address that it returns to.
+   asm_trampoline_x86_64.S reads the fields in this order.
+
+   _PyPerfArch_CAN_RETURN_TO is 1 where _PyPerf_ReturnTo() exists. */
 #if defined(__x86_64__) && defined(__linux__)
 #  define _PyPerfArch_CAN_RETURN_TO 1
 struct _PyPerfArch_Registers {
-    uintptr_t saved[6];             // in the order of the next line
+    uintptr_t saved[6];             // as in _PyPerfArch_SAVED_REGISTERS
     uintptr_t stack_pointer;
     uintptr_t return_address;
 };
-#  define _PyPerfArch_SAVED_REGISTERS {3, 6, 12, 13, 14, 15}    /* DWARF: rbx, rbp */
+/* Their DWARF numbers: rbx, rbp, r12 to r15. */
+#  define _PyPerfArch_SAVED_REGISTERS {3, 6, 12, 13, 14, 15}
 
-/* Return whether the processor compares return addresses with a stack of its own. */
+/* Return whether the processor compares return addresses with a shadow stack. */
 static inline bool
 _PyPerfArch_HasShadowStack(void)
 {
     uint64_t pointer = 0;
-    __asm__ volatile("rdsspq %0" : "+r"(pointer));  // does nothing if there is none
+    __asm__ volatile("rdsspq %0" : "+r"(pointer));  // no effect without one
     return pointer != 0;
 }
 #else

@@ -11,11 +11,11 @@ extern "C" {
 #  error "this header requires Py_BUILD_CORE define"
 #endif
 
-#include "pycore_perf_output.h"     // struct _PyPerfError
+#include "pycore_perf_output.h"     // _PyPerfGeneration
 
 struct _PyPerfArena;
 
-/* One trampoline, and what perf_slots.c keeps with it.  Slots live as long as the
+/* One trampoline, and what perf_slots.c stores with it.  Slots live as long as the
    process, because frames on some stack may return into them. */
 struct _PyPerfSlot {
     const void *address;            /* of the trampoline */
@@ -41,6 +41,7 @@ struct _PyPerfArenaPool {
                                        new ones */
 };
 
+/* Other files read return_addresses only. */
 extern struct _PyPerfArenaPool _PyPerf_Pool;
 
 /* Return whether the assembled trampoline is what this interpreter was built

@@ -20,30 +20,30 @@ extern const char _PyPerfTrampoline_Code[];
 extern const size_t _PyPerfTrampoline_CodeSize;
 extern const size_t _PyPerfTrampoline_ReturnOffset;
 
-/* Eight bytes that are never executed.  Their unwind information is the one that
-   holds in all trampolines after the call. */
+/* Eight bytes that are never executed.  Their unwind information is valid for every
+   trampoline, after its call. */
 extern const char _PyPerfTrampoline_BodyCFI[8];
 
 /* Run `frame` in the second eval loop and return what the loop returns.  The C frame of
-   this function has room for frame records (perf_record.c).  It begins with one that
-   returns to `returns_to`.  Needs the GIL. */
+   this function has room for frame records (perf_record.c).  The first record returns
+   to `returns_to`.  Needs the GIL. */
 extern PyObject *_PyPerf_EnterEvalLoop(PyThreadState *tstate,
                                        struct _PyInterpreterFrame *frame,
                                        int throwflag, const void *returns_to);
 
-/* The address in it at which the call of the eval loop returns. */
+/* The address in _PyPerf_EnterEvalLoop() after its call of the eval loop. */
 extern const void *const _PyPerf_EnterEvalLoopReturn;
 
-/* The same with `count` records, at least one.  They return to the addresses of the
-   array `returns_to`, the outermost first. */
+/* The same as _PyPerf_EnterEvalLoop() with `count` records, at least one.  They return
+   to the addresses of the array `returns_to`, the outermost first. */
 extern PyObject *_PyPerf_EnterEvalLoopWithCallers(PyThreadState *tstate,
                                                   struct _PyInterpreterFrame *frame,
                                                   int throwflag,
                                                   const void *const *returns_to,
                                                   size_t count);
 
-/* Return `result` from a function further out: with the registers that its caller
-   needs.  Where _PyPerfArch_CAN_RETURN_TO. */
+/* Return `result` to a function further out, which expects *registers.  The C frames in
+   between are abandoned.  Exists only if _PyPerfArch_CAN_RETURN_TO. */
 struct _PyPerfArch_Registers;
 extern void _PyPerf_ReturnTo(PyObject *result,
                              const struct _PyPerfArch_Registers *registers)

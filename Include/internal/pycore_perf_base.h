@@ -60,8 +60,7 @@ _PyPerfBase_SetSlotNumber(PyCodeObject *code, uint32_t number)
     code->_co_perf_slot = number;
 }
 
-/* Return how many co_extra indices are in use in `interp`: the next one that it
-   gives. */
+/* Return the co_extra index that `interp` will assign next. */
 static inline Py_ssize_t
 _PyPerfBase_NextExtraIndex(const PyInterpreterState *interp)
 {
@@ -78,23 +77,26 @@ _PyPerfBase_OwnsExtraIndex(const PyInterpreterState *interp, Py_ssize_t index,
            && interp->co_extra_freefuncs[index] == release;
 }
 
+
+// --- Eval loops ------------------------------------------------------------
+
 /* Return how many Python frames a thread may still push before it reaches the recursion
-   limit. */
+   limit.  Negative if the limit was lowered below the present depth. */
 static inline int
 _PyPerfBase_RecursionRemaining(const PyThreadState *tstate)
 {
     return tstate->recursion_remaining;
 }
 
-/* Return whether sys.settrace() or sys.setprofile() observe what a thread runs. */
+/* Return whether a thread is traced by sys.settrace() or sys.setprofile(). */
 static inline bool
 _PyPerfBase_IsTraced(const PyThreadState *tstate)
 {
     return tstate->cframe->use_tracing != 0;
 }
 
-/* Return whether the innermost eval loop of a thread is its outermost one too.  It is
-   not if the loop runs on a stack of a coroutine library. */
+/* Return whether a thread runs only one eval loop.  Returns false if the loop runs on a
+   stack of a coroutine library. */
 static inline bool
 _PyPerfBase_IsOutermostLoop(const PyThreadState *tstate)
 {

@@ -10,19 +10,19 @@ extern "C" {
 
 struct _PyPerfBufferBlock;
 
-/* All zero: nothing is buffered.  It belongs to one file, which each function
-   takes besides.  One thread at a time may use both.  No function here needs the
-   GIL. */
+/* The buffer of one file.  All zero: nothing is buffered.  The caller passes the file
+   to each function that writes.  One thread at a time may use both.  No function here
+   needs the GIL. */
 struct _PyPerfBuffer {
     struct _PyPerfBufferBlock *block;   /* NULL: entries are written at once */
 };
 
-/* Let entries that are appended from now on wait.  They are written in larger
-   pieces, and lost if the process is killed before.  Without memory for it they
-   are written at once as before. */
+/* Buffer entries from now on.  They are written in larger pieces, and lost if the
+   process is killed before.  If there is no memory for a buffer, entries are written at
+   once as before. */
 extern void _PyPerfBuffer_Start(struct _PyPerfBuffer *buffer);
 
-/* Write what waits, and each later entry at once.  Returns as
+/* Flush the buffer and free it.  Later entries are written at once.  Returns as
    _PyPerfFile_Append() does. */
 extern int _PyPerfBuffer_Stop(struct _PyPerfBuffer *buffer,
                               struct _PyPerfFile *file,
@@ -34,12 +34,12 @@ extern int _PyPerfBuffer_Append(struct _PyPerfBuffer *buffer,
                                 struct _PyPerfFile *file, const void *bytes,
                                 size_t length, struct _PyPerfError *error);
 
-/* Return whether nothing has been appended to the file, and nothing waits. */
+/* Return whether the file is empty and nothing is buffered for it. */
 extern bool _PyPerfBuffer_IsEmpty(const struct _PyPerfBuffer *buffer,
                                   const struct _PyPerfFile *file);
 
-/* Forget what waits, and write each later entry at once: in a forked child, whose
-   parent writes those entries. */
+/* Free the buffer without writing it.  Later entries are written at once.  A forked
+   child calls this, because its parent writes the buffered entries. */
 extern void _PyPerfBuffer_Drop(struct _PyPerfBuffer *buffer);
 
 #ifdef __cplusplus

@@ -10,8 +10,8 @@ extern "C" {
 #  error "this header requires Py_BUILD_CORE define"
 #endif
 
-/* For the one line that the user sees: "cannot ACTION PATH: REASON".  The strings
-   are static, but for the path. */
+/* The parts of the one line that the user sees: "cannot ACTION PATH: REASON".  All
+   strings but the path are static. */
 struct _PyPerfError {
     const char *action;             /* "open", "write", "make memory executable" */
     char path[1024];                /* "" if no file is concerned */

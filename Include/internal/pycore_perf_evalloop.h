@@ -1,9 +1,9 @@
-/* The hooks of the eval loop.  Python/ceval.c includes this file in front of
+/* The hooks of the eval loop.  Python/ceval.c includes this file before
    _PyEval_EvalFrameDefault().  ceval.c is compiled twice:
 
-   - as ceval.c.  That is the first loop, the base's own.  The hooks are what the
-     base has in their place.  One is added: on the slow path of the eval breaker
-     a frame can be handed over to the second loop.
+   - as ceval.c.  That is the first loop, CPython's own.  The hooks do what the
+     unpatched code does in their place.  One is added: on the slow path of the eval
+     breaker a frame can be handed over to the second loop.
 
    - as perf_evalloop.c, which defines PERF_EVAL_LOOP.  That is the second loop.
      It links a frame record for each call between Python functions.
@@ -20,7 +20,8 @@
 #include "pycore_perf_evaluator.h"
 #include "pycore_perf_record.h"
 
-/* Whether this loop pushed FRAME, which is being left.  If so, unlinks its record. */
+/* Called when the loop leaves FRAME.  True if this loop pushed FRAME.  Then its record,
+   if it has one, is unlinked.  Otherwise the loop itself ends. */
 #ifndef PERF_EVAL_LOOP
 #  define PERF_LEAVE_INLINED(FRAME) (!(FRAME)->is_entry)
 #else
@@ -30,7 +31,7 @@
      : _PyPerfRecord_LeaveUnlinked(tstate, &perf_unlinked))
 #endif
 
-/* This loop is being left by a generator that yields. */
+/* Called when the loop ends because a generator yields. */
 #ifndef PERF_EVAL_LOOP
 #  define PERF_LEAVE_YIELDING()
 #else
@@ -46,17 +47,17 @@
 
 #ifdef PY_HAVE_PERF_TRAMPOLINE
 
-/* What eval_frame_handle_pending() does, for the second loop.  Functions that it calls
-   have static variables, which must not be there twice. */
+/* eval_frame_handle_pending() for the second loop.  Functions that it calls have static
+   variables, which must exist only once. */
 int
 _PyPerfEvalLoop_HandlePending(PyThreadState *tstate)
 {
     return eval_frame_handle_pending(tstate);
 }
 
-/* A call that does not return if it hands the frame over.  It may cost nothing else: an
-   edge more in the loop's flow graph, and compilers allocate the registers of the whole
-   loop differently. */
+/* This call does not return if it hands the frame over.  There is no branch after it.
+   One more edge in the loop's flow graph makes compilers allocate the registers of the
+   whole loop differently. */
 #define PERF_CHECK_HAND_OVER() \
     _PyPerfEvaluator_HandOver(tstate, frame, stack_pointer, next_instr)
 
@@ -83,9 +84,9 @@ _PyPerfEvalLoop_HandlePending(PyThreadState *tstate)
         goto perf_run_nested; \
     }
 
-/* Whether a call between Python functions must go through the frame evaluator: if it
-   is somebody else's.  If there is none any longer, functions that have a name go on
-   being shown. */
+/* Whether a call between Python functions must go through the frame evaluator: only if
+   there is one and it is not EvalFrame.  After profiling was switched off there is
+   none.  Then this loop still inlines calls. */
 #define PERF_MUST_CALL() \
     (__builtin_expect(tstate->interp->eval_frame != _PyPerfEvaluator_EvalFrame, 0) \
      && tstate->interp->eval_frame != NULL)
@@ -93,8 +94,9 @@ _PyPerfEvalLoop_HandlePending(PyThreadState *tstate)
 #define PERF_CHECK_HAND_OVER() \
     _PyPerfRecord_CatchUp(tstate, frame, PERF_OWN_RECORD(), &perf_unlinked)
 
-/* The label perf_run_nested: there is no room for the frame's record.  The frame runs
-   in another eval loop.  In this one it then ends as if it had returned. */
+/* The label perf_run_nested: there is no room for the frame's record.  Run the frame in
+   a nested eval loop.  Then continue with its caller as if the frame had returned in
+   this loop. */
 #define PERF_RUN_NESTED \
 perf_run_nested: \
     { \
@@ -110,7 +112,8 @@ perf_run_nested: \
         goto resume_frame; \
     }
 
-/* A frame that is handed over with an exception goes on.  It is not called. */
+/* A frame that is handed over with an exception is not being called.  So tracers get no
+   call event. */
 #undef TRACE_FUNCTION_THROW_ENTRY
 #define TRACE_FUNCTION_THROW_ENTRY() \
     if (cframe.use_tracing && !_PyPerfEvaluator_IsHandingOver \

@@ -1,6 +1,6 @@
-/* What runs the frames of a profiled interpreter: our frame evaluators (PEP 523), those
-   of others before and after them, and frames that were running when profiling was
-   switched on.  Everything here needs the GIL. */
+/* The frame evaluators (PEP 523) of a profiled interpreter: ours, and how they work
+   with those of others.  Also the frames that are running when profiling is switched
+   on.  Python/perf_evaluator.c explains both.  Everything here needs the GIL. */
 
 #ifndef Py_INTERNAL_PERF_EVALUATOR_H
 #define Py_INTERNAL_PERF_EVALUATOR_H
@@ -29,31 +29,32 @@ extern PyObject *_PyPerfEvaluator_CallFrame(PyThreadState *tstate,
                                             struct _PyInterpreterFrame *frame,
                                             int throwflag);
 
-/* Have our evaluator run the frames of `interp`: EvalFrame, or, if an evaluator of
-   others is installed, CallFrame, which calls it.
+/* Make our evaluator run the frames of `interp`: CallFrame if an evaluator of others is
+   installed, otherwise EvalFrame.  Does nothing more if ours is in the chain already.
    Returns 0, or -1 if there is no memory. */
 extern int _PyPerfEvaluator_Install(PyInterpreterState *interp);
 
-/* Undo that, from whatever place in a chain of evaluators.  Cannot fail. */
+/* Undo _PyPerfEvaluator_Install().  If an evaluator of others may call ours, ours stays
+   in the chain and passes frames on.  Cannot fail. */
 extern void _PyPerfEvaluator_Remove(PyInterpreterState *interp);
 
 /* Return whether our evaluator is installed in `interp` and sees the frames: it is the
    evaluator, or the evaluator calls it. */
 extern bool _PyPerfEvaluator_IsActive(PyInterpreterState *interp);
 
-/* Called when `interp` ends. */
+/* Free what is known of `interp`.  Called when it ends, after _Remove(). */
 extern void _PyPerfEvaluator_Fini(PyInterpreterState *interp);
 
-/* Called by _PyInterpreterState_GetEvalFrameFunc(): somebody may be about to chain to
-   the current evaluator. */
+/* Called by _PyInterpreterState_GetEvalFrameFunc().  Its caller may set an evaluator
+   next that calls the current one. */
 extern void _PyPerfEvaluator_WasRead(PyInterpreterState *interp);
 
-/* Called by _PyInterpreterState_SetEvalFrameFunc() when somebody sets `evaluator`.
-   Returns the evaluator to set instead. */
+/* Called by _PyInterpreterState_SetEvalFrameFunc() before it sets `evaluator`.
+   Returns the evaluator to set. */
 extern _PyFrameEvalFunction _PyPerfEvaluator_IsSet(PyInterpreterState *interp,
                                                    _PyFrameEvalFunction evaluator);
 
-/* Return whether calls may be specialized although there is an evaluator. */
+/* Return whether calls may be specialized although interp->eval_frame is set. */
 static inline bool
 _PyPerfEvaluator_InlinesCalls(const PyInterpreterState *interp)
 {
@@ -65,12 +66,12 @@ _PyPerfEvaluator_InlinesCalls(const PyInterpreterState *interp)
 }
 
 
-// --- Frames that run already -----------------------------------------------
+// --- Frames that are running -----------------------------------------------
 
 /* Called by the first eval loop on the slow path of the eval breaker, with its frame,
-   stack pointer and next instruction.  If the loop has to hand its frames over, run
-   them to their end in the second loop, and return from the first loop to its caller,
-   not to the loop. */
+   stack pointer and next instruction.  If the loop must hand its frames over, this
+   function runs them to their end in the second loop.  Then it returns to the caller of
+   the first loop, not to the loop. */
 extern void _PyPerfEvaluator_HandOver(PyThreadState *tstate,
                                       struct _PyInterpreterFrame *frame,
                                       PyObject **stack_pointer,
@@ -83,21 +84,24 @@ extern bool _PyPerfEvaluator_IsHandingOver;
 /* Make the eval loops of `interp` take the slow path of the eval breaker. */
 extern void _PyPerfEvaluator_RaiseBreaker(PyInterpreterState *interp);
 
-/* Called by the second eval loop there.  Returns whether functions of the loop may have
-   no names, and loops further out may have to hand over.  Lowers the breaker. */
+/* Called by the second eval loop on the slow path of the eval breaker.  Lowers the
+   breaker.  Returns true if functions of this loop may lack names, or loops further out
+   may have frames to hand over. */
 extern bool _PyPerfEvaluator_MustCatchUp(PyThreadState *tstate);
 
-/* The second eval loop has caught up.  Returns whether it is the thread's outermost.
-   If so, the thread need not take the slow path again. */
+/* Called when a second eval loop has named its functions.  Returns whether it is the
+   thread's outermost loop.  If so, notes that the thread has caught up. */
 extern bool _PyPerfEvaluator_IsOutermostLoop(PyThreadState *tstate);
 
-/* How often profiling was switched on while Python code was running. */
+/* How often profiling was switched on while Python code was running.  perf_stub.c
+   defines it too: 0. */
 extern unsigned int _PyPerfEvaluator_LateStarts;
 
 /* The slow path of _PyPerfEvaluator_GilTaken(). */
 extern void _PyPerfEvaluator_GilTakenLate(PyThreadState *tstate);
 
-/* Called when a thread has taken the GIL: it may have frames in the first eval loop. */
+/* Called when a thread has taken the GIL.  Raises the breaker if the thread may have
+   frames in the first eval loop. */
 static inline void
 _PyPerfEvaluator_GilTaken(PyThreadState *tstate)
 {

@@ -32,19 +32,19 @@ struct _PyPerfFd {
    kernel has no other to give. */
 extern int _PyPerfFd_Move(int number);
 
-/* Remember the file that *status describes as the one that the descriptor refers
-   to.  The caller sets fd->number afterwards. */
+/* Store in *fd which file the descriptor refers to: the one that *status describes.
+   The caller sets fd->number afterwards. */
 extern void _PyPerfFd_SetFile(struct _PyPerfFd *fd, const struct stat *status);
 
 /* Return whether *status describes the file that *fd was opened for. */
 extern bool _PyPerfFd_IsFile(const struct _PyPerfFd *fd,
                              const struct stat *status);
 
-/* Ask the kernel whether the descriptor is open and refers to that file.
-   Returns true and fills in *status if so. */
+/* Ask the kernel whether the descriptor is open and refers to that file.  Returns true
+   and fills in *status if so, otherwise returns false. */
 extern bool _PyPerfFd_Owns(const struct _PyPerfFd *fd, struct stat *status);
 
-/* The same, and remember when, for _PyPerfFd_IsChecked(). */
+/* Do the same as _PyPerfFd_Owns(), and store the time for _PyPerfFd_IsChecked(). */
 extern bool _PyPerfFd_Check(struct _PyPerfFd *fd, struct stat *status);
 
 /* Return whether the last check is recent enough to rely on. */

@@ -16,7 +16,7 @@ struct _PyPerfFile {
     struct _PyPerfFd fd;
     pid_t pid;                  /* the process that opened it last; 0: none */
     off_t limit;                /* RLIMIT_FSIZE when fd was checked, bytes */
-    off_t size;                 /* bytes, when fd was checked last */
+    off_t size;                 /* bytes: at the last check, and appended since */
     bool has_partial_entry;     /* after `size` bytes there is a part of an entry
                                    that could not be removed; it must go before
                                    anything is appended */
@@ -38,17 +38,17 @@ extern bool _PyPerfFile_OwnsDescriptor(struct _PyPerfFile *file);
 
 /* Append `length` bytes with one write, whole or not at all.  Opens the file again
    if the program has closed our descriptor.
-   Returns _PyPerfFile_APPENDED; _PyPerfFile_STARTED_AFRESH if the file that was
-   opened again is a new, empty one (the old one is gone) and nothing has been
-   written to it yet; or -1 with *error filled in. */
+   Returns _PyPerfFile_APPENDED, or -1 with *error filled in.  Returns
+   _PyPerfFile_STARTED_AFRESH if the old file is gone.  Then a new, empty one is open,
+   and nothing has been written to it. */
 enum { _PyPerfFile_APPENDED = 0, _PyPerfFile_STARTED_AFRESH = 1 };
 extern int _PyPerfFile_Append(struct _PyPerfFile *file, const void *bytes,
                               size_t length, struct _PyPerfError *error);
 
-/* Append the first `size` bytes of the regular file at `path`, and a newline if
-   they do not end with one; all or nothing.  `size` is of->size, and `path` must
-   be the file that *of describes; with `of` NULL it is any file, and all of it is
-   copied.  Returns as _PyPerfFile_Append() does. */
+/* Append the contents of the regular file at `path`, and a newline if they do not end
+   with one.  All or nothing.  If `of` is not NULL, `path` must be the file that *of
+   describes, and only its first of->size bytes are copied.
+   Returns as _PyPerfFile_Append() does. */
 extern int _PyPerfFile_AppendFile(struct _PyPerfFile *file, const char *path,
                                   const struct _PyPerfFile *of,
                                   struct _PyPerfError *error);

@@ -11,7 +11,7 @@ extern "C" {
 #  error "this header requires Py_BUILD_CORE define"
 #endif
 
-#include "pycore_perf_output.h"     // struct _PyPerfError
+#include "pycore_perf_error.h"      // struct _PyPerfError
 #include <stdbool.h>
 
 /* Decide whether children keep what their parent has announced. */
@@ -29,7 +29,7 @@ extern void _PyPerfFork_AfterInParent(void);
 extern int _PyPerfFork_AfterInChild(PyThreadState *tstate,
                                     struct _PyPerfError *error);
 
-/* The same, if this process is a child that C code forked, so that none of the
+/* Do the same if this process is a child that C code forked.  In that case none of the
    functions above was called.  Does nothing in any other process.
    Returns 0, or -1 with *error filled in. */
 extern int _PyPerfFork_Detect(PyThreadState *tstate, struct _PyPerfError *error);

@@ -1,8 +1,8 @@
-/* What the profiler knows of a file format.
+/* The interface between the profiler and a file format.
 
-   An output can be opened, given one region of code after the other, opened anew in
-   a forked child, and closed.  The perf map and the jitdump are the two outputs.
-   Neither knows the other, code objects, or where the code's memory comes from. */
+   The profiler opens an output, announces one region of code after the other, reopens
+   the output in a forked child, and closes it.  The perf map and the jitdump are the
+   two outputs.  Neither depends on the other, on code objects, or on the arena. */
 
 #ifndef Py_INTERNAL_PERF_OUTPUT_H
 #define Py_INTERNAL_PERF_OUTPUT_H
@@ -49,10 +49,12 @@ struct _PyPerfRegion {
    unique in the process and begin with 1. */
 typedef uint64_t _PyPerfGeneration;
 
+/* Return a new number.  Any thread, no GIL needed.  (perf_file.c) */
 extern _PyPerfGeneration _PyPerfGeneration_Next(void);
 
-/* The functions return 0, or -1 with *error filled in.  Both times they set
-   *generation to the generation that is current afterwards, or leave it. */
+/* The functions return 0, or -1 with *error filled in.  The caller stores the current
+   generation in *generation.  A function that begins another one stores it there, also
+   if it fails.  The caller holds the GIL. */
 struct _PyPerfOutput {
     /* The mode that uses this output. */
     int mode;
@@ -64,10 +66,11 @@ struct _PyPerfOutput {
        different function after the first one has died. */
     bool has_time;
 
+    /* Open the file of this process. */
     int (*open)(_PyPerfGeneration *generation, struct _PyPerfError *error);
 
-    /* With `on`, later entries may wait in memory.  Otherwise write those that
-       wait, and each later entry at once. */
+    /* With `on`, later entries may be buffered.  Otherwise flush the buffer, and write
+       each later entry at once. */
     int (*set_buffering)(bool on, _PyPerfGeneration *generation,
                          struct _PyPerfError *error);
 
@@ -82,6 +85,7 @@ struct _PyPerfOutput {
     int (*reopen_in_child)(bool keep, _PyPerfGeneration *generation,
                            struct _PyPerfError *error);
 
+    /* Flush the buffer and close the file, which remains.  Cannot fail. */
     void (*close)(void);
 };
 

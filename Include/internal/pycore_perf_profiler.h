@@ -30,31 +30,30 @@ extern int _PyPerfProfiler_ModeFromName(const char *name);
    Returns 0 when profiling is on.  Also returns 0 when files or memory are refused:
    profiling is off then, and one line on stderr says why.
    Returns -1 with an exception set if profiling is not possible: ValueError if this
-   platform has no trampolines; RuntimeError if a different frame evaluator is
-   installed, if another interpreter is profiled in a different mode, or if there is
-   no room in code objects. */
+   platform has no trampolines, RuntimeError if another interpreter is profiled in a
+   different mode or if other extensions use our co_extra index. */
 extern int _PyPerfProfiler_Activate(PyThreadState *tstate, int mode);
 
 /* Stop profiling in the interpreter of `tstate`.  Trampolines that frames still
    return into stay where they are.  Cannot fail. */
 extern void _PyPerfProfiler_Deactivate(PyThreadState *tstate);
 
-/* Return whether our evaluator runs the frames of the interpreter of `tstate`. */
+/* Return 1 if profiling is on in the interpreter of `tstate`, otherwise 0. */
 extern int _PyPerfProfiler_IsActive(PyThreadState *tstate);
 
 
-// --- The evaluator ---------------------------------------------------------
+// --- Functions -------------------------------------------------------------
 
 /* Give `code` a trampoline and write its name to the current file, unless both are
-   done: afterwards code->_co_perf_slot is not 0.  If that fails, profiling is
-   switched off.  An exception that is set, as it is when one is thrown into a
-   generator, stays set.  `code` is borrowed.
+   done.  Sets code->_co_perf_slot.  If that fails, profiling is switched off.  An
+   exception that is set stays set: one is set when it is thrown into a generator.
+   `code` is borrowed.
    Returns whether profiling is on afterwards. */
 extern bool _PyPerfProfiler_EnsureAnnounced(PyThreadState *tstate,
                                             PyCodeObject *code);
 
-/* Stop profiling, because the recursion has become so deep that the C stack is
-   nearly used up by calls that go through the evaluator. */
+/* Stop profiling in all interpreters and print one line on stderr.  Called when calls
+   that go through C have nearly used up the C stack. */
 extern void _PyPerfProfiler_StopOnLowStack(void);
 
 /* Give `code` a trampoline and write its name, if profiling is on, without running
@@ -65,9 +64,9 @@ extern int _PyPerfProfiler_CompileCode(PyThreadState *tstate, PyCodeObject *code
 
 // --- The life of an interpreter and of a process ---------------------------
 
-/* Called when an interpreter starts: start what its PyConfig asks for, in the mode
-   in which other interpreters are profiled if there are any.  Never fails; if
-   something is refused, one line on stderr says so. */
+/* Called when an interpreter starts.  Starts profiling if its PyConfig requests it.  If
+   other interpreters are profiled, their mode is used.  Cannot fail: if profiling does
+   not start, one line on stderr says why. */
 extern void _PyPerfProfiler_InitInterpreter(PyThreadState *tstate);
 
 /* Called when the main interpreter is about to run the program. */

@@ -15,59 +15,56 @@ extern "C" {
 #ifdef PY_HAVE_PERF_TRAMPOLINE
 
 #include "pycore_frame.h"           // _PyInterpreterFrame
-#include "pycore_interp.h"          // PyInterpreterState.eval_frame
 #include "pycore_perf_arch.h"
 #include "pycore_perf_arena.h"      // _PyPerf_Pool
-#include "pycore_perf_asm.h"        // _PyPerf_EnterEvalLoop()
-#include "pycore_perf_evaluator.h"  // _PyPerfEvaluator_EvalFrame()
-#include "pycore_perf_profiler.h"   // _PyPerfProfiler_EnsureAnnounced()
 
 /* Two words of a C stack, in the order that the platform's frame pointer convention
-   asks for (pycore_perf_arch.h). */
+   requires (pycore_perf_arch.h). */
 struct _PyPerfRecord {
-    struct _PyPerfRecord *caller;   // frame pointer, leads to the next record
+    struct _PyPerfRecord *caller;   // frame pointer of the next record
     const void *return_address;
 };
 
-/* If profiling is on, give the function of `frame` a name.  Returns the number of its
-   slot, or 0 if it has none.  Does not raise.  An exception that is set stays set. */
+/* If profiling is on, give the function of `frame` a slot and a name, unless it has
+   them.  Returns the number of its slot, or 0 if it has none.  Sets no exception.  An
+   exception that is set stays set. */
 extern unsigned int _PyPerfRecord_EnsureSlot(PyThreadState *tstate,
                                              _PyInterpreterFrame *frame);
 
-/* There is no room for the record of `frame`.  Returns whether `frame` must run in an
-   eval loop of its own.  If the C stack has no room for one, marks the frame, so that
+/* Called if there is no room for the record of `frame`.  Returns true if `frame` must
+   run in a nested eval loop.  Switches profiling off if little of the C stack is left.
+   If the end of the stack is unknown, marks the frame as an entry frame, so that
    _PyPerfRecord_LeaveUnlinked() knows it, adds 1 to *unlinked and returns false. */
 extern bool _PyPerfRecord_NoRoom(PyThreadState *tstate, _PyInterpreterFrame *frame,
                                  int *unlinked);
 
-/* Run `frame`, which an eval loop has pushed, in an eval loop of its own.  Returns what
-   that returns. */
+/* Run `frame`, which an eval loop has pushed, in a nested eval loop.  Returns what that
+   loop returns. */
 extern PyObject *_PyPerfRecord_RunNested(PyThreadState *tstate,
                                          _PyInterpreterFrame *frame);
 
 /* Run the rest of `frame`, which the first eval loop has begun, in the second one.
-   With `throwflag` an exception is set, which the frame's call has raised.  The frames
-   that the same first loop runs further out get records too.  Returns what the second
-   loop returns. */
+   With `throwflag` an exception is set: `frame` has called a function that raised it.
+   The callers of `frame` in the same first loop get records too.  Returns what the
+   second loop returns. */
 extern PyObject *_PyPerfRecord_RunHandedOver(PyThreadState *tstate,
                                              _PyInterpreterFrame *frame,
                                              int throwflag);
 
 /* Called by the second loop on the slow path of the eval breaker.  `frame` is the frame
-   that it runs.  Names the functions that were called while profiling was off, and has
-   the loops further out take their slow paths too.  For `head` and `unlinked` see
-   _PyPerfRecord_Link(). */
+   that it runs.  If the loop has functions that were called while profiling was off,
+   names them in their records.  Makes the loops further out take their slow paths too,
+   when this one ends.  For `head` and `unlinked` see _PyPerfRecord_Link(). */
 extern void _PyPerfRecord_CatchUp(PyThreadState *tstate, _PyInterpreterFrame *frame,
                                   struct _PyPerfRecord *head, int *unlinked);
 
-/* The second loop is leaving a frame that is marked as an entry frame, and
-   *unlinked is not 0.  Returns whether the loop had pushed the frame, which found no
-   room.  Otherwise the loop itself ends. */
+/* The slow path of _PyPerfRecord_LeaveUnlinked(), when *unlinked is not 0. */
 extern bool _PyPerfRecord_LeaveRarely(PyThreadState *tstate, int *unlinked);
 
-/* Whether there is room for another record below `head`'s.  `limit` is the end of the
-   eval loop's C frame, where the room begins.  (It is not if the eval loop uses
-   alloca() and is realigned.  The tests would see that.) */
+/* Return whether there is room for another record below the one that `head` refers to.
+   `limit` is the end of the eval loop's C frame, where the room begins.  (The two would
+   differ if the loop used alloca() and the compiler realigned its frame.  Then tests
+   would fail.) */
 static inline bool
 _PyPerfRecord_HasRoom(const struct _PyPerfRecord *head, const void *limit)
 {
@@ -76,7 +73,7 @@ _PyPerfRecord_HasRoom(const struct _PyPerfRecord *head, const void *limit)
 
 /* Link a record for `frame`, which this eval loop has pushed and is about to run.
    `head` is the eval loop's own frame record.  Returns false if the frame must run in
-   an eval loop of its own.  For `limit` see _PyPerfRecord_HasRoom(), for `unlinked`
+   a nested eval loop.  For `limit` see _PyPerfRecord_HasRoom(), for `unlinked`
    _PyPerfRecord_NoRoom(). */
 static inline bool
 _PyPerfRecord_Link(PyThreadState *tstate, _PyInterpreterFrame *frame,
@@ -89,8 +86,8 @@ _PyPerfRecord_Link(PyThreadState *tstate, _PyInterpreterFrame *frame,
     if (__builtin_expect(!_PyPerfRecord_HasRoom(head, limit), 0)) {
         return !_PyPerfRecord_NoRoom(tstate, frame, unlinked);
     }
-    // volatile: in this order, because a signal handler may walk the list at any
-    // instruction, and one by one, not two in a vector.
+    // The stores are volatile, because a signal handler may walk the list at any
+    // instruction.  So they are done in this order, and no two as one vector store.
     struct _PyPerfRecord *frame_pointer = head->caller - 1;
     volatile struct _PyPerfRecord *record = frame_pointer - _PyPerfArch_RECORDS_BELOW;
     record->return_address = _PyPerf_Pool.return_addresses[slot];
@@ -104,12 +101,15 @@ _PyPerfRecord_Link(PyThreadState *tstate, _PyInterpreterFrame *frame,
 static inline void
 _PyPerfRecord_Unlink(struct _PyPerfRecord *head)
 {
-    // The caller's record is the next one, because the records lie side by side.
+    // The caller's record is the next one, because the records are adjacent.
     *(struct _PyPerfRecord *volatile *)&head->caller = head->caller + 1;
 }
 
-/* Whether a frame that is being left, and is marked as an entry frame, was pushed by
-   this eval loop and found no room.  See _PyPerfRecord_NoRoom(). */
+/* Called when the second loop leaves a frame that is marked as an entry frame.  Returns
+   true if this loop pushed the frame and there was no room for its record
+   (_PyPerfRecord_NoRoom()).  Then the loop continues with the caller.  Otherwise the
+   loop itself ends, and its flag to raise the eval breaker is obeyed
+   (_PyPerfRecord_CatchUp()). */
 static inline bool
 _PyPerfRecord_LeaveUnlinked(PyThreadState *tstate, int *unlinked)
 {

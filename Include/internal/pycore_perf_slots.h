@@ -39,11 +39,11 @@ extern void _PyPerfSlots_CloseOutput(void);
 /* Return whether a process that this one was forked from opened the output. */
 extern bool _PyPerfSlots_IsOutputInherited(void);
 
-/* Allow the open output to write entries later, in larger pieces.
+/* Allow the open output to buffer entries and write them later, in larger pieces.
    Returns 0, or -1 with *error filled in. */
 extern int _PyPerfSlots_StartBuffering(struct _PyPerfError *error);
 
-/* Write the entries that wait.  Write each later entry at once.
+/* Write the buffered entries.  Write each later entry at once.
    Returns 0, also if nothing is buffered, or -1 with *error filled in. */
 extern int _PyPerfSlots_StopBuffering(struct _PyPerfError *error);
 
@@ -71,11 +71,11 @@ extern uint32_t _PyPerfSlots_Find(PyCodeObject *code);
    path. */
 extern void _PyPerfSlots_ForgetAll(void);
 
-/* Get the co_extra index in which the code objects of `interp` refer to their
-   slots, unless `interp` has it.  It is the same in all interpreters, because they
-   share the code objects of frozen modules.  `interp` must be the caller's.
-   Returns false if other users of co_extra make that impossible; no index is used
-   up then. */
+/* Request the co_extra index for slots, unless `interp` has it.  The index is the same
+   in all interpreters, because they share the code objects of frozen modules.  `interp`
+   must be the caller's.
+   Returns false if another user of co_extra has that index.  Then no index is used
+   up. */
 extern bool _PyPerfSlots_RequestExtraIndex(PyInterpreterState *interp);
 
 /* At the end of the main interpreter: take the slots from all code objects and

@@ -19,8 +19,8 @@ enum _PyPerfStack_Place {
 /* Return where the caller runs.  Any thread, no GIL needed. */
 extern enum _PyPerfStack_Place _PyPerfStack_Look(void);
 
-/* Return how many bytes of the thread's stack are left at least, or 0 on a different
-   stack.  Any thread, no GIL needed. */
+/* Return a lower limit of the bytes that are left of the thread's stack, or 0 on a
+   different stack.  Any thread, no GIL needed. */
 extern size_t _PyPerfStack_Left(void);
 
 #ifdef __cplusplus

@@ -27,21 +27,21 @@ extern void _PyPerfTextWriter_Fini(struct _PyPerfTextWriter *buffer);
 
 /* Append `length` bytes as they are. */
 extern void _PyPerfTextWriter_Append(struct _PyPerfTextWriter *buffer,
-                                 const void *bytes, size_t length);
+                                     const void *bytes, size_t length);
 
 /* Append `value` in lower-case hexadecimal, without "0x". */
 extern void _PyPerfTextWriter_AppendHex(struct _PyPerfTextWriter *buffer,
-                                    uintptr_t value);
+                                        uintptr_t value);
 
 /* Append `text` as one line of valid UTF-8 from which the original can be recovered.
    Backslashes are doubled.  Controls, line separators, lone surrogates and bytes that
    are not UTF-8 become escapes as in Python's string literals. */
 extern void _PyPerfTextWriter_AppendEscaped(struct _PyPerfTextWriter *buffer,
-                                        struct _PyPerfText text);
+                                            struct _PyPerfText text);
 
 /* Append the name that profilers show, "py::QUALNAME:FILENAME", with escapes. */
 extern void _PyPerfTextWriter_AppendSymbol(struct _PyPerfTextWriter *buffer,
-                                       const struct _PyPerfRegion *region);
+                                           const struct _PyPerfRegion *region);
 
 #ifdef __cplusplus
 }

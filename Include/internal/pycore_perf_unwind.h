@@ -6,7 +6,10 @@
 extern "C" {
 #endif
 
-#include "pycore_perf_output.h"     // struct _PyPerfError
+#include "pycore_perf_error.h"      // struct _PyPerfError
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
 
 /* The unwind information of any copy of the trampoline, for the ELF image that perf
    builds around a copy: code at 0, then .eh_frame (aligned to 8), then
@@ -36,11 +39,12 @@ extern uint16_t _PyPerfUnwind_Describe(char *place, size_t room, const char *cod
    is not loaded yet.  Returns false if it is not loaded. */
 extern bool _PyPerfUnwind_Register(char *place, bool load);
 
-/* Find the function that called the one whose C frame `callee` lies in: the nearest one
-   whose stack pointer is above `callee`.  Fill in *registers with what it expects when
-   the call returns.  Needs the GIL.  Returns false if the unwinder (libgcc) cannot be
-   loaded, or does not find it.  Only where _PyPerfArch_CAN_RETURN_TO. */
 struct _PyPerfArch_Registers;
+
+/* Find the caller of the function that has the address `callee` in its C frame.  Fill
+   in *registers with what this caller expects when the call returns.  Needs the GIL.
+   Returns false if libgcc cannot be loaded, or if its unwinder does not find the
+   caller.  Exists only if _PyPerfArch_CAN_RETURN_TO. */
 extern bool _PyPerfUnwind_FindCaller(const void *callee,
                                      struct _PyPerfArch_Registers *registers);
 
