@@ -811,9 +811,8 @@ def compute(n):
 import itertools, sys, threading, time
 expected = [compute(n) for n in range(60)]
 def work(number):
-    end = time.monotonic() + 3
     rounds = 0
-    while rounds < 60 or time.monotonic() < end:
+    while rounds < 60 or not enough.is_set():
         n = (rounds + number) % 60
         if compute(n) != expected[n]:
             print('different', n)
@@ -822,14 +821,20 @@ def work(number):
 def switch():
     count = 0
     modes = itertools.cycle(['perf', 'perf_jit'] if mode == 'both' else [mode])
-    while len(done) < 4:
-        sys.activate_stack_trampoline(next(modes))
-        time.sleep(0.0003)
-        sys.deactivate_stack_trampoline()
-        time.sleep(0.0003)
-        count += 1
-    print(count > 20 or count)
+    try:
+        while len(done) < 4:
+            sys.activate_stack_trampoline(next(modes))
+            time.sleep(0.0003)
+            sys.deactivate_stack_trampoline()
+            time.sleep(0.0003)
+            count += 1
+            if count == 100:
+                enough.set()
+    finally:
+        enough.set()
+    print(count >= 100)
 done = []
+enough = threading.Event()
 sys.setswitchinterval(0.0001)
 threads = [threading.Thread(target=work, args=(n,)) for n in range(4)]
 threads.append(threading.Thread(target=switch))
