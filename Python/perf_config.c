@@ -3,6 +3,10 @@
        PYTHONPERFSUPPORT=1           -X perf         1   perf map
        PYTHON_PERF_JIT_SUPPORT=1     -X perf_jit     2   jitdump
 
+   With the value "calls" instead of 1 each Python function is really called, which adds
+   4.  An unknown value ends the interpreter if it is on the command line.  In the
+   environment it costs one line on stderr, and the variable has no effect.
+
    The command line wins over the environment: -X perf=0 switches off what a variable
    has switched on.  If both kinds are requested, the jitdump is used, because it does
    everything that the map does.  A variable that is empty or "0" has no effect.  With
@@ -21,13 +25,25 @@ static const struct {
     const char *error;
 } switches[] = {
     {_PyPerf_MAP, L"perf", "PYTHONPERFSUPPORT",
-     "-X perf: invalid value, expected -X perf, -X perf=1 or -X perf=0"},
+     "-X perf: invalid value, expected -X perf, -X perf=1, -X perf=calls or "
+     "-X perf=0"},
     {_PyPerf_JITDUMP, L"perf_jit", "PYTHON_PERF_JIT_SUPPORT",
-     "-X perf_jit: invalid value, expected -X perf_jit, -X perf_jit=1 or "
-     "-X perf_jit=0"},
+     "-X perf_jit: invalid value, expected -X perf_jit, -X perf_jit=1, "
+     "-X perf_jit=calls or -X perf_jit=0"},
 };
 
-enum { NOT_GIVEN = -1, NO = 0, YES = 1, INVALID = 2 };
+enum { NOT_GIVEN = -1, NO = 0, YES = 1, YES_CALLS = 2, INVALID = 3 };
+
+/* What a value means, on the command line and in the environment. */
+static const struct {
+    const char *text;
+    const wchar_t *wide_text;
+    int value;
+} values[] = {
+    {"0", L"0", NO},
+    {"1", L"1", YES},
+    {"calls", L"calls", YES_CALLS},
+};
 
 /* Return the value of the last option -X `name`, or INVALID if one of them has no
    valid value. */
@@ -42,32 +58,67 @@ option_value(const PyWideStringList *xoptions, const wchar_t *name)
             continue;
         }
         option += length;
-        if (*option == L'\0' || wcscmp(option, L"=1") == 0) {
+        if (*option == L'\0') {
             value = YES;
         }
-        else if (wcscmp(option, L"=0") == 0) {
-            value = NO;
-        }
         else if (*option == L'=') {
-            return INVALID;
+            value = INVALID;
+            for (size_t k = 0; k < Py_ARRAY_LENGTH(values); k++) {
+                if (wcscmp(option + 1, values[k].wide_text) == 0) {
+                    value = values[k].value;
+                }
+            }
+            if (value == INVALID) {
+                return INVALID;
+            }
         }
     }
     return value;
 }
 
-/* Return whether the environment variable `name` requests its mode. */
-static bool
-variable_is_set(const PyConfig *config, const char *name)
+/* Return the value of the environment variable `name`.  NOT_GIVEN if it is not set,
+   empty, or has no valid value, which one line on stderr reports. */
+static int
+variable_value(const PyConfig *config, const char *name)
 {
-    const char *value = _Py_GetEnv(config->use_environment, name);
-    return value != NULL && strcmp(value, "0") != 0;
+    const char *text = _Py_GetEnv(config->use_environment, name);
+    if (text == NULL) {
+        return NOT_GIVEN;           // empty, too
+    }
+    for (size_t k = 0; k < Py_ARRAY_LENGTH(values); k++) {
+        if (strcmp(text, values[k].text) == 0) {
+            return values[k].value;
+        }
+    }
+    char action[64];
+    struct _PyPerfError error;
+    PyOS_snprintf(action, sizeof(action), "read %s", name);
+    _PyPerfError_Set(&error, action, "", "unknown value, expected 1, calls or 0", 0);
+    _PyPerfError_WarnEarly(&error);
+    return NOT_GIVEN;
+}
+
+/* Return whether a number greater than 0 is a value of PyConfig.perf_profiling. */
+static bool
+is_valid(int number)
+{
+    const int mode = number & ~_PyPerf_CALLS;
+    return mode == _PyPerf_MAP || mode == _PyPerf_JITDUMP;
+}
+
+/* Return `mode`, if `value` requests it; else `otherwise`. */
+static int
+mode_if_requested(int value, int mode, int otherwise)
+{
+    return value == YES ? mode
+           : value == YES_CALLS ? (mode | _PyPerf_CALLS) : otherwise;
 }
 
 PyStatus
 _PyPerf_ReadConfig(PyConfig *config)
 {
-    if (config->perf_profiling > _PyPerf_JITDUMP) {
-        return _PyStatus_ERR("PyConfig.perf_profiling: expected 0, 1 or 2");
+    if (config->perf_profiling > 0 && !is_valid(config->perf_profiling)) {
+        return _PyStatus_ERR("PyConfig.perf_profiling: expected 0, 1, 2, 5 or 6");
     }
     if (config->perf_profiling >= 0) {
         return _PyStatus_OK();      // the embedding program has set it
@@ -75,22 +126,16 @@ _PyPerf_ReadConfig(PyConfig *config)
     int mode = _PyPerf_OFF;
     bool is_given = false;
     for (size_t i = 0; i < Py_ARRAY_LENGTH(switches); i++) {
-        switch (option_value(&config->xoptions, switches[i].option)) {
-        case INVALID:
+        const int value = option_value(&config->xoptions, switches[i].option);
+        if (value == INVALID) {
             return _PyStatus_ERR(switches[i].error);
-        case YES:
-            mode = switches[i].mode;
-            is_given = true;
-            break;
-        case NO:
-            is_given = true;
-            break;
         }
+        mode = mode_if_requested(value, switches[i].mode, mode);
+        is_given |= value != NOT_GIVEN;
     }
     for (size_t i = 0; !is_given && i < Py_ARRAY_LENGTH(switches); i++) {
-        if (variable_is_set(config, switches[i].variable)) {
-            mode = switches[i].mode;
-        }
+        const int value = variable_value(config, switches[i].variable);
+        mode = mode_if_requested(value, switches[i].mode, mode);
     }
     config->perf_profiling = mode;
     return _PyStatus_OK();

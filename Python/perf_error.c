@@ -54,11 +54,16 @@ write_without_sigpipe(int fd, const char *bytes, size_t length)
 void
 _PyPerfError_Warn(const struct _PyPerfError *error)
 {
-    char line[2048];
     PyObject *standard_error = PySys_GetObject("__stderr__");   // borrowed
-    if (standard_error == Py_None) {
-        return;
+    if (standard_error != Py_None) {
+        _PyPerfError_WarnEarly(error);
     }
+}
+
+void
+_PyPerfError_WarnEarly(const struct _PyPerfError *error)
+{
+    char line[2048];
     PyOS_snprintf(line, sizeof(line),
                   "python: perf profiling is off: cannot %s%s%s: %s\n",
                   error->action, error->path[0] != '\0' ? " " : "", error->path,

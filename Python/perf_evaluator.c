@@ -8,6 +8,7 @@
        how it is installed                 what runs a frame
 
        there is no other evaluator         EvalFrame > second eval loop
+       the same, with -X perf=calls        CallFrame > trampoline > first loop
        F was there before                  CallFrame > trampoline > F > first loop
        F came later and calls ours         F > EvalFrame > second eval loop
        F came later and does not           F > first loop: profiling is inactive
@@ -196,6 +197,12 @@ _PyPerfEvaluator_CallFrame(PyThreadState *tstate, struct _PyInterpreterFrame *fr
                 && !_PyPerfProfiler_EnsureAnnounced(tstate, code))) {
         return below(tstate, frame, throwflag);
     }
+    // Without profiling these calls need no C stack.
+    if (below == _PyEval_EvalFrameDefault
+            && _PyPerfStack_Look() == _PyPerfStack_SHORT) {
+        _PyPerfProfiler_StopOnLowStack();
+        return below(tstate, frame, throwflag);
+    }
     const void *trampoline =
         (const char *)_PyPerf_Pool.return_addresses[_PyPerfBase_SlotNumber(code)]
         - _PyPerfTrampoline_ReturnOffset;
@@ -221,7 +228,7 @@ interpreter_runs_frames(PyInterpreterState *interp)
 }
 
 int
-_PyPerfEvaluator_Install(PyInterpreterState *interp)
+_PyPerfEvaluator_Install(PyInterpreterState *interp, bool calls)
 {
     struct evaluator *evaluator = evaluator_find(interp);
     if (evaluator == NULL) {
@@ -239,7 +246,8 @@ _PyPerfEvaluator_Install(PyInterpreterState *interp)
         return 0;                   // it is in the chain, further down
     }
     if (current == NULL || (is_ours(current) && evaluator->below == NULL)) {
-        evaluator->installed = _PyPerfEvaluator_EvalFrame;
+        evaluator->installed = calls ? _PyPerfEvaluator_CallFrame
+                                     : _PyPerfEvaluator_EvalFrame;
         evaluator->below = NULL;
     }
     else if (!is_ours(current)) {
@@ -248,7 +256,8 @@ _PyPerfEvaluator_Install(PyInterpreterState *interp)
     }
     evaluator->was_read = evaluator->is_chained = false;
     evaluator_set(interp, evaluator->installed);
-    if (interpreter_runs_frames(interp)) {
+    if (evaluator->installed == _PyPerfEvaluator_EvalFrame
+            && interpreter_runs_frames(interp)) {
         _PyPerfEvaluator_LateStarts++;
         _PyPerfEvaluator_RaiseBreaker(interp);
     }
@@ -293,6 +302,14 @@ _PyPerfEvaluator_IsActive(PyInterpreterState *interp)
     const struct evaluator *evaluator = evaluator_find(interp);
     return evaluator != NULL && evaluator->is_active && evaluator->is_chained
            && (evaluator->was_called || evaluator_is_new(evaluator));
+}
+
+bool
+_PyPerfEvaluator_CallsEachFunction(const PyInterpreterState *interp)
+{
+    const struct evaluator *evaluator = evaluator_find(interp);
+    return evaluator != NULL && evaluator->is_active && evaluator->below == NULL
+           && evaluator->installed == _PyPerfEvaluator_CallFrame;
 }
 
 void

@@ -145,11 +145,13 @@ _PyPerfProfiler_CompileCode(PyThreadState *tstate, PyCodeObject *code)
 
 // --- Switching on ----------------------------------------------------------
 
-/* Start profiling in `interp`, the caller's.  Returns NULL when it is on.  Also returns
-   NULL when a file or memory was refused, after one line on stderr.  Otherwise returns
-   the reason, and stores the exception's type in *exception. */
+/* Start profiling in `interp`, the caller's.  If `calls` is true, each function will be
+   really called.  Returns NULL when profiling is on.  Also returns NULL when a file or
+   memory was refused, after one line on stderr.  Otherwise returns the reason, and stores
+   the exception's type in *exception. */
 static const char *
-interpreter_activate(PyInterpreterState *interp, int mode, PyObject **exception)
+interpreter_activate(PyInterpreterState *interp, int mode, bool calls,
+                     PyObject **exception)
 {
     if (!_PyPerfArena_CodeIsPlausible()) {
         *exception = PyExc_ValueError;
@@ -165,7 +167,7 @@ interpreter_activate(PyInterpreterState *interp, int mode, PyObject **exception)
             && _PyPerfSlots_OpenOutput(outputs[mode], &error) < 0) {
         profiler_fail(&error);
     }
-    else if (_PyPerfEvaluator_Install(interp) < 0) {
+    else if (_PyPerfEvaluator_Install(interp, calls) < 0) {
         _PyPerfError_Set(&error, "install the frame evaluator", "", NULL, ENOMEM);
         profiler_fail(&error);
     }
@@ -173,8 +175,9 @@ interpreter_activate(PyInterpreterState *interp, int mode, PyObject **exception)
 }
 
 int
-_PyPerfProfiler_Activate(PyThreadState *tstate, int mode)
+_PyPerfProfiler_Activate(PyThreadState *tstate, int profiling)
 {
+    const int mode = profiling & ~_PyPerf_CALLS;
     const int open_mode = _PyPerfSlots_OpenMode();
     if (open_mode != _PyPerf_OFF && open_mode != mode
             && any_interpreter_is_active(tstate->interp)) {
@@ -185,7 +188,8 @@ _PyPerfProfiler_Activate(PyThreadState *tstate, int mode)
         return -1;
     }
     PyObject *exception = NULL;
-    const char *obstacle = interpreter_activate(tstate->interp, mode, &exception);
+    const char *obstacle = interpreter_activate(
+        tstate->interp, mode, (profiling & _PyPerf_CALLS) != 0, &exception);
     if (obstacle != NULL) {
         PyErr_SetString(exception, obstacle);
         return -1;
@@ -217,7 +221,8 @@ _PyPerfProfiler_ModeFromName(const char *name)
 void
 _PyPerfProfiler_InitInterpreter(PyThreadState *tstate)
 {
-    int mode = tstate->interp->config.perf_profiling;
+    const int profiling = tstate->interp->config.perf_profiling;
+    int mode = profiling & ~_PyPerf_CALLS;
     if (mode == _PyPerf_OFF) {
         return;
     }
@@ -226,7 +231,8 @@ _PyPerfProfiler_InitInterpreter(PyThreadState *tstate)
     }
     struct _PyPerfError error;
     PyObject *exception = NULL;
-    const char *obstacle = interpreter_activate(tstate->interp, mode, &exception);
+    const char *obstacle = interpreter_activate(
+        tstate->interp, mode, (profiling & _PyPerf_CALLS) != 0, &exception);
     if (obstacle != NULL) {
         _PyPerfError_Set(&error, "start", "", obstacle, 0);
         _PyPerfError_Warn(&error);

@@ -24,7 +24,7 @@ _PyPerfProfiler_ModeFromName(const char *name)
 }
 
 int
-_PyPerfProfiler_Activate(PyThreadState *Py_UNUSED(tstate), int Py_UNUSED(mode))
+_PyPerfProfiler_Activate(PyThreadState *Py_UNUSED(tstate), int Py_UNUSED(profiling))
 {
     PyErr_SetString(PyExc_ValueError, "perf trampoline not available");
     return -1;
@@ -39,6 +39,12 @@ int
 _PyPerfProfiler_IsActive(PyThreadState *Py_UNUSED(tstate))
 {
     return 0;
+}
+
+bool
+_PyPerfEvaluator_CallsEachFunction(const PyInterpreterState *Py_UNUSED(interp))
+{
+    return false;
 }
 
 void

@@ -5,12 +5,13 @@
    work, and perf_stub.c on platforms without trampolines.  */
 
 #include "Python.h"
+#include "pycore_perf_output.h"     // _PyPerf_CALLS
 #include "pycore_perf_profiler.h"
 #include "pycore_perf_sys.h"
 #include "pycore_pystate.h"         // _PyThreadState_GET()
 
 PyDoc_STRVAR(activate_doc,
-"activate_stack_trampoline($module, backend, /)\n"
+"activate_stack_trampoline($module, backend, /, *, calls=False)\n"
 "--\n"
 "\n"
 "Make Python functions visible to native profilers.\n"
@@ -19,13 +20,24 @@ PyDoc_STRVAR(activate_doc,
 "    The kind of file with the names for profilers: \"perf\" means\n"
 "    /tmp/perf-PID.map, and \"perf_jit\" means /tmp/jit-PID.dump, which also\n"
 "    contains what they need to unwind stacks without frame pointers.\n"
+"  calls\n"
+"    Really call each Python function through its trampoline.  That is slower,\n"
+"    and is for tools that follow calls, as callgrind does.\n"
 "\n"
 "Functions that are called from now on appear by name in the stacks that\n"
 "perf, samply and other profilers record of this process.");
 
 static PyObject *
-sys_activate_stack_trampoline(PyObject *Py_UNUSED(module), PyObject *backend)
+sys_activate_stack_trampoline(PyObject *Py_UNUSED(module), PyObject *args,
+                              PyObject *kwargs)
 {
+    static char *names[] = {"", "calls", NULL};
+    PyObject *backend;
+    int calls = 0;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|$p:activate_stack_trampoline",
+                                     names, &backend, &calls)) {
+        return NULL;
+    }
     if (!PyUnicode_Check(backend)) {
         PyErr_Format(PyExc_TypeError,
                      "activate_stack_trampoline() argument must be str, not %.200s",
@@ -48,7 +60,8 @@ sys_activate_stack_trampoline(PyObject *Py_UNUSED(module), PyObject *backend)
         PyErr_Format(PyExc_ValueError, "invalid backend: %U", backend);
         return NULL;
     }
-    if (_PyPerfProfiler_Activate(_PyThreadState_GET(), mode) < 0) {
+    const int profiling = calls ? (mode | _PyPerf_CALLS) : mode;
+    if (_PyPerfProfiler_Activate(_PyThreadState_GET(), profiling) < 0) {
         return NULL;
     }
     Py_RETURN_NONE;
@@ -84,8 +97,9 @@ sys_is_stack_trampoline_active(PyObject *Py_UNUSED(module),
 }
 
 PyMethodDef _PyPerf_SysMethods[] = {
-    {"activate_stack_trampoline", sys_activate_stack_trampoline,
-     METH_O, activate_doc},
+    {"activate_stack_trampoline",
+     (PyCFunction)(void (*)(void))sys_activate_stack_trampoline,
+     METH_VARARGS | METH_KEYWORDS, activate_doc},
     {"deactivate_stack_trampoline", sys_deactivate_stack_trampoline,
      METH_NOARGS, deactivate_doc},
     {"is_stack_trampoline_active", sys_is_stack_trampoline_active,

@@ -27,6 +27,9 @@ extern int _PyPerfError_Set(struct _PyPerfError *error, const char *action,
 /* Write one line to stderr: profiling is off, and why.  Needs the GIL. */
 extern void _PyPerfError_Warn(const struct _PyPerfError *error);
 
+/* The same before there is an interpreter.  No GIL needed. */
+extern void _PyPerfError_WarnEarly(const struct _PyPerfError *error);
+
 #ifdef __cplusplus
 }
 #endif

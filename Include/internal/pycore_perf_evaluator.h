@@ -30,9 +30,10 @@ extern PyObject *_PyPerfEvaluator_CallFrame(PyThreadState *tstate,
                                             int throwflag);
 
 /* Make our evaluator run the frames of `interp`: CallFrame if an evaluator of others is
-   installed, otherwise EvalFrame.  Does nothing more if ours is in the chain already.
+   installed or `calls` is true, otherwise EvalFrame.  Does nothing more if ours is in the
+   chain already.
    Returns 0, or -1 if there is no memory. */
-extern int _PyPerfEvaluator_Install(PyInterpreterState *interp);
+extern int _PyPerfEvaluator_Install(PyInterpreterState *interp, bool calls);
 
 /* Undo _PyPerfEvaluator_Install().  If an evaluator of others may call ours, ours stays
    in the chain and passes frames on.  Cannot fail. */
@@ -41,6 +42,10 @@ extern void _PyPerfEvaluator_Remove(PyInterpreterState *interp);
 /* Return whether our evaluator is installed in `interp` and sees the frames: it is the
    evaluator, or the evaluator calls it. */
 extern bool _PyPerfEvaluator_IsActive(PyInterpreterState *interp);
+
+/* Return whether each Python function of `interp` has to be really called, also where
+   the unpatched eval loop inlines a call without asking the evaluator. */
+extern bool _PyPerfEvaluator_CallsEachFunction(const PyInterpreterState *interp);
 
 /* Free what is known of `interp`.  Called when it ends, after _Remove(). */
 extern void _PyPerfEvaluator_Fini(PyInterpreterState *interp);

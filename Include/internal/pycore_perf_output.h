@@ -19,12 +19,14 @@ extern "C" {
 #include <stddef.h>
 #include <stdint.h>
 
-/* The modes: values of PyConfig.perf_profiling.  Each one but 0 has an output. */
+/* The modes.  Each one but 0 has an output.  PyConfig.perf_profiling is a mode, plus
+   _PyPerf_CALLS if each Python function is to be really called. */
 enum {
     _PyPerf_OFF = 0,
     _PyPerf_MAP = 1,
     _PyPerf_JITDUMP = 2,
-    _PyPerf_OUTPUTS                 /* how many modes there are */
+    _PyPerf_OUTPUTS,                /* how many modes there are */
+    _PyPerf_CALLS = 4
 };
 
 /* Text that need not end with a NUL: UTF-8, except that lone surrogates are

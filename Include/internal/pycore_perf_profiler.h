@@ -20,19 +20,19 @@ extern "C" {
 
 // --- On and off ------------------------------------------------------------
 
-/* Return the mode (a value of PyConfig.perf_profiling) that
+/* Return the mode that
    sys.activate_stack_trampoline() calls `name`, or -1 if there is none. */
 extern int _PyPerfProfiler_ModeFromName(const char *name);
 
-/* Start profiling in the interpreter of `tstate`.  `mode` is a value of
-   PyConfig.perf_profiling, not 0.  If the interpreter is profiled in a different
+/* Start profiling in the interpreter of `tstate`.  `profiling` is a value of
+   PyConfig.perf_profiling, not 0: a mode, which may be combined with _PyPerf_CALLS.  If the interpreter is profiled in a different
    mode, switch to this one.
    Returns 0 when profiling is on.  Also returns 0 when files or memory are refused:
    profiling is off then, and one line on stderr says why.
    Returns -1 with an exception set if profiling is not possible: ValueError if this
    platform has no trampolines, RuntimeError if another interpreter is profiled in a
    different mode or if other extensions use our co_extra index. */
-extern int _PyPerfProfiler_Activate(PyThreadState *tstate, int mode);
+extern int _PyPerfProfiler_Activate(PyThreadState *tstate, int profiling);
 
 /* Stop profiling in the interpreter of `tstate`.  Trampolines that frames still
    return into stay where they are.  Cannot fail. */

@@ -21,7 +21,7 @@ build)
     ;;
 lint) wanted="gcc clang shellcheck pyflakes3 python3-sphinx" ;;
 test)
-    wanted="g++ gdb clang llvm"
+    wanted="g++ gdb clang llvm valgrind"
     # The name of the package with the fuzzer's runtime contains clang's version.
     echo 'int LLVMFuzzerTestOneInput(const char *p, long n) { return p && n; }' |
         clang -fsanitize=fuzzer,address,undefined -x c - -o /dev/null 2>/dev/null ||

@@ -7,7 +7,7 @@ cd "$(dirname "$0")/../.."
 
 Misc/build/packages.sh test
 
-export PERF="$TOP/build/tools/bin/perf" SAMPLY="$TOP/build/tools/bin/samply"
+export PERF="$TOP/build/tools/bin/perf" SAMPLY="$TOP/build/tools/bin/samply" RESOLVE="$TOP/Misc/profilers/resolve.py"
 export PYTHON_PERF_TESTS_REQUIRE_TOOLS=1
 # shellcheck disable=SC2086 # a list of names
 as_user "${PYTHON:-$BUILD/python}" -E Misc/build/run_tests.py ${TESTS:-}

@@ -1,0 +1,305 @@
+"""-X perf=calls: each Python function is really called through its trampoline."""
+
+import collections
+import re
+import sys
+import textwrap
+import unittest
+
+from test.support import import_helper
+from test.test_perf import fixtures, walker
+from test.test_perf.modes import MODES, VARIABLES
+
+
+def setUpModule():
+    fixtures.require_trampoline()
+
+
+TELL = """\
+    import sys
+    def tell():
+        print(sys.is_stack_trampoline_active())
+    tell()
+    """
+
+
+class RequestTests(fixtures.PerfTestCase):
+    """How it is requested."""
+
+    CONFIG = """\
+        import _testinternalcapi
+        print(_testinternalcapi.get_config()['perf_profiling'])
+        """
+
+    def test_on_the_command_line_and_in_the_environment(self):
+        for number, mode in enumerate(MODES, 5):
+            for options in ({'mode': f'{mode}=calls'},
+                            {'mode': None, 'env': {VARIABLES[mode]: 'calls'}}):
+                with self.subTest(**options):
+                    self.assertEqual(self.run_python(self.CONFIG, **options).out,
+                                     f'{number}\n')
+                    self.assertEqual(self.run_python(TELL, **options).out, 'True\n')
+
+    def test_the_last_option_counts(self):
+        run = self.run_python(self.CONFIG, 'perf=calls', options=['-X', 'perf'])
+        self.assertEqual(run.out, '1\n')
+        run = self.run_python(self.CONFIG, 'perf', options=['-X', 'perf=calls'])
+        self.assertEqual(run.out, '5\n')
+
+    def test_an_unknown_value_on_the_command_line(self):
+        for mode in MODES:
+            run = self.run_python(TELL, f'{mode}=call', returncode=None)
+            self.assertGreater(run.returncode, 0)
+            self.assertEqual(run.out, '')
+            self.assertIn(f'-X {mode}=calls', run.err)
+
+    def test_an_unknown_value_in_the_environment(self):
+        # The program runs.
+        for variable in VARIABLES.values():
+            for value in ('call', '2', 'true', 'calls '):
+                with self.subTest(variable=variable, value=value):
+                    run = self.run_python(TELL, None, env={variable: value})
+                    self.assertEqual(run.out, 'False\n')
+                    self.assertEqual(
+                        run.err, f'python: perf profiling is off: cannot read {variable}: '
+                                 'unknown value, expected 1, calls or 0\n')
+
+    def test_of_an_embedding_program(self):
+        import_helper.import_module('_testinternalcapi')
+        for number in (3, 4, 7, 8):
+            run = self.run_python(f"""\
+                from _testinternalcapi import get_config, set_config
+                config = get_config()
+                config['perf_profiling'] = {number}
+                try:
+                    set_config(config)
+                except Exception as error:
+                    print(type(error).__name__, error)
+                """, None)
+            self.assertIn('PyConfig.perf_profiling: expected 0, 1, 2, 5 or 6', run.out)
+
+    def test_at_run_time(self):
+        run = self.run_python("""\
+            import sys
+            for arguments in ((), (1,), ('perf', True), ('perf', 1, 2)):
+                try:
+                    sys.activate_stack_trampoline(*arguments)
+                except TypeError:
+                    print('TypeError')
+            for keywords in ({'call': True}, {'backend': 'perf'}):
+                try:
+                    sys.activate_stack_trampoline('perf', **keywords)
+                except TypeError:
+                    print('TypeError')
+            print(sys.is_stack_trampoline_active())
+            sys.activate_stack_trampoline('perf', calls=True)
+            print(sys.is_stack_trampoline_active())
+            """, None)
+        self.assertEqual(run.out, 'TypeError\n' * 6 + 'False\nTrue\n')
+
+    def test_the_functions_are_announced(self):
+        for mode in MODES:
+            run = self.run_python(TELL, f'{mode}=calls')
+            self.assertIn(self.script_name('tell'),
+                          [name for start, end, name in walker.regions(run, mode)])
+
+
+class StackTests(walker.RecordTestCase):
+    """Between two functions there is the eval loop that the trampoline called."""
+
+    def setUp(self):
+        super().setUp()
+        fixtures.require_frame_pointers()
+
+    SOURCE = """\
+        import sys
+        class Class:
+            def __getitem__(self, index):
+                chains.append((walk(), 'Class.__getitem__ inner outer'.split()))
+        def generator():
+            chains.append((walk(), 'generator inner outer'.split()))
+            yield
+        def inner(c):
+            c[0]
+            list(generator())
+            for _ in generator(): pass
+        def outer(c):
+            inner(c)
+        def many():
+            c = Class()
+            for _ in range(100):        # enough to be specialized
+                outer(c)
+        """
+
+    def check(self, source, mode, are_called):
+        names, chains = self.run_child(source, mode)
+        del chains[-1:]
+        self.assertGreaterEqual(len(chains), 300)
+        for addresses, wanted in chains:
+            chain = names.chain(addresses)
+            seen = [name for name in chain if walker.is_python(name)]
+            self.assertEqual(seen[:len(wanted)], wanted)
+            inner, outer = chain.index('inner'), chain.index('outer')
+            self.assertEqual(outer - inner > 1, are_called, chain)
+
+    def test_each_function_is_called(self):
+        for mode in MODES:
+            with self.subTest(mode=mode):
+                self.check(self.SOURCE + 'many()\n', f'{mode}=calls', True)
+                self.check(self.SOURCE + 'many()\n', mode, False)
+
+    def test_switched_at_run_time(self):
+        for calls in (True, False):
+            for mode in (None, *MODES, *(f'{mode}=calls' for mode in MODES)):
+                with self.subTest(mode=mode, calls=calls):
+                    backend = (mode or 'perf').partition('=')[0]
+                    self.check(self.SOURCE + f"""
+        sys.activate_stack_trampoline('{backend}', calls={calls})
+        many()
+        """, mode, calls)
+
+    def test_recursion_deeper_than_the_c_stack(self):
+        # Each call takes C stack, without profiling none does.
+        run = self.run_python("""\
+            import sys
+            def deep(n):
+                return n and deep(n - 1)
+            sys.setrecursionlimit(200_100)
+            print(deep(200_000), sys.is_stack_trampoline_active())
+            """, 'perf=calls')
+        self.assertEqual(run.out, '0 False\n')
+        self.assertEqual(len(run.warnings), 1)
+        self.assertIn('recursion', run.warnings[0])
+
+    def test_the_recursion_limit(self):
+        run = self.run_python("""\
+            def deep(n):
+                return n and deep(n - 1)
+            try:
+                deep(10 ** 6)
+            except RecursionError:
+                print('RecursionError')
+            print(deep(900))
+            """, 'perf=calls')
+        self.assertEqual(run.out, 'RecursionError\n0\n')
+        self.assertEqual(run.err, '')
+
+
+class CallgrindTests(fixtures.PerfTestCase):
+    """callgrind counts calls, and resolve.py finds the names."""
+
+    SOURCE = """\
+        class Class:
+            def __getitem__(self, index):
+                return index
+            def method(self):
+                return leaf(1)
+        def leaf(n):
+            return n
+        def fibonacci(n):
+            return n if n < 2 else fibonacci(n - 1) + fibonacci(n - 2)
+        def generator(n):
+            for i in range(n):
+                yield leaf(i)
+        def raising():
+            raise LookupError
+        def catching():
+            try:
+                raising()
+            except LookupError:
+                pass
+        def main():
+            c = Class()
+            for i in range(700):
+                c[i]
+                c.method()
+            for i in range(60):
+                catching()
+            fibonacci(12)
+            sum(generator(50))
+            sorted(range(30), key=leaf)
+        main()
+        """
+
+    # A generator is called once to be made, and resumed once for each value and for
+    # its end.
+    CALLS = {'<module>': 1, 'main': 1, 'Class': 1, 'Class.__getitem__': 700,
+             'Class.method': 700, 'leaf': 700 + 50 + 30, 'fibonacci': 465,
+             'generator': 1 + 51, 'raising': 60, 'catching': 60}
+
+    def calls(self, text):
+        """Return how often each function of the script was called."""
+        names, calls, called = {}, collections.Counter(), None
+        for line in text.splitlines():
+            if match := re.fullmatch(r'(c?)fn=\((\d+)\)(?: (.*))?', line):
+                kind, number, name = match.groups()
+                if name:
+                    names[number] = re.sub(r"'\d+$", '', name)     # of a recursion
+                if kind:
+                    called = names[number]
+            elif match := re.match(r'calls=(\d+) ', line):
+                calls[called] += int(match[1])
+        suffix = ':' + self.path('script.py')
+        return {name.removeprefix('py::').removesuffix(suffix): count
+                for name, count in calls.items() if name.endswith(suffix)}
+
+    @fixtures.not_emulated('valgrind runs programs of its own processor')
+    def test_the_number_of_calls(self):
+        valgrind = fixtures.find_tool('VALGRIND', 'valgrind')
+        resolve = fixtures.find_tool('RESOLVE', 'resolve.py')
+        script = self.path('script.py')
+        with open(script, 'w', encoding='utf-8') as file:
+            file.write(textwrap.dedent(self.SOURCE))
+        out = self.path('callgrind.out')
+        self.run_command(
+            [valgrind, '-q', '--tool=callgrind', f'--callgrind-out-file={out}',
+             sys.executable, '-X', 'perf=calls', script])
+        with open(out, encoding='utf-8') as file:
+            self.track(int(re.search(r'^pid: (\d+)$', file.read(), re.M)[1]))
+        run = self.run_command([sys.executable, resolve, out])
+        self.assertEqual(self.calls(run.out), self.CALLS)
+
+
+class ResolveTests(fixtures.PerfTestCase):
+    """resolve.py alone."""
+
+    MAP = '1000 20 py::f:/a b\n2000 10 py::g\n1000 20 py::again\nbad line\n'
+
+    def resolve(self, text, *options, **rest):
+        tool = fixtures.find_tool('RESOLVE', 'resolve.py')
+        with open(self.path('map'), 'w') as file:
+            file.write(self.MAP)
+        with open(self.path('in'), 'w') as file:
+            file.write(text)
+        return self.run_command(
+            [sys.executable, tool, *options, self.path('in')], **rest)
+
+    def test_addresses_in_entries_are_replaced(self):
+        run = self.resolve('at 0x1000, 0x101f 0x1020 0xfff 0x0000000000002004 0x200g\n',
+                           '--map', self.path('map'))
+        self.assertEqual(run.out, 'at py::again, py::again 0x1020 0xfff py::g 0x200g\n')
+        self.assertEqual(run.err, '')
+
+    def test_the_output_may_be_a_file(self):
+        run = self.resolve('0x2000\n', '--map', self.path('map'),
+                           '-o', self.path('out'))
+        self.assertEqual(run.out, '')
+        with open(self.path('out')) as file:
+            self.assertEqual(file.read(), 'py::g\n')
+
+    def test_what_is_missing(self):
+        for text, options, word in (
+                ('no number', (), '--map'),
+                ('pid: 999999999\n', (), '/tmp/perf-999999999.map'),
+                ('', ('--map', self.path('no')), self.path('no')),
+                ('', ('--map', self.path('map'), '-o', self.path('no/out')),
+                 self.path('no/out'))):
+            with self.subTest(options=options):
+                run = self.resolve(text, *options, returncode=1)
+                self.assertEqual(run.out, '')
+                self.assertEqual(run.err.count('\n'), 1)
+                self.assertIn(word, run.err)
+
+
+if __name__ == '__main__':
+    unittest.main()
