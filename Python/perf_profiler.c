@@ -147,8 +147,8 @@ _PyPerfProfiler_CompileCode(PyThreadState *tstate, PyCodeObject *code)
 
 /* Start profiling in `interp`, the caller's.  If `calls` is true, each function will be
    really called.  Returns NULL when profiling is on.  Also returns NULL when a file or
-   memory was refused, after one line on stderr.  Otherwise returns the reason, and stores
-   the exception's type in *exception. */
+   memory was refused, after one line on stderr.  Otherwise returns the reason, and
+   stores the exception's type in *exception. */
 static const char *
 interpreter_activate(PyInterpreterState *interp, int mode, bool calls,
                      PyObject **exception)

@@ -30,8 +30,8 @@ extern PyObject *_PyPerfEvaluator_CallFrame(PyThreadState *tstate,
                                             int throwflag);
 
 /* Make our evaluator run the frames of `interp`: CallFrame if an evaluator of others is
-   installed or `calls` is true, otherwise EvalFrame.  Does nothing more if ours is in the
-   chain already.
+   installed or `calls` is true, otherwise EvalFrame.  Does nothing more if ours is in
+   the chain already.
    Returns 0, or -1 if there is no memory. */
 extern int _PyPerfEvaluator_Install(PyInterpreterState *interp, bool calls);
 

@@ -25,8 +25,8 @@ extern "C" {
 extern int _PyPerfProfiler_ModeFromName(const char *name);
 
 /* Start profiling in the interpreter of `tstate`.  `profiling` is a value of
-   PyConfig.perf_profiling, not 0: a mode, which may be combined with _PyPerf_CALLS.  If the interpreter is profiled in a different
-   mode, switch to this one.
+   PyConfig.perf_profiling, not 0: a mode, which may be combined with _PyPerf_CALLS.
+   If the interpreter is profiled in a different mode, switch to this one.
    Returns 0 when profiling is on.  Also returns 0 when files or memory are refused:
    profiling is off then, and one line on stderr says why.
    Returns -1 with an exception set if profiling is not possible: ValueError if this

@@ -27,8 +27,10 @@ WALK = os.path.join(os.path.dirname(os.path.abspath(__file__)),
 
 # Functions that our files call and that are not made to fail.  They cannot fail,
 # or the caller could not react: computations, ids of the process, signal masks,
-# releasing a lock.
+# releasing a lock.  Wrong arguments, for PyArg_ParseTupleAndKeywords(), are in
+# test_calls.py.
 CANNOT_FAIL = set("""
+    PyArg_ParseTupleAndKeywords
     PyBool_FromLong PyErr_Clear PyErr_ExceptionMatches PyErr_Format
     PyErr_SetString PyExc_RuntimeError PyExc_TypeError
     PyExc_UnicodeEncodeError PyExc_ValueError PyInterpreterState_Head
