@@ -203,9 +203,13 @@ _PyPerfEvaluator_CallFrame(PyThreadState *tstate, struct _PyInterpreterFrame *fr
         _PyPerfProfiler_StopOnLowStack();
         return below(tstate, frame, throwflag);
     }
-    const void *trampoline =
-        (const char *)_PyPerf_Pool.return_addresses[_PyPerfBase_SlotNumber(code)]
-        - _PyPerfTrampoline_ReturnOffset;
+    const unsigned int slot = _PyPerfBase_SlotNumber(code);
+    if (slot == 0) {
+        // While it was announced, the output began a new file.
+        return below(tstate, frame, throwflag);
+    }
+    const void *trampoline = (const char *)_PyPerf_Pool.return_addresses[slot]
+                             - _PyPerfTrampoline_ReturnOffset;
     return ((trampoline_function)(uintptr_t)trampoline)(tstate, frame, throwflag,
                                                         below);
 }
