@@ -3,9 +3,9 @@
        PYTHONPERFSUPPORT=1           -X perf         1   perf map
        PYTHON_PERF_JIT_SUPPORT=1     -X perf_jit     2   jitdump
 
-   With the value "calls" instead of 1 each Python function is really called, which adds
-   4.  An unknown value ends the interpreter if it is on the command line.  In the
-   environment it costs one line on stderr, and the variable has no effect.
+   The value "calls" instead of 1 adds _PyPerf_CALLS: each Python function is really
+   called.  An unknown value on the command line is a fatal error.  In the environment
+   one line on stderr reports it, and the variable has no effect.
 
    The command line wins over the environment: -X perf=0 switches off what a variable
    has switched on.  If both kinds are requested, the jitdump is used, because it does
@@ -45,6 +45,25 @@ static const struct {
     {"calls", L"calls", YES_CALLS},
 };
 
+/* Return the value of an option, given what follows its name: nothing or "=VALUE".
+   NOT_GIVEN if the option has a longer name. */
+static int
+option_meaning(const wchar_t *rest)
+{
+    if (*rest == L'\0') {
+        return YES;
+    }
+    if (*rest != L'=') {
+        return NOT_GIVEN;
+    }
+    for (size_t i = 0; i < Py_ARRAY_LENGTH(values); i++) {
+        if (wcscmp(rest + 1, values[i].wide_text) == 0) {
+            return values[i].value;
+        }
+    }
+    return INVALID;
+}
+
 /* Return the value of the last option -X `name`, or INVALID if one of them has no
    valid value. */
 static int
@@ -57,27 +76,19 @@ option_value(const PyWideStringList *xoptions, const wchar_t *name)
         if (wcsncmp(option, name, length) != 0) {
             continue;
         }
-        option += length;
-        if (*option == L'\0') {
-            value = YES;
+        const int meaning = option_meaning(option + length);
+        if (meaning == INVALID) {
+            return INVALID;
         }
-        else if (*option == L'=') {
-            value = INVALID;
-            for (size_t k = 0; k < Py_ARRAY_LENGTH(values); k++) {
-                if (wcscmp(option + 1, values[k].wide_text) == 0) {
-                    value = values[k].value;
-                }
-            }
-            if (value == INVALID) {
-                return INVALID;
-            }
+        if (meaning != NOT_GIVEN) {
+            value = meaning;
         }
     }
     return value;
 }
 
-/* Return the value of the environment variable `name`.  NOT_GIVEN if it is not set,
-   empty, or has no valid value, which one line on stderr reports. */
+/* Return the value of the environment variable `name`.  NOT_GIVEN if it is not set or
+   empty.  Also NOT_GIVEN if its value is unknown, after one line on stderr. */
 static int
 variable_value(const PyConfig *config, const char *name)
 {
@@ -85,9 +96,9 @@ variable_value(const PyConfig *config, const char *name)
     if (text == NULL) {
         return NOT_GIVEN;           // empty, too
     }
-    for (size_t k = 0; k < Py_ARRAY_LENGTH(values); k++) {
-        if (strcmp(text, values[k].text) == 0) {
-            return values[k].value;
+    for (size_t i = 0; i < Py_ARRAY_LENGTH(values); i++) {
+        if (strcmp(text, values[i].text) == 0) {
+            return values[i].value;
         }
     }
     char action[64];
@@ -106,12 +117,18 @@ is_valid(int number)
     return mode == _PyPerf_MAP || mode == _PyPerf_JITDUMP;
 }
 
-/* Return `mode`, if `value` requests it; else `otherwise`. */
+/* Return `mode` as far as `value` requests it, otherwise `otherwise`. */
 static int
 mode_if_requested(int value, int mode, int otherwise)
 {
-    return value == YES ? mode
-           : value == YES_CALLS ? (mode | _PyPerf_CALLS) : otherwise;
+    switch (value) {
+    case YES:
+        return mode;
+    case YES_CALLS:
+        return mode | _PyPerf_CALLS;
+    default:
+        return otherwise;
+    }
 }
 
 PyStatus

@@ -183,6 +183,16 @@ _PyPerfEvaluator_EvalFrame(PyThreadState *tstate, struct _PyInterpreterFrame *fr
            : eval_unannounced_frame(tstate, frame, throwflag);
 }
 
+/* Return the slot number of `code`, which is announced if it was not.  Returns 0 if
+   profiling was switched off, or if the output began a new file meanwhile. */
+static uint32_t
+ensure_slot(PyThreadState *tstate, PyCodeObject *code)
+{
+    return _PyPerfSlots_IsAnnounced(code)
+           || _PyPerfProfiler_EnsureAnnounced(tstate, code)
+           ? _PyPerfBase_SlotNumber(code) : 0;
+}
+
 PyObject *
 _PyPerfEvaluator_CallFrame(PyThreadState *tstate, struct _PyInterpreterFrame *frame,
                            int throwflag)
@@ -190,22 +200,16 @@ _PyPerfEvaluator_CallFrame(PyThreadState *tstate, struct _PyInterpreterFrame *fr
     typedef PyObject *(*trampoline_function)(PyThreadState *,
                                              struct _PyInterpreterFrame *, int,
                                              _PyFrameEvalFunction);
-    PyCodeObject *code = _PyPerfBase_FrameCode(frame);
     _PyFrameEvalFunction below;
-    if (!evaluator_called(tstate, &below)
-            || (!_PyPerfSlots_IsAnnounced(code)
-                && !_PyPerfProfiler_EnsureAnnounced(tstate, code))) {
+    const uint32_t slot = evaluator_called(tstate, &below)
+        ? ensure_slot(tstate, _PyPerfBase_FrameCode(frame)) : 0;
+    if (slot == 0) {
         return below(tstate, frame, throwflag);
     }
     // Without profiling these calls need no C stack.
     if (below == _PyEval_EvalFrameDefault
             && _PyPerfStack_Look() == _PyPerfStack_SHORT) {
         _PyPerfProfiler_StopOnLowStack();
-        return below(tstate, frame, throwflag);
-    }
-    const unsigned int slot = _PyPerfBase_SlotNumber(code);
-    if (slot == 0) {
-        // While it was announced, the output began a new file.
         return below(tstate, frame, throwflag);
     }
     const void *trampoline = (const char *)_PyPerf_Pool.return_addresses[slot]
@@ -260,8 +264,7 @@ _PyPerfEvaluator_Install(PyInterpreterState *interp, bool calls)
     }
     evaluator->was_read = evaluator->is_chained = false;
     evaluator_set(interp, evaluator->installed);
-    if (evaluator->installed == _PyPerfEvaluator_EvalFrame
-            && interpreter_runs_frames(interp)) {
+    if (interpreter_runs_frames(interp)) {
         _PyPerfEvaluator_LateStarts++;
         _PyPerfEvaluator_RaiseBreaker(interp);
     }

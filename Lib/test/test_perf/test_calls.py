@@ -9,18 +9,11 @@ import unittest
 from test.support import import_helper
 from test.test_perf import fixtures, walker
 from test.test_perf.modes import MODES, VARIABLES
+from test.test_perf.programs import TELL
 
 
 def setUpModule():
     fixtures.require_trampoline()
-
-
-TELL = """\
-    import sys
-    def tell():
-        print(sys.is_stack_trampoline_active())
-    tell()
-    """
 
 
 class RequestTests(fixtures.PerfTestCase):
@@ -243,7 +236,7 @@ class CallgrindTests(fixtures.PerfTestCase):
         return {name.removeprefix('py::').removesuffix(suffix): count
                 for name, count in calls.items() if name.endswith(suffix)}
 
-    @fixtures.not_emulated('valgrind runs programs of its own processor')
+    @fixtures.not_emulated('valgrind here runs only programs of this processor')
     def test_the_number_of_calls(self):
         valgrind = fixtures.find_tool('VALGRIND', 'valgrind')
         resolve = fixtures.find_tool('RESOLVE', 'resolve.py')

@@ -123,9 +123,6 @@ class JitdumpSameResultTests(SameResultTests, JitdumpMode):
 class CallsSameResultTests(SameResultTests, MapMode):
     mode = 'perf=calls'
 
-    # It ends profiling, see test_calls.py.
-    test_a_recursion_deeper_than_the_c_stack = None
-
 
 if __name__ == '__main__':
     unittest.main()
