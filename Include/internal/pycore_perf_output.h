@@ -55,8 +55,8 @@ typedef uint64_t _PyPerfGeneration;
 extern _PyPerfGeneration _PyPerfGeneration_Next(void);
 
 /* The functions return 0, or -1 with *error filled in.  The caller stores the current
-   generation in *generation.  A function that begins another one stores it there, also
-   if it fails.  The caller holds the GIL. */
+   generation in *generation.  If a function begins a new generation, it stores that
+   one there, also when it fails.  The caller holds the GIL. */
 struct _PyPerfOutput {
     /* The mode that uses this output. */
     int mode;

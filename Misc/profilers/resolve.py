@@ -12,9 +12,9 @@ line "pid: PID" of INPUT, as callgrind writes it.  For example:
     resolve.py out -o out.named
     callgrind_annotate out.named
 
-A function that was announced again, or whose address was used again, has the name that
-stands last in the map.  Exit status: 0; 1 with one line on stderr if a file cannot be
-read or written, or has no pid; 2 for wrong arguments.
+If the map has several names for an address, the last one is used.  The exit status is 0
+on success and 2 for wrong arguments.  It is 1, with one line on stderr, if a file cannot
+be read or written, or if the input does not name its process.
 """
 
 import argparse
