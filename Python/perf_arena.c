@@ -30,6 +30,7 @@
 #include "pycore_perf_gdb.h"
 #include "pycore_perf_os.h"
 #include "pycore_perf_unwind.h"
+#include "pycore_perf_window.h"
 
 #define SMALLEST_ARENA ((size_t)64 * 1024)
 #define LARGEST_ARENA ((size_t)1024 * 1024)
@@ -54,6 +55,7 @@ struct _PyPerfArena {
 };
 
 struct _PyPerfArenaPool _PyPerf_Pool;
+static const void *void_window;     // NULL until lines are switched on
 
 
 // --- The operating system --------------------------------------------------
@@ -76,23 +78,41 @@ memory_make_executable(char *memory, size_t size)
 
 // --- Arenas ----------------------------------------------------------------
 
-/* Make room for the return addresses of `more` slots.  Returns false if there is
-   no memory. */
+/* Make a table of addresses longer.  The element at 0 and all elements from `used` to
+   `count` become `initial`.  Returns false if there is no memory. */
+static bool
+table_grow(const void *const **table, size_t used, size_t count, const void *initial)
+{
+    const void **grown = PyMem_RawRealloc((void *)*table, count * sizeof(*grown));
+    if (grown == NULL) {
+        return false;
+    }
+    *table = grown;
+    grown[0] = initial;
+    for (size_t i = used; i < count; i++) {
+        grown[i] = initial;
+    }
+    return true;
+}
+
+/* Make room for the addresses of `more` slots.  Returns false if there is no memory. */
 static bool
 pool_reserve(size_t more)
 {
-    const size_t count = 1 + _PyPerf_Pool.last_number + more;
-    if (count > UINT32_MAX) {
-        return false;
-    }
-    const void **table = PyMem_RawRealloc(_PyPerf_Pool.return_addresses,
-                                          count * sizeof(*table));
-    if (table == NULL) {
-        return false;
-    }
-    _PyPerf_Pool.return_addresses = table;
-    table[0] = _PyPerf_EnterEvalLoopReturn;     // functions without a name
-    return true;
+    const size_t used = 1 + _PyPerf_Pool.last_number;
+    const size_t count = used + more;
+    return count <= UINT32_MAX
+           && table_grow(&_PyPerf_Pool.return_addresses, used, count,
+                         _PyPerf_EnterEvalLoopReturn)
+           && (_PyPerf_Pool.line_addresses == NULL
+               || table_grow(&_PyPerf_Pool.line_addresses, used, count, void_window));
+}
+
+/* Store an element of one of the pool's tables, which other files only read. */
+static void
+table_set(const void *const *table, uint32_t number, const void *address)
+{
+    ((const void **)table)[number] = address;
 }
 
 /* Fill the arena with trampolines and prepare its table.  The numbers of the slots
@@ -161,8 +181,8 @@ pool_add(struct _PyPerfArena *arena)
 {
     for (size_t i = 0; i < arena->capacity; i++) {
         const struct _PyPerfSlot *slot = &arena->slots[i];
-        _PyPerf_Pool.return_addresses[slot->number] =
-            (const char *)slot->address + _PyPerfTrampoline_ReturnOffset;
+        table_set(_PyPerf_Pool.return_addresses, slot->number,
+                  (const char *)slot->address + _PyPerfTrampoline_ReturnOffset);
     }
     _PyPerf_Pool.last_number += (uint32_t)arena->capacity;
     arena->older = _PyPerf_Pool.newest;
@@ -237,6 +257,36 @@ _PyPerfArena_NewSlot(bool reuse, struct _PyPerfError *error)
     return &arena->slots[arena->used++];
 }
 
+int
+_PyPerfArena_SetLines(bool on, struct _PyPerfError *error)
+{
+    if (on && _PyPerf_Pool.line_addresses == NULL) {
+        if (void_window == NULL) {
+            void_window = _PyPerfWindow_New(error);
+            if (void_window == NULL) {
+                return -1;
+            }
+        }
+        if (!table_grow(&_PyPerf_Pool.line_addresses, 0, 1 + _PyPerf_Pool.last_number,
+                        void_window)) {
+            return _PyPerfError_Set(error, "allocate memory for lines", "", NULL,
+                                    ENOMEM);
+        }
+    }
+    _PyPerf_Pool.lines = on;
+    return 0;
+}
+
+void
+_PyPerfArena_SetLineAddress(struct _PyPerfSlot *slot, const void *address)
+{
+    if (slot->line_address != address) {
+        slot->line_address = address;
+        table_set(_PyPerf_Pool.line_addresses, slot->number,
+                  address != NULL ? address : void_window);
+    }
+}
+
 void
 _PyPerfArena_FreeSlot(struct _PyPerfSlot *slot)
 {
@@ -266,6 +316,7 @@ _PyPerfArena_Seal(void)
 {
     _PyPerf_Pool.last_inherited = _PyPerf_Pool.last_number;
     _PyPerf_Pool.free = NULL;
+    _PyPerfWindow_Seal();
 }
 
 void
@@ -277,5 +328,6 @@ _PyPerfArena_Register(void)
                 arena = arena->older) {
             arena_register(arena, true);
         }
+        _PyPerfWindow_Register();
     }
 }

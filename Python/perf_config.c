@@ -3,8 +3,9 @@
        PYTHONPERFSUPPORT=1           -X perf         1   perf map
        PYTHON_PERF_JIT_SUPPORT=1     -X perf_jit     2   jitdump
 
-   The value "calls" instead of 1 adds _PyPerf_CALLS: each Python function is really
-   called.  An unknown value on the command line is a fatal error.  In the environment
+   The value "lines" instead of 1 adds _PyPerf_LINES: the line of each Python function is
+   shown.  "calls" adds _PyPerf_CALLS: each Python function is really called.  The two
+   exclude each other.  An unknown value on the command line is a fatal error.  In the environment
    one line on stderr reports it, and the variable has no effect.
 
    The command line wins over the environment: -X perf=0 switches off what a variable
@@ -25,14 +26,14 @@ static const struct {
     const char *error;
 } switches[] = {
     {_PyPerf_MAP, L"perf", "PYTHONPERFSUPPORT",
-     "-X perf: invalid value, expected -X perf, -X perf=1, -X perf=calls or "
-     "-X perf=0"},
+     "-X perf: invalid value, expected -X perf, -X perf=1, -X perf=lines, "
+     "-X perf=calls or -X perf=0"},
     {_PyPerf_JITDUMP, L"perf_jit", "PYTHON_PERF_JIT_SUPPORT",
      "-X perf_jit: invalid value, expected -X perf_jit, -X perf_jit=1, "
-     "-X perf_jit=calls or -X perf_jit=0"},
+     "-X perf_jit=lines, -X perf_jit=calls or -X perf_jit=0"},
 };
 
-enum { NOT_GIVEN = -1, NO = 0, YES = 1, YES_CALLS = 2, INVALID = 3 };
+enum { NOT_GIVEN = -1, NO, YES, YES_LINES, YES_CALLS, INVALID };
 
 /* What a value means, on the command line and in the environment. */
 static const struct {
@@ -42,6 +43,7 @@ static const struct {
 } values[] = {
     {"0", L"0", NO},
     {"1", L"1", YES},
+    {"lines", L"lines", YES_LINES},
     {"calls", L"calls", YES_CALLS},
 };
 
@@ -104,7 +106,7 @@ variable_value(const PyConfig *config, const char *name)
     char action[64];
     struct _PyPerfError error;
     PyOS_snprintf(action, sizeof(action), "read %s", name);
-    _PyPerfError_Set(&error, action, "", "unknown value, expected 1, calls or 0", 0);
+    _PyPerfError_Set(&error, action, "", "unknown value, expected 1, lines, calls or 0", 0);
     _PyPerfError_WarnEarly(&error);
     return NOT_GIVEN;
 }
@@ -113,8 +115,9 @@ variable_value(const PyConfig *config, const char *name)
 static bool
 is_valid(int number)
 {
-    const int mode = number & ~_PyPerf_CALLS;
-    return mode == _PyPerf_MAP || mode == _PyPerf_JITDUMP;
+    const int mode = number & ~_PyPerf_FLAGS;
+    const int flags = number & _PyPerf_FLAGS;
+    return (mode == _PyPerf_MAP || mode == _PyPerf_JITDUMP) && flags != _PyPerf_FLAGS;
 }
 
 /* Return `mode` as far as `value` requests it, otherwise `otherwise`. */
@@ -124,6 +127,8 @@ mode_if_requested(int value, int mode, int otherwise)
     switch (value) {
     case YES:
         return mode;
+    case YES_LINES:
+        return mode | _PyPerf_LINES;
     case YES_CALLS:
         return mode | _PyPerf_CALLS;
     default:
@@ -135,7 +140,7 @@ PyStatus
 _PyPerf_ReadConfig(PyConfig *config)
 {
     if (config->perf_profiling > 0 && !is_valid(config->perf_profiling)) {
-        return _PyStatus_ERR("PyConfig.perf_profiling: expected 0, 1, 2, 5 or 6");
+        return _PyStatus_ERR("PyConfig.perf_profiling: expected 0, 1, 2, 5, 6, 9 or 10");
     }
     if (config->perf_profiling >= 0) {
         return _PyStatus_OK();      // the embedding program has set it

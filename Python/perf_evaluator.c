@@ -65,6 +65,7 @@
 #include "pycore_perf_slots.h"
 #include "pycore_perf_stack.h"
 #include "pycore_perf_unwind.h"     // _PyPerfUnwind_FindCaller()
+#include "pycore_perf_window.h"     // _PyPerfWindow_Translate()
 #include "pycore_pystate.h"         // _PyThreadState_GET()
 
 /* From perf_evalloop.c: raise the eval breaker if signals, other threads or pending
@@ -153,10 +154,15 @@ static inline PyObject *
 eval_announced_frame(PyThreadState *tstate, struct _PyInterpreterFrame *frame,
                      int throwflag)
 {
-    const PyCodeObject *code = _PyPerfBase_FrameCode(frame);
-    return _PyPerf_EnterEvalLoop(
-        tstate, frame, throwflag,
-        _PyPerf_Pool.return_addresses[_PyPerfBase_SlotNumber(code)]);
+    const uint32_t slot = _PyPerfBase_SlotNumber(_PyPerfBase_FrameCode(frame));
+    const void *address = _PyPerf_Pool.return_addresses[slot];
+    if (_PyPerf_Pool.lines) {
+        // With `throwflag` a generator raises where it is, otherwise it continues.
+        address = _PyPerfWindow_Translate(
+            _PyPerf_Pool.line_addresses[slot],
+            _PyPerfBase_LastInstruction(frame) + (throwflag ? 0 : 1));
+    }
+    return _PyPerf_EnterEvalLoop(tstate, frame, throwflag, address);
 }
 
 static Py_NO_INLINE PyObject *

@@ -13,10 +13,11 @@
    the images into the recording.  Then perf can unwind stacks by DWARF information,
    through an interpreter that has no frame pointers.
 
-   The file is a header and then, for each function, three records:
+   The file is a header and then, for each function, three records.  With lines there are
+   three more, for the addresses of its bytecode instructions (perf_window.c):
 
        JIT_CODE_UNWINDING_INFO     how to leave the code of the next LOAD
-       JIT_CODE_DEBUG_INFO         its file and line
+       JIT_CODE_DEBUG_INFO         its file and lines
        JIT_CODE_LOAD               its address, name and bytes
 
    Format: Linux source tree, tools/perf/Documentation/jitdump-specification.txt.
@@ -126,7 +127,8 @@ static struct {
     struct _PyPerfBuffer buffer;    // of that file
     void *marker;                   // NULL: none
     uint64_t next_index;            // code_index of the next function
-    struct _PyPerfUnwind unwind;    // machine 0: not initialized
+    struct _PyPerfUnwind unwind;    // of trampolines; machine 0: not initialized
+    struct _PyPerfUnwind line_unwind;   // of instructions (perf_window.c)
 } dump = {
     .file = {.fd = {.number = -1}},
 };
@@ -229,7 +231,9 @@ static int
 dump_open(_PyPerfGeneration *generation, struct _PyPerfError *error)
 {
     char path[sizeof(dump.file.path)];
-    if ((dump.unwind.machine == 0 && _PyPerfUnwind_Init(&dump.unwind, error) < 0)
+    if ((dump.unwind.machine == 0
+                && (_PyPerfUnwind_InitBody(&dump.line_unwind, error) < 0
+                    || _PyPerfUnwind_Init(&dump.unwind, error) < 0))
             || dump_path(path, sizeof(path), error) < 0
             || _PyPerfFile_Open(&dump.file, path, error) < 0) {
         return -1;
@@ -309,77 +313,139 @@ record_end(struct _PyPerfTextWriter *buffer, size_t start, uint32_t id,
 }
 
 static void
-append_unwinding_info(struct _PyPerfTextWriter *buffer, uint64_t timestamp)
+append_unwinding_info(struct _PyPerfTextWriter *buffer, uint64_t timestamp,
+                      const struct _PyPerfUnwind *unwind)
 {
+    if (unwind->size == 0) {
+        return;
+    }
     struct record_unwinding_info record = {
-        .unwind_data_size = dump.unwind.size,
-        .eh_frame_hdr_size = dump.unwind.header_size,
-        .mapped_size = dump.unwind.size,
+        .unwind_data_size = unwind->size,
+        .eh_frame_hdr_size = unwind->header_size,
+        .mapped_size = unwind->size,
     };
     static const char padding[8];
     size_t start = record_begin(buffer, &record, sizeof(record));
-    _PyPerfTextWriter_Append(buffer, dump.unwind.data, dump.unwind.size);
-    _PyPerfTextWriter_Append(buffer, padding, -dump.unwind.size % 8);
+    _PyPerfTextWriter_Append(buffer, unwind->data, unwind->size);
+    _PyPerfTextWriter_Append(buffer, padding, -unwind->size % 8);
     record_end(buffer, start, JIT_CODE_UNWINDING_INFO, timestamp);
+}
+
+/* A piece of code in the dump. */
+struct piece {
+    uint64_t address;
+    size_t size;                    // bytes, with the number at the end
+    const void *bytes;              // without that number; NULL: zeros
+    const struct _PyPerfLine *lines;    // offsets from `address`
+    size_t line_count;
+};
+
+/* Append the debug entry of an address.  `filename` is escaped. */
+static void
+append_debug_entry(struct _PyPerfTextWriter *buffer, uint64_t address, int line,
+                   const struct _PyPerfTextWriter *filename)
+{
+    struct debug_entry entry = {
+        .code_addr = address,
+        .line = line > 0 ? (uint32_t)line : 0,
+    };
+    _PyPerfTextWriter_Append(buffer, &entry, sizeof(entry));
+    _PyPerfTextWriter_Append(buffer, filename->bytes, filename->length);
+    _PyPerfTextWriter_Append(buffer, "", 1);
 }
 
 static void
 append_debug_info(struct _PyPerfTextWriter *buffer, uint64_t timestamp,
-                  const struct _PyPerfRegion *region)
+                  const struct piece *piece, const struct _PyPerfTextWriter *filename)
 {
-    const uint64_t address = (uintptr_t)region->address;
-    const uint64_t addresses[] = {address, address + region->size};
     struct record_debug_info record = {
-        .code_addr = address,
-        .nr_entry = Py_ARRAY_LENGTH(addresses),
+        .code_addr = piece->address,
+        .nr_entry = piece->line_count + 1,
     };
     size_t start = record_begin(buffer, &record, sizeof(record));
-    for (size_t i = 0; i < Py_ARRAY_LENGTH(addresses); i++) {
-        struct debug_entry entry = {
-            .code_addr = addresses[i],
-            .line = region->first_line > 0 ? (uint32_t)region->first_line : 1,
-        };
-        _PyPerfTextWriter_Append(buffer, &entry, sizeof(entry));
-        _PyPerfTextWriter_AppendEscaped(buffer, region->filename);
-        _PyPerfTextWriter_Append(buffer, "", 1);
+    for (size_t i = 0; i < piece->line_count; i++) {
+        append_debug_entry(buffer, piece->address + piece->lines[i].start,
+                           piece->lines[i].line, filename);
     }
+    append_debug_entry(buffer, piece->address + piece->size,
+                       piece->lines[piece->line_count - 1].line, filename);
     record_end(buffer, start, JIT_CODE_DEBUG_INFO, timestamp);
 }
 
 static void
 append_load(struct _PyPerfTextWriter *buffer, uint64_t timestamp,
+            const struct piece *piece, uint64_t index,
             const struct _PyPerfRegion *region)
 {
     struct record_load record = {
         .pid = (uint32_t)dump.file.pid,
         .tid = thread_id(),
-        .vma = (uintptr_t)region->address,
-        .code_addr = (uintptr_t)region->address,
-        .code_size = region->size,
-        .code_index = dump.next_index,
+        .vma = piece->address,
+        .code_addr = piece->address,
+        .code_size = piece->size,
+        .code_index = index,
     };
     size_t start = record_begin(buffer, &record, sizeof(record));
     _PyPerfTextWriter_AppendSymbol(buffer, region);
     _PyPerfTextWriter_Append(buffer, "", 1);
-    _PyPerfTextWriter_Append(buffer, region->address,
-                             region->size - sizeof(record.code_index));
-    _PyPerfTextWriter_Append(buffer, &record.code_index, sizeof(record.code_index));
+    const size_t size = piece->size - sizeof(index);
+    if (piece->bytes != NULL) {
+        _PyPerfTextWriter_Append(buffer, piece->bytes, size);
+    }
+    else {
+        _PyPerfTextWriter_AppendZeros(buffer, size);
+    }
+    _PyPerfTextWriter_Append(buffer, &index, sizeof(index));
     record_end(buffer, start, JIT_CODE_LOAD, timestamp);
+}
+
+/* The piece that profilers look up with lines: the instructions, and behind them room
+   for the number.  It begins one byte before the first instruction (perf_window.c). */
+static struct piece
+line_piece(const struct _PyPerfRegion *region)
+{
+    return (struct piece){
+        .address = (uintptr_t)region->line_address - 1,
+        .size = region->line_size + sizeof(uint64_t),
+        .lines = region->lines,
+        .line_count = region->line_count,
+    };
 }
 
 /* Append the records of a function.  Returns as _PyPerfFile_Append() does. */
 static int
 dump_append(const struct _PyPerfRegion *region, struct _PyPerfError *error)
 {
-    struct _PyPerfTextWriter buffer;
+    struct _PyPerfTextWriter buffer, filename;
     uint64_t timestamp = (uint64_t)_PyPerfOS_Now();
     int result;
     _PyPerfTextWriter_Init(&buffer);
-    if (dump.unwind.size != 0) {
-        append_unwinding_info(&buffer, timestamp);
+    _PyPerfTextWriter_Init(&filename);
+    _PyPerfTextWriter_AppendEscaped(&filename, region->filename);
+
+    const struct _PyPerfLine definition = {
+        .start = 0,
+        .line = region->first_line > 0 ? region->first_line : 1,
+    };
+    const struct piece trampoline = {
+        .address = (uintptr_t)region->address,
+        .size = region->size,
+        .bytes = region->address,
+        .lines = &definition,
+        .line_count = 1,
+    };
+    append_unwinding_info(&buffer, timestamp, &dump.unwind);
+    append_debug_info(&buffer, timestamp, &trampoline, &filename);
+    append_load(&buffer, timestamp, &trampoline, dump.next_index, region);
+    if (region->line_address != NULL) {
+        const struct piece lines = line_piece(region);
+        _PyPerfUnwind_SetCodeSize(&dump.line_unwind, lines.size);
+        append_unwinding_info(&buffer, timestamp, &dump.line_unwind);
+        append_debug_info(&buffer, timestamp, &lines, &filename);
+        append_load(&buffer, timestamp, &lines, dump.next_index + 1, region);
     }
-    append_debug_info(&buffer, timestamp, region);
-    append_load(&buffer, timestamp, region);
+    buffer.failed |= filename.failed;
+    _PyPerfTextWriter_Fini(&filename);
     if (buffer.failed || buffer.length > UINT32_MAX) {
         result = _PyPerfError_Set(error, "announce a function", "", NULL, ENOMEM);
     }
@@ -403,7 +469,7 @@ dump_announce(const struct _PyPerfRegion *region, _PyPerfGeneration *generation,
         }
     } while (result == _PyPerfFile_STARTED_AFRESH);
     if (result == _PyPerfFile_APPENDED) {
-        dump.next_index++;
+        dump.next_index += 2;       // two pieces, at most
     }
     *generation = dump.file.generation;
     return result;

@@ -134,12 +134,12 @@ map_open(struct _PyPerfError *error)
     return _PyPerfFile_Open(&map.file, path, error);
 }
 
-/* Append a line, opening the map if need be.  Returns 0, or -1 with *error filled
+/* Append whole lines, opening the map if need be.  Returns 0, or -1 with *error filled
    in. */
 static int
-map_write(const struct _PyPerfTextWriter *line, struct _PyPerfError *error)
+map_write(const struct _PyPerfTextWriter *text, struct _PyPerfError *error)
 {
-    if (line->failed) {
+    if (text->failed) {
         return _PyPerfError_Set(error, "announce a function", "", NULL, ENOMEM);
     }
     int result;
@@ -147,22 +147,43 @@ map_write(const struct _PyPerfTextWriter *line, struct _PyPerfError *error)
         if (map_open(error) < 0) {
             return -1;
         }
-        result = _PyPerfBuffer_Append(&map.buffer, &map.file, line->bytes,
-                                      line->length, error);
+        result = _PyPerfBuffer_Append(&map.buffer, &map.file, text->bytes,
+                                      text->length, error);
     } while (result == _PyPerfFile_STARTED_AFRESH);
     return result;
 }
 
-/* Begin a line with the first two fields.  The caller appends the name and the
-   newline, and calls _PyPerfTextWriter_Fini(). */
+/* Append the first two fields of a line.  The caller appends the name and the
+   newline. */
 static void
-line_start(struct _PyPerfTextWriter *line, const void *address, size_t size)
+append_range(struct _PyPerfTextWriter *text, const void *address, size_t size)
 {
-    _PyPerfTextWriter_Init(line);
-    _PyPerfTextWriter_AppendHex(line, (uintptr_t)address);
-    _PyPerfTextWriter_Append(line, " ", 1);
-    _PyPerfTextWriter_AppendHex(line, size);
-    _PyPerfTextWriter_Append(line, " ", 1);
+    _PyPerfTextWriter_AppendHex(text, (uintptr_t)address);
+    _PyPerfTextWriter_Append(text, " ", 1);
+    _PyPerfTextWriter_AppendHex(text, size);
+    _PyPerfTextWriter_Append(text, " ", 1);
+}
+
+/* Append an entry for each run of instructions of one line.  `symbol` is the name of the
+   function.  The entries begin one byte before the instructions (perf_window.c). */
+static void
+append_lines(struct _PyPerfTextWriter *text, const struct _PyPerfRegion *region,
+             const struct _PyPerfTextWriter *symbol)
+{
+    for (size_t i = 0; i < region->line_count; i++) {
+        const struct _PyPerfLine *line = &region->lines[i];
+        const size_t end = i + 1 < region->line_count ? region->lines[i + 1].start
+                                                      : region->line_size;
+        append_range(text, (const char *)region->line_address + line->start - 1,
+                     end - line->start);
+        _PyPerfTextWriter_Append(text, symbol->bytes, symbol->length);
+        if (line->line != -1) {
+            char number[16];
+            PyOS_snprintf(number, sizeof(number), ":%d", line->line);
+            _PyPerfTextWriter_Append(text, number, strlen(number));
+        }
+        _PyPerfTextWriter_Append(text, "\n", 1);
+    }
 }
 
 
@@ -211,10 +232,18 @@ static int
 output_announce(const struct _PyPerfRegion *region, _PyPerfGeneration *generation,
                 struct _PyPerfError *error)
 {
-    struct _PyPerfTextWriter line;
-    line_start(&line, region->address, region->size);
-    _PyPerfTextWriter_AppendSymbol(&line, region);
-    _PyPerfTextWriter_Append(&line, "\n", 1);
+    struct _PyPerfTextWriter text, symbol;
+    _PyPerfTextWriter_Init(&text);
+    _PyPerfTextWriter_Init(&symbol);
+    _PyPerfTextWriter_AppendSymbol(&symbol, region);
+    append_range(&text, region->address, region->size);
+    _PyPerfTextWriter_Append(&text, symbol.bytes, symbol.length);
+    _PyPerfTextWriter_Append(&text, "\n", 1);
+    if (region->line_address != NULL) {
+        append_lines(&text, region, &symbol);
+    }
+    text.failed |= symbol.failed;
+    _PyPerfTextWriter_Fini(&symbol);
 
     // The output was opened in this process, so lock_renew() is not needed.
     int number = pthread_mutex_lock(&map.lock);
@@ -223,11 +252,11 @@ output_announce(const struct _PyPerfRegion *region, _PyPerfGeneration *generatio
         result = lock_failed(error, number);
     }
     else {
-        result = map_write(&line, error);
+        result = map_write(&text, error);
         *generation = map.file.generation;
         lock_drop();
     }
-    _PyPerfTextWriter_Fini(&line);
+    _PyPerfTextWriter_Fini(&text);
     return result;
 }
 
@@ -319,7 +348,8 @@ _PyPerfMap_WriteEntry(const void *address, size_t size, struct _PyPerfText name)
 {
     struct _PyPerfError error;
     struct _PyPerfTextWriter line;
-    line_start(&line, address, size);
+    _PyPerfTextWriter_Init(&line);
+    append_range(&line, address, size);
     _PyPerfTextWriter_AppendEscaped(&line, name);
     _PyPerfTextWriter_Append(&line, "\n", 1);
 

@@ -145,12 +145,12 @@ _PyPerfProfiler_CompileCode(PyThreadState *tstate, PyCodeObject *code)
 
 // --- Switching on ----------------------------------------------------------
 
-/* Start profiling in `interp`, the caller's.  If `calls` is true, each function will be
-   really called.  Returns NULL when profiling is on.  Also returns NULL when a file or
+/* Start profiling in `interp`, the caller's.  `flags` is _PyPerf_CALLS, _PyPerf_LINES or
+   0.  If another interpreter is profiled with lines, this one is too.  Returns NULL when profiling is on.  Also returns NULL when a file or
    memory was refused, after one line on stderr.  Otherwise returns the reason, and
    stores the exception's type in *exception. */
 static const char *
-interpreter_activate(PyInterpreterState *interp, int mode, bool calls,
+interpreter_activate(PyInterpreterState *interp, int mode, int flags,
                      PyObject **exception)
 {
     if (!_PyPerfArena_CodeIsPlausible()) {
@@ -167,7 +167,11 @@ interpreter_activate(PyInterpreterState *interp, int mode, bool calls,
             && _PyPerfSlots_OpenOutput(outputs[mode], &error) < 0) {
         profiler_fail(&error);
     }
-    else if (_PyPerfEvaluator_Install(interp, calls) < 0) {
+    else if (((flags & _PyPerf_LINES) != 0 || !any_interpreter_is_active(interp))
+             && _PyPerfSlots_SetLines((flags & _PyPerf_LINES) != 0, &error) < 0) {
+        profiler_fail(&error);
+    }
+    else if (_PyPerfEvaluator_Install(interp, (flags & _PyPerf_CALLS) != 0) < 0) {
         _PyPerfError_Set(&error, "install the frame evaluator", "", NULL, ENOMEM);
         profiler_fail(&error);
     }
@@ -177,7 +181,7 @@ interpreter_activate(PyInterpreterState *interp, int mode, bool calls,
 int
 _PyPerfProfiler_Activate(PyThreadState *tstate, int profiling)
 {
-    const int mode = profiling & ~_PyPerf_CALLS;
+    const int mode = profiling & ~_PyPerf_FLAGS;
     const int open_mode = _PyPerfSlots_OpenMode();
     if (open_mode != _PyPerf_OFF && open_mode != mode
             && any_interpreter_is_active(tstate->interp)) {
@@ -189,7 +193,7 @@ _PyPerfProfiler_Activate(PyThreadState *tstate, int profiling)
     }
     PyObject *exception = NULL;
     const char *obstacle = interpreter_activate(
-        tstate->interp, mode, (profiling & _PyPerf_CALLS) != 0, &exception);
+        tstate->interp, mode, profiling & _PyPerf_FLAGS, &exception);
     if (obstacle != NULL) {
         PyErr_SetString(exception, obstacle);
         return -1;
@@ -222,7 +226,7 @@ void
 _PyPerfProfiler_InitInterpreter(PyThreadState *tstate)
 {
     const int profiling = tstate->interp->config.perf_profiling;
-    int mode = profiling & ~_PyPerf_CALLS;
+    int mode = profiling & ~_PyPerf_FLAGS;
     if (mode == _PyPerf_OFF) {
         return;
     }
@@ -232,7 +236,7 @@ _PyPerfProfiler_InitInterpreter(PyThreadState *tstate)
     struct _PyPerfError error;
     PyObject *exception = NULL;
     const char *obstacle = interpreter_activate(
-        tstate->interp, mode, (profiling & _PyPerf_CALLS) != 0, &exception);
+        tstate->interp, mode, profiling & _PyPerf_FLAGS, &exception);
     if (obstacle != NULL) {
         _PyPerfError_Set(&error, "start", "", obstacle, 0);
         _PyPerfError_Warn(&error);

@@ -62,6 +62,7 @@
 #include "pycore_perf_record.h"
 #include "pycore_perf_slots.h"
 #include "pycore_perf_stack.h"
+#include "pycore_perf_window.h"     // _PyPerfWindow_Translate()
 
 unsigned int
 _PyPerfRecord_EnsureSlot(PyThreadState *tstate, _PyInterpreterFrame *frame)
@@ -75,7 +76,8 @@ _PyPerfRecord_EnsureSlot(PyThreadState *tstate, _PyInterpreterFrame *frame)
 }
 
 bool
-_PyPerfRecord_NoRoom(PyThreadState *tstate, _PyInterpreterFrame *frame, int *unlinked)
+_PyPerfRecord_NoRoom(PyThreadState *tstate, _PyInterpreterFrame *frame,
+                     struct _PyPerfLoop *loop)
 {
     switch (_PyPerfStack_Look()) {
     case _PyPerfStack_ENOUGH:
@@ -90,7 +92,9 @@ _PyPerfRecord_NoRoom(PyThreadState *tstate, _PyInterpreterFrame *frame, int *unl
         break;
     }
     frame->is_entry = true;
-    ++*unlinked;
+    loop->unlinked++;
+    // The topmost record is that of a caller.
+    _PyPerfLoop_SetLines(tstate->cframe, false);
     return false;
 }
 
@@ -105,44 +109,72 @@ _PyPerfRecord_RunNested(PyThreadState *tstate, _PyInterpreterFrame *frame)
 
 // --- Profiling is switched on late -----------------------------------------
 
-/* A flag in `unlinked`, in addition to the number of frames: when this loop ends, raise
-   the eval breaker for the loops further out. */
+/* A flag in _PyPerfLoop.unlinked, in addition to the number of frames: when this loop
+   ends, raise the eval breaker for the loops further out. */
 #define RAISE_BREAKER (1 << 30)
 
-bool
-_PyPerfRecord_LeaveRarely(PyThreadState *tstate, int *unlinked)
+/* Return the number of frames without a record that this loop has pushed. */
+static int
+loop_unlinked(const struct _PyPerfLoop *loop)
 {
-    if ((*unlinked & ~RAISE_BREAKER) != 0) {
-        --*unlinked;
+    return loop->unlinked & ~RAISE_BREAKER;
+}
+
+/* Store lines in this loop, or not, according to the addresses that it uses. */
+static void
+loop_set_lines(const struct _PyPerfLoop *loop, PyThreadState *tstate)
+{
+    _PyPerfLoop_SetLines(tstate->cframe,
+                         loop->addresses == &_PyPerf_Pool.line_addresses
+                         && loop_unlinked(loop) == 0);
+}
+
+bool
+_PyPerfRecord_LeaveRarely(PyThreadState *tstate, struct _PyPerfLoop *loop)
+{
+    if (loop_unlinked(loop) != 0) {
+        loop->unlinked--;
+        loop_set_lines(loop, tstate);
         return true;
     }
     _PyPerfEvaluator_RaiseBreaker(tstate->interp);
     return false;
 }
 
+/* Return the return address for the record of `frame`, whose function has this slot.
+   `bytecode` is the instruction that it executes. */
+static const void *
+frame_address(unsigned int slot, const _Py_CODEUNIT *bytecode)
+{
+    return _PyPerf_Pool.lines
+           ? _PyPerfWindow_Translate(_PyPerf_Pool.line_addresses[slot], bytecode)
+           : _PyPerf_Pool.return_addresses[slot];
+}
+
 void
 _PyPerfRecord_CatchUp(PyThreadState *tstate, _PyInterpreterFrame *frame,
-                      struct _PyPerfRecord *head, int *unlinked)
+                      struct _PyPerfRecord *head, struct _PyPerfLoop *loop)
 {
     if (!_PyPerfEvaluator_MustCatchUp(tstate)) {
         return;
     }
-    for (int count = *unlinked & ~RAISE_BREAKER; count > 0; count--) {
+    for (int count = loop_unlinked(loop); count > 0; count--) {
         frame = frame->previous;    // has no record
     }
     for (volatile struct _PyPerfRecord *record =
              head->caller - _PyPerfArch_RECORDS_BELOW; ; record++) {
-        if (record->return_address == _PyPerf_Pool.return_addresses[0]) {
-            const unsigned int slot = _PyPerfRecord_EnsureSlot(tstate, frame);
-            record->return_address = _PyPerf_Pool.return_addresses[slot];
-        }
+        const unsigned int slot = _PyPerfRecord_EnsureSlot(tstate, frame);
+        record->return_address = frame_address(slot, _PyPerfBase_LastInstruction(frame));
         if (frame->is_entry) {
             break;
         }
         frame = frame->previous;
     }
+    loop->addresses = _PyPerf_Pool.lines ? &_PyPerf_Pool.line_addresses
+                                         : &_PyPerf_Pool.return_addresses;
+    loop_set_lines(loop, tstate);
     if (!_PyPerfEvaluator_IsOutermostLoop(tstate)) {
-        *unlinked |= RAISE_BREAKER;
+        loop->unlinked |= RAISE_BREAKER;
     }
 }
 
@@ -162,7 +194,7 @@ _PyPerfRecord_RunHandedOver(PyThreadState *tstate, _PyInterpreterFrame *frame,
     size_t count = 0;
     for (_PyInterpreterFrame *next = frame; count < most; next = next->previous) {
         const unsigned int slot = _PyPerfRecord_EnsureSlot(tstate, next);
-        addresses[MOST_CALLERS - ++count] = _PyPerf_Pool.return_addresses[slot];
+        addresses[MOST_CALLERS - ++count] = frame_address(slot, _PyPerfBase_LastInstruction(next));
         if (next->is_entry) {
             break;
         }

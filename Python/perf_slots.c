@@ -25,13 +25,21 @@
    When a code object dies, no frame is in its trampoline, because frames own their
    code objects.  Its slot can be used again if it was announced only in outputs
    with timestamps.  A perf map has none: an address that it names never gets a
-   different name.  */
+   different name.  With lines, the addresses of a function depend on those of its
+   bytecode (perf_window.c).  So if a perf map names the lines of a code object, the
+   memory of that object is not freed when it dies.  */
 
 #include "Python.h"
 #include "pycore_perf_arena.h"
 #include "pycore_perf_base.h"
 #include "pycore_perf_slots.h"
+#include "pycore_perf_window.h"     // _PyPerfWindow_Find()
 #include "pycore_unicodeobject.h"   // _PyUnicode_AsUTF8String()
+
+/* perf_jitdump.c needs room behind the bytecode.  What comes next there is another code
+   object, if it is code at all. */
+static_assert(offsetof(PyCodeObject, co_code_adaptive) >= 160 + 1,
+              "struct _PyPerfRegion promises room behind the instructions");
 
 static struct {
     const struct _PyPerfOutput *output;     // the one that is open, or NULL
@@ -93,6 +101,13 @@ _PyPerfSlots_Find(PyCodeObject *code)
     return slot != NULL ? slot->number : 0;
 }
 
+/* Return whether a perf map names the lines of a slot. */
+static bool
+slot_has_final_lines(const struct _PyPerfSlot *slot)
+{
+    return slot->lines_in[_PyPerf_MAP] != 0;
+}
+
 /* Called when the code object that owned `extra`, a slot or NULL, has died, or
    when its slot is taken from it (a freefunc). */
 static void
@@ -100,8 +115,13 @@ slot_release(void *extra)
 {
     struct _PyPerfSlot *slot = extra;
     if (slot != NULL) {
+        if (slot_has_final_lines(slot)) {
+            _PyPerfBase_KeepMemory(slot->code);
+        }
         slot->code = NULL;
         memset(slot->announced_in, 0, sizeof(slot->announced_in));
+        memset(slot->lines_in, 0, sizeof(slot->lines_in));
+        _PyPerfArena_SetLineAddress(slot, NULL);
         if (!slot->is_final) {
             _PyPerfArena_FreeSlot(slot);
         }
@@ -150,6 +170,63 @@ text_from_unicode(struct _PyPerfText *text, PyObject *string, PyObject **owner)
     return 0;
 }
 
+/* Store the runs of instructions of one line in `lines`, which has room for them all.
+   With NULL, only count them.  Returns how many there are. */
+static size_t
+code_lines(PyCodeObject *code, struct _PyPerfLine *lines)
+{
+    size_t count = 0;
+    int previous = 0;
+    PyCodeAddressRange range;
+    _PyCode_InitAddressRange(code, &range);
+    while (_PyLineTable_NextAddressRange(&range)) {
+        if (count != 0 && range.ar_line == previous) {
+            continue;
+        }
+        previous = range.ar_line;
+        if (lines != NULL) {
+            lines[count] = (struct _PyPerfLine){
+                .start = count == 0 ? 0 : (size_t)range.ar_start,
+                .line = range.ar_line,
+            };
+        }
+        count++;
+    }
+    if (count == 0 && lines != NULL) {
+        lines[0] = (struct _PyPerfLine){.start = 0, .line = -1};
+    }
+    return Py_MAX(count, 1);
+}
+
+/* Give the function of `slot` the addresses of its instructions, and add them to
+   *region.  The caller frees region->lines with PyMem_RawFree().  Returns -1 with *error
+   filled in on failure. */
+static int
+slot_add_lines(struct _PyPerfSlot *slot, struct _PyPerfRegion *region,
+               struct _PyPerfError *error)
+{
+    const void *address = slot->line_address;
+    const char *bytecode = _PyPerfBase_Bytecode(slot->code, &region->line_size);
+    if (address == NULL && _PyPerfWindow_Find(bytecode, region->line_size, &address,
+                                              error) < 0) {
+        return -1;
+    }
+    if (address == NULL) {
+        return 0;
+    }
+    region->line_count = code_lines(slot->code, NULL);
+    struct _PyPerfLine *lines = PyMem_RawMalloc(region->line_count * sizeof(*lines));
+    if (lines == NULL) {
+        return _PyPerfError_Set(error, "announce the lines of a function", "", NULL,
+                                ENOMEM);
+    }
+    code_lines(slot->code, lines);
+    region->lines = lines;
+    region->line_address = address;
+    _PyPerfArena_SetLineAddress(slot, address);
+    return 0;
+}
+
 /* Write an entry for `slot`.  Returns -1 with *error filled in on failure. */
 static int
 slot_write_entry(struct _PyPerfSlot *slot, struct _PyPerfError *error)
@@ -162,16 +239,17 @@ slot_write_entry(struct _PyPerfSlot *slot, struct _PyPerfError *error)
     };
     PyObject *qualname = NULL, *filename = NULL;
     _PyPerfGeneration generation = slots.generation;
-    int result;
+    int result = -1;
     if (text_from_unicode(&region.qualname, code->co_qualname, &qualname) < 0
         || text_from_unicode(&region.filename, code->co_filename, &filename) < 0)
     {
-        result = _PyPerfError_Set(error, "announce a function", "", NULL, ENOMEM);
+        _PyPerfError_Set(error, "announce a function", "", NULL, ENOMEM);
     }
-    else {
+    else if (!_PyPerf_Pool.lines || slot_add_lines(slot, &region, error) == 0) {
         result = slots.output->announce(&region, &generation, error);
         slots_set_generation(generation);
     }
+    PyMem_RawFree((void *)region.lines);
     Py_XDECREF(qualname);
     Py_XDECREF(filename);
     return result;
@@ -183,11 +261,15 @@ static int
 slot_announce(struct _PyPerfSlot *slot, struct _PyPerfError *error)
 {
     const int mode = slots.output->mode;
-    if (slot->announced_in[mode] != slots.generation) {
+    if (slot->announced_in[mode] != slots.generation
+            || (_PyPerf_Pool.lines && slot->lines_in[mode] != slots.generation)) {
         if (slot_write_entry(slot, error) < 0) {
             return -1;
         }
         slot->announced_in[mode] = slots.generation;
+        if (slot->line_address != NULL) {
+            slot->lines_in[mode] = slots.generation;
+        }
         slot->is_final |= !slots.output->has_time;
     }
     _PyPerfBase_SetSlotNumber(slot->code, slot->number);
@@ -271,9 +353,21 @@ void
 _PyPerfSlots_CloseOutput(void)
 {
     if (slots.output != NULL) {
+        struct _PyPerfError ignored;
+        _PyPerfArena_SetLines(false, &ignored);
         slots.output->close();
         slots.output = NULL;
     }
+}
+
+int
+_PyPerfSlots_SetLines(bool on, struct _PyPerfError *error)
+{
+    if (on == _PyPerf_Pool.lines) {
+        return 0;
+    }
+    _PyPerfSlots_ForgetAll();
+    return _PyPerfArena_SetLines(on, error);
 }
 
 int
@@ -382,9 +476,14 @@ _PyPerfSlots_RequestExtraIndex(PyInterpreterState *interp)
 static int
 slot_take(struct _PyPerfSlot *slot, void *Py_UNUSED(data))
 {
-    if (slot->code != NULL) {
+    PyCodeObject *code = slot->code;
+    if (code != NULL) {
+        if (slot_has_final_lines(slot)) {
+            Py_INCREF(code);        // its memory must not be freed
+        }
         // Calls slot_release().
-        _PyCode_SetExtra((PyObject *)slot->code, slots.extra_index, NULL);
+        _PyCode_SetExtra((PyObject *)code, slots.extra_index, NULL);
+        _PyPerfBase_SetSlotNumber(code, 0);
     }
     return 0;
 }

@@ -11,7 +11,8 @@
 #include "pycore_pystate.h"         // _PyThreadState_GET()
 
 PyDoc_STRVAR(activate_doc,
-"activate_stack_trampoline($module, backend, /, *, calls=False)\n"
+"activate_stack_trampoline($module, backend, /, *, lines=False,\n"
+"                          calls=False)\n"
 "--\n"
 "\n"
 "Make Python functions visible to native profilers.\n"
@@ -20,9 +21,11 @@ PyDoc_STRVAR(activate_doc,
 "    The kind of file with the names for profilers: \"perf\" means\n"
 "    /tmp/perf-PID.map, and \"perf_jit\" means /tmp/jit-PID.dump, which also\n"
 "    contains what they need to unwind stacks without frame pointers.\n"
+"  lines\n"
+"    Show the line that each Python function executes.\n"
 "  calls\n"
 "    Really call each Python function through its trampoline.  That is slower,\n"
-"    and is for tools that follow calls, as callgrind does.\n"
+"    and is for tools that follow calls, as callgrind does.  Excludes lines.\n"
 "\n"
 "Functions that are called from now on appear by name in the stacks that\n"
 "perf, samply and other profilers record of this process.");
@@ -31,11 +34,11 @@ static PyObject *
 sys_activate_stack_trampoline(PyObject *Py_UNUSED(module), PyObject *args,
                               PyObject *kwargs)
 {
-    static char *names[] = {"", "calls", NULL};
+    static char *names[] = {"", "lines", "calls", NULL};
     PyObject *backend;
-    int calls = 0;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|$p:activate_stack_trampoline",
-                                     names, &backend, &calls)) {
+    int lines = 0, calls = 0;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|$pp:activate_stack_trampoline",
+                                     names, &backend, &lines, &calls)) {
         return NULL;
     }
     if (!PyUnicode_Check(backend)) {
@@ -60,8 +63,12 @@ sys_activate_stack_trampoline(PyObject *Py_UNUSED(module), PyObject *args,
         PyErr_Format(PyExc_ValueError, "invalid backend: %U", backend);
         return NULL;
     }
-    const int profiling = calls ? (mode | _PyPerf_CALLS) : mode;
-    if (_PyPerfProfiler_Activate(_PyThreadState_GET(), profiling) < 0) {
+    if (lines && calls) {
+        PyErr_SetString(PyExc_ValueError, "lines and calls exclude each other");
+        return NULL;
+    }
+    const int flags = (lines ? _PyPerf_LINES : 0) | (calls ? _PyPerf_CALLS : 0);
+    if (_PyPerfProfiler_Activate(_PyThreadState_GET(), mode | flags) < 0) {
         return NULL;
     }
     Py_RETURN_NONE;

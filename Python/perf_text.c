@@ -81,6 +81,15 @@ _PyPerfTextWriter_Append(struct _PyPerfTextWriter *buffer, const void *bytes,
 }
 
 void
+_PyPerfTextWriter_AppendZeros(struct _PyPerfTextWriter *buffer, size_t length)
+{
+    if (buffer_reserve(buffer, length)) {
+        memset(buffer->bytes + buffer->length, 0, length);
+        buffer->length += length;
+    }
+}
+
+void
 _PyPerfTextWriter_AppendHex(struct _PyPerfTextWriter *buffer, uintptr_t value)
 {
     char digits[2 * sizeof(value)];

@@ -257,38 +257,45 @@ image_distance(const struct _PyPerfUnwind *unwind, size_t eh_frame,
     return (int32_t)((intptr_t)to - (intptr_t)here);
 }
 
-/* Fill in *unwind with copies of this CIE and FDE, for perf's image. */
-static void
-unwind_build(struct _PyPerfUnwind *unwind, const struct entry *cie,
-             const struct fde *original)
+void
+_PyPerfUnwind_SetCodeSize(struct _PyPerfUnwind *unwind, size_t size)
 {
     // Addresses in perf's image, where the code is at 0.
-    const size_t eh_frame = (_PyPerfTrampoline_CodeSize + 7) / 8 * 8;
-    const size_t fde_address = eh_frame + entry_size(cie);
-    const size_t header_address = fde_address + entry_size(&original->entry)
-                                  + sizeof(uint32_t);
-    const size_t header_size = sizeof(struct header) + 2 * sizeof(int32_t);
+    const size_t eh_frame = (size + 7) / 8 * 8;
+    struct fde *fde = (struct fde *)(unwind->data + unwind->fde_offset);
+    struct header *header = (struct header *)(unwind->data + unwind->size
+                                              - unwind->header_size);
+    fde->code = image_distance(unwind, eh_frame, &fde->code, 0);
+    fde->code_size = (uint32_t)size;
+    header->eh_frame = image_distance(unwind, eh_frame, &header->eh_frame, eh_frame);
+    header->table[0].code = image_distance(unwind, eh_frame, header, 0);
+    header->table[0].fde = image_distance(unwind, eh_frame, header,
+                                          eh_frame + unwind->fde_offset);
+}
 
+/* Fill in *unwind with copies of this CIE and FDE, for `size` bytes of code. */
+static void
+unwind_build(struct _PyPerfUnwind *unwind, const struct entry *cie,
+             const struct fde *original, size_t size)
+{
     memset(unwind->data, 0, sizeof(unwind->data));
     memcpy(unwind->data, cie, entry_size(cie));
-    struct fde *fde = (struct fde *)(unwind->data + entry_size(cie));
+    unwind->fde_offset = entry_size(cie);
+    struct fde *fde = (struct fde *)(unwind->data + unwind->fde_offset);
     memcpy(fde, original, entry_size(&original->entry));
     fde->entry.id = (uint32_t)((const char *)&fde->entry.id - unwind->data);
-    fde->code = image_distance(unwind, eh_frame, &fde->code, 0);
 
-    struct header *header = (struct header *)(unwind->data + header_address
-                                              - eh_frame);
+    const size_t header_offset = unwind->fde_offset + entry_size(&original->entry)
+                                 + sizeof(uint32_t);
+    struct header *header = (struct header *)(unwind->data + header_offset);
     header->version = 1;
     header->eh_frame_encoding = ENCODED_FROM_HERE;
     header->count_encoding = ENCODED_UNSIGNED4;
     header->table_encoding = ENCODED_FROM_HEADER;
-    header->eh_frame = image_distance(unwind, eh_frame, &header->eh_frame,
-                                      eh_frame);
     header->count = 1;
-    header->table[0].code = image_distance(unwind, eh_frame, header, 0);
-    header->table[0].fde = image_distance(unwind, eh_frame, header, fde_address);
-    unwind->size = header_address - eh_frame + header_size;
-    unwind->header_size = header_size;
+    unwind->header_size = sizeof(struct header) + 2 * sizeof(int32_t);
+    unwind->size = header_offset + unwind->header_size;
+    _PyPerfUnwind_SetCodeSize(unwind, size);
 }
 
 /* The unwind information of a piece of our code in the running image. */
@@ -338,12 +345,14 @@ found_fits(const struct found *found, size_t room)
            && entry_size(&found->fde->entry) <= room - entry_size(found->cie);
 }
 
-int
-_PyPerfUnwind_Init(struct _PyPerfUnwind *unwind, struct _PyPerfError *error)
+/* Fill in *unwind with the unwind information of the `size` bytes of our code at `code`.
+   Returns 0, or -1 with *error filled in. */
+static int
+unwind_init(struct _PyPerfUnwind *unwind, const char *code, size_t size,
+            struct _PyPerfError *error)
 {
     struct found found;
-    if (unwind_find(&found, _PyPerfTrampoline_Code, _PyPerfTrampoline_CodeSize,
-                    error) < 0) {
+    if (unwind_find(&found, code, size, error) < 0) {
         return -1;
     }
     if (!found_fits(&found, sizeof(unwind->data) - sizeof(uint32_t)
@@ -352,8 +361,22 @@ _PyPerfUnwind_Init(struct _PyPerfUnwind *unwind, struct _PyPerfError *error)
                                 "", "it is too large", 0);
     }
     unwind->machine = found.machine;
-    unwind_build(unwind, found.cie, found.fde);
+    unwind_build(unwind, found.cie, found.fde, size);
     return 0;
+}
+
+int
+_PyPerfUnwind_Init(struct _PyPerfUnwind *unwind, struct _PyPerfError *error)
+{
+    return unwind_init(unwind, _PyPerfTrampoline_Code, _PyPerfTrampoline_CodeSize,
+                       error);
+}
+
+int
+_PyPerfUnwind_InitBody(struct _PyPerfUnwind *unwind, struct _PyPerfError *error)
+{
+    return unwind_init(unwind, _PyPerfTrampoline_BodyCFI,
+                       sizeof(_PyPerfTrampoline_BodyCFI), error);
 }
 
 

@@ -26,6 +26,18 @@ _PyPerfUnwind_Init(struct _PyPerfUnwind *unwind,
     return 0;
 }
 
+int
+_PyPerfUnwind_InitBody(struct _PyPerfUnwind *unwind, struct _PyPerfError *error)
+{
+    return _PyPerfUnwind_Init(unwind, error);
+}
+
+void
+_PyPerfUnwind_SetCodeSize(struct _PyPerfUnwind *Py_UNUSED(unwind),
+                          size_t Py_UNUSED(size))
+{
+}
+
 uint16_t
 _PyPerfUnwind_Describe(char *Py_UNUSED(place), size_t Py_UNUSED(room),
                        const char *Py_UNUSED(code), size_t Py_UNUSED(size))

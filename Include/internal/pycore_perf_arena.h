@@ -19,19 +19,27 @@ struct _PyPerfArena;
    process, because frames on some stack may return into them. */
 struct _PyPerfSlot {
     const void *address;            /* of the trampoline */
+    const void *line_address;       /* of the first instruction, in a window
+                                       (perf_window.c); NULL: none */
     size_t size;                    /* of the trampoline, bytes */
     uint32_t number;                /* unique, from 1 */
     bool is_final;                  /* an output without timestamps names it: the
                                        address must never get another name */
     _PyPerfGeneration announced_in[_PyPerf_OUTPUTS];   /* by mode; 0: never */
+    _PyPerfGeneration lines_in[_PyPerf_OUTPUTS];       /* the same for lines */
     PyCodeObject *code;             /* borrowed; NULL after it has died */
     struct _PyPerfSlot *next_free;  /* in the pool's list of free slots */
 };
 
 /* All arenas of the process. */
 struct _PyPerfArenaPool {
-    const void **return_addresses;  /* by slot number: where a call through the
-                                       trampoline returns */
+    const void *const *return_addresses;    /* by slot number: where a call through
+                                               the trampoline returns */
+    const void *const *line_addresses;      /* by slot number: of the function's first
+                                               instruction, in a window.  The void
+                                               window: none.  NULL until lines are
+                                               switched on for the first time */
+    bool lines;                     /* eval loops that begin now store lines */
     uint32_t last_number;           /* of all slots, taken or not */
     uint32_t last_inherited;        /* slots up to this number lie in memory that a
                                        parent process mapped */
@@ -41,7 +49,7 @@ struct _PyPerfArenaPool {
                                        new ones */
 };
 
-/* Other files read return_addresses only. */
+/* Other files only read the first three fields. */
 extern struct _PyPerfArenaPool _PyPerf_Pool;
 
 /* Return whether the assembled trampoline is what this interpreter was built
@@ -57,6 +65,15 @@ extern int _PyPerfArena_Reserve(struct _PyPerfError *error);
    Returns NULL with *error filled in if memory is refused. */
 extern struct _PyPerfSlot *_PyPerfArena_NewSlot(bool reuse,
                                                 struct _PyPerfError *error);
+
+/* Let eval loops that begin from now on store lines, or no longer.  A function without
+   a line address has an address in the void window.
+   Returns 0, or -1 with *error filled in if memory is refused. */
+extern int _PyPerfArena_SetLines(bool on, struct _PyPerfError *error);
+
+/* Set the address of the first instruction of the function that owns a slot.  NULL:
+   none. */
+extern void _PyPerfArena_SetLineAddress(struct _PyPerfSlot *slot, const void *address);
 
 /* Free a slot.  No frame may be in its trampoline any longer.  A slot in inherited
    memory is not used again. */

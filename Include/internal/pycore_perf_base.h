@@ -15,6 +15,7 @@ extern "C" {
 #  error "this header requires Py_BUILD_CORE define"
 #endif
 
+#include "pycore_code.h"            // _PyCode_CODE()
 #include "pycore_frame.h"           // _PyInterpreterFrame
 #include "pycore_interp.h"          // PyInterpreterState.co_extra_user_count
 #include "pycore_runtime.h"         // _PyRuntime
@@ -35,6 +36,14 @@ static inline _PyInterpreterFrame *
 _PyPerfBase_OuterFrame(const _PyInterpreterFrame *frame)
 {
     return frame->previous;
+}
+
+/* Return the instruction that `frame` has begun last.  Before the first one, return the
+   place in front of it. */
+static inline const _Py_CODEUNIT *
+_PyPerfBase_LastInstruction(const _PyInterpreterFrame *frame)
+{
+    return frame->prev_instr;
 }
 
 /* Return the code object of a frame, a borrowed reference. */
@@ -58,6 +67,30 @@ static inline void
 _PyPerfBase_SetSlotNumber(PyCodeObject *code, uint32_t number)
 {
     code->_co_perf_slot = number;
+}
+
+/* Called when `code` dies, while its slot is released: do not free its memory, so that
+   no other code object will have its address. */
+static inline void
+_PyPerfBase_KeepMemory(PyCodeObject *code)
+{
+    code->_co_perf_slot = UINT32_MAX;
+}
+
+/* Return whether _PyPerfBase_KeepMemory() was called for a code object that is being
+   deallocated. */
+static inline bool
+_PyPerfBase_KeepsMemory(const PyCodeObject *code)
+{
+    return code->_co_perf_slot == UINT32_MAX;
+}
+
+/* Return the bytecode of a code object, and store its size in bytes in *size. */
+static inline const char *
+_PyPerfBase_Bytecode(const PyCodeObject *code, size_t *size)
+{
+    *size = (size_t)_PyCode_NBYTES(code);
+    return (const char *)_PyCode_CODE(code);
 }
 
 /* Return the co_extra index that `interp` will assign next. */

@@ -28,7 +28,7 @@
 #  define PERF_LEAVE_INLINED(FRAME) \
     (__builtin_expect(!(FRAME)->is_entry, 1) \
      ? (_PyPerfRecord_Unlink(PERF_OWN_RECORD()), true) \
-     : _PyPerfRecord_LeaveUnlinked(tstate, &perf_unlinked))
+     : _PyPerfRecord_LeaveUnlinked(tstate, &perf_loop))
 #endif
 
 /* Called when the loop ends because a generator yields. */
@@ -36,12 +36,16 @@
 #  define PERF_LEAVE_YIELDING()
 #else
 #  define PERF_LEAVE_YIELDING() \
-    (void)_PyPerfRecord_LeaveUnlinked(tstate, &perf_unlinked)
+    (void)_PyPerfRecord_LeaveUnlinked(tstate, &perf_loop)
 #endif
 
 #ifndef PERF_EVAL_LOOP
 
+#define PERF_OPCODE_TARGETS "opcode_targets.h"
+#define PERF_OPCODE uint8_t
 #define PERF_DECLARATIONS
+#define PERF_START_LOOP()
+#define PERF_START_TRACING()
 #define PERF_LINK_FRAME()
 #define PERF_MUST_CALL() (tstate->interp->eval_frame != NULL)
 
@@ -74,13 +78,16 @@ _PyPerfEvalLoop_HandlePending(PyThreadState *tstate)
     ((struct _PyPerfRecord *)__builtin_frame_address(0) - _PyPerfArch_RECORDS_BELOW)
 
 #define PERF_DECLARATIONS \
-    int perf_unlinked = 0       /* for _PyPerfRecord_LeaveUnlinked() */
+    struct _PyPerfLoop perf_loop
+
+#define PERF_START_LOOP() \
+    _PyPerfLoop_Init(&perf_loop, &cframe)
 
 /* A frame begins.  If this loop pushed it, link its record. */
 #define PERF_LINK_FRAME() \
     if (!frame->is_entry \
             && !_PyPerfRecord_Link(tstate, frame, PERF_OWN_RECORD(), \
-                                   _PyPerfArch_END_OF_FRAME(), &perf_unlinked)) { \
+                                   _PyPerfArch_END_OF_FRAME(), &perf_loop)) { \
         goto perf_run_nested; \
     }
 
@@ -92,7 +99,70 @@ _PyPerfEvalLoop_HandlePending(PyThreadState *tstate)
      && tstate->interp->eval_frame != NULL)
 
 #define PERF_CHECK_HAND_OVER() \
-    _PyPerfRecord_CatchUp(tstate, frame, PERF_OWN_RECORD(), &perf_unlinked)
+    _PyPerfRecord_CatchUp(tstate, frame, PERF_OWN_RECORD(), &perf_loop)
+
+
+/* Lines.  In a loop that stores them, each instruction writes its own address, the low
+   half of it, to the topmost record (perf_record.c).  An instruction has two labels: one
+   in front of the store, and one behind it.  A table for dispatch has 256 entries for
+   loops without lines, which go to the second label, and 256 for loops with lines, which
+   go to the first one.  So loops without lines execute no instruction more.  The index
+   into this table has the opcode in its low byte, or 255 while the thread is traced, and
+   1 in the next byte if the loop stores lines. */
+
+#define PERF_STORE_LINE() \
+    _PyPerfRecord_StoreLine(PERF_OWN_RECORD(), next_instr)
+
+#if USE_COMPUTED_GOTOS
+
+#define PERF_OPCODE unsigned int
+
+#define PERF_OPCODE_TARGETS "Python/perf_opcode_targets.h"
+
+#undef DISPATCH
+#define DISPATCH() \
+    { \
+        NEXTOPARG(); \
+        PRE_DISPATCH_GOTO(); \
+        opcode |= _PyPerfLoop_DispatchBits(&cframe) OR_DTRACE_LINE; \
+        DISPATCH_GOTO(); \
+    }
+
+#undef DISPATCH_SAME_OPARG
+#define DISPATCH_SAME_OPARG() \
+    { \
+        opcode = _Py_OPCODE(*next_instr); \
+        PRE_DISPATCH_GOTO(); \
+        opcode |= _PyPerfLoop_DispatchBits(&cframe) OR_DTRACE_LINE; \
+        DISPATCH_GOTO(); \
+    }
+
+#undef TARGET
+#define TARGET(op) \
+    LINE_TARGET_##op: PERF_STORE_LINE(); \
+    TARGET_##op: INSTRUCTION_START(op);
+
+/* A traced instruction is dispatched twice, the second time without lines. */
+#define PERF_START_TRACING() \
+    if (_PyPerfLoop_HasLines(&cframe)) { \
+        PERF_STORE_LINE(); \
+    }
+
+#else   /* !USE_COMPUTED_GOTOS */
+
+#define PERF_OPCODE uint8_t
+#define PERF_START_TRACING()
+
+#undef INSTRUCTION_START
+#define INSTRUCTION_START(op) \
+    do { \
+        if (_PyPerfLoop_HasLines(&cframe)) { \
+            PERF_STORE_LINE(); \
+        } \
+        frame->prev_instr = next_instr++; \
+    } while (0)
+
+#endif  /* !USE_COMPUTED_GOTOS */
 
 /* The label perf_run_nested: there is no room for the frame's record.  Run the frame in
    a nested eval loop.  Then continue with its caller as if the frame had returned in

@@ -20,13 +20,16 @@ extern "C" {
 #include <stdint.h>
 
 /* The modes.  Each one but 0 has an output.  PyConfig.perf_profiling is a mode, plus
-   _PyPerf_CALLS if each Python function is to be really called. */
+   _PyPerf_CALLS if each Python function is to be really called, or _PyPerf_LINES if
+   records are to tell the line. */
 enum {
     _PyPerf_OFF = 0,
     _PyPerf_MAP = 1,
     _PyPerf_JITDUMP = 2,
     _PyPerf_OUTPUTS,                /* how many modes there are */
-    _PyPerf_CALLS = 4
+    _PyPerf_CALLS = 4,
+    _PyPerf_LINES = 8,
+    _PyPerf_FLAGS = _PyPerf_CALLS | _PyPerf_LINES
 };
 
 /* Text that need not end with a NUL: UTF-8, except that lone surrogates are
@@ -36,14 +39,27 @@ struct _PyPerfText {
     size_t length;
 };
 
-/* The machine code of one function. */
+/* Instructions of one line, one after the other. */
+struct _PyPerfLine {
+    size_t start;                   /* bytes from the first instruction */
+    int line;                       /* -1: none */
+};
+
+/* The machine code of one function, and the addresses of its bytecode instructions. */
 struct _PyPerfRegion {
-    const void *address;
+    const void *address;            /* NULL: only the instructions */
     size_t size;                    /* bytes; the last eight are never executed,
                                        and their value has no meaning */
     struct _PyPerfText qualname;
     struct _PyPerfText filename;
     int first_line;                 /* of the definition, from 1 */
+
+    const void *line_address;       /* of the first instruction; NULL: no lines.
+                                       Nobody reads or executes what is there */
+    size_t line_size;               /* bytes of all instructions; at least 160 more
+                                       are free behind them */
+    const struct _PyPerfLine *lines;    /* sorted; the first starts at 0 */
+    size_t line_count;              /* at least 1 */
 };
 
 /* What has been written to a file since it was last empty.  A function that was

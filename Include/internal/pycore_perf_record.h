@@ -25,6 +25,13 @@ struct _PyPerfRecord {
     const void *return_address;
 };
 
+/* The state of one run of the second eval loop, in its C frame.  Whether the loop stores
+   lines is in its _PyCFrame, next to use_tracing (_PyPerfLoop_DispatchBits()). */
+struct _PyPerfLoop {
+    int unlinked;                   // _PyPerfRecord_LeaveUnlinked()
+    const void *const **addresses;  // the field of _PyPerf_Pool to link records with
+};
+
 /* If profiling is on, give the function of `frame` a slot and a name, unless it has
    them.  Returns the number of its slot, or 0 if it has none.  Sets no exception.  An
    exception that is set stays set. */
@@ -34,9 +41,10 @@ extern unsigned int _PyPerfRecord_EnsureSlot(PyThreadState *tstate,
 /* Called if there is no room for the record of `frame`.  Returns true if `frame` must
    run in a nested eval loop.  Switches profiling off if little of the C stack is left.
    If the end of the stack is unknown, marks the frame as an entry frame, so that
-   _PyPerfRecord_LeaveUnlinked() knows it, adds 1 to *unlinked and returns false. */
+   _PyPerfRecord_LeaveUnlinked() knows it, adds 1 to loop->unlinked and returns
+   false. */
 extern bool _PyPerfRecord_NoRoom(PyThreadState *tstate, _PyInterpreterFrame *frame,
-                                 int *unlinked);
+                                 struct _PyPerfLoop *loop);
 
 /* Run `frame`, which an eval loop has pushed, in a nested eval loop.  Returns what that
    loop returns. */
@@ -53,13 +61,14 @@ extern PyObject *_PyPerfRecord_RunHandedOver(PyThreadState *tstate,
 
 /* Called by the second loop on the slow path of the eval breaker.  `frame` is the frame
    that it runs.  If the loop has functions that were called while profiling was off,
-   names them in their records.  Makes the loops further out take their slow paths too,
-   when this one ends.  For `head` and `unlinked` see _PyPerfRecord_Link(). */
+   or with lines while it is without, or the other way round, writes their records again.
+   Makes the loops further out take their slow paths too, when this one ends.  For `head`
+   and `loop` see _PyPerfRecord_Link(). */
 extern void _PyPerfRecord_CatchUp(PyThreadState *tstate, _PyInterpreterFrame *frame,
-                                  struct _PyPerfRecord *head, int *unlinked);
+                                  struct _PyPerfRecord *head, struct _PyPerfLoop *loop);
 
-/* The slow path of _PyPerfRecord_LeaveUnlinked(), when *unlinked is not 0. */
-extern bool _PyPerfRecord_LeaveRarely(PyThreadState *tstate, int *unlinked);
+/* The slow path of _PyPerfRecord_LeaveUnlinked(), when loop->unlinked is not 0. */
+extern bool _PyPerfRecord_LeaveRarely(PyThreadState *tstate, struct _PyPerfLoop *loop);
 
 /* Return whether there is room for another record below the one that `head` refers to.
    `limit` is the end of the eval loop's C frame, where the room begins.  (The two would
@@ -73,24 +82,25 @@ _PyPerfRecord_HasRoom(const struct _PyPerfRecord *head, const void *limit)
 
 /* Link a record for `frame`, which this eval loop has pushed and is about to run.
    `head` is the eval loop's own frame record.  Returns false if the frame must run in
-   a nested eval loop.  For `limit` see _PyPerfRecord_HasRoom(), for `unlinked`
-   _PyPerfRecord_NoRoom(). */
+   a nested eval loop.  For `limit` see _PyPerfRecord_HasRoom().  `loop` is the eval
+   loop's state. */
 static inline bool
 _PyPerfRecord_Link(PyThreadState *tstate, _PyInterpreterFrame *frame,
-                   struct _PyPerfRecord *head, const void *limit, int *unlinked)
+                   struct _PyPerfRecord *head, const void *limit,
+                   struct _PyPerfLoop *loop)
 {
     unsigned int slot = frame->f_code->_co_perf_slot;
     if (__builtin_expect(slot == 0, 0)) {
         slot = _PyPerfRecord_EnsureSlot(tstate, frame);
     }
     if (__builtin_expect(!_PyPerfRecord_HasRoom(head, limit), 0)) {
-        return !_PyPerfRecord_NoRoom(tstate, frame, unlinked);
+        return !_PyPerfRecord_NoRoom(tstate, frame, loop);
     }
     // The stores are volatile, because a signal handler may walk the list at any
     // instruction.  So they are done in this order, and no two as one vector store.
     struct _PyPerfRecord *frame_pointer = head->caller - 1;
     volatile struct _PyPerfRecord *record = frame_pointer - _PyPerfArch_RECORDS_BELOW;
-    record->return_address = _PyPerf_Pool.return_addresses[slot];
+    record->return_address = (*loop->addresses)[slot];
     record->caller = head->caller;
     *(struct _PyPerfRecord *volatile *)&head->caller = frame_pointer;
     return true;
@@ -111,10 +121,64 @@ _PyPerfRecord_Unlink(struct _PyPerfRecord *head)
    loop itself ends, and its flag to raise the eval breaker is obeyed
    (_PyPerfRecord_CatchUp()). */
 static inline bool
-_PyPerfRecord_LeaveUnlinked(PyThreadState *tstate, int *unlinked)
+_PyPerfRecord_LeaveUnlinked(PyThreadState *tstate, struct _PyPerfLoop *loop)
 {
-    return __builtin_expect(*unlinked != 0, 0)
-           && _PyPerfRecord_LeaveRarely(tstate, unlinked);
+    return __builtin_expect(loop->unlinked != 0, 0)
+           && _PyPerfRecord_LeaveRarely(tstate, loop);
+}
+
+
+// --- Lines -----------------------------------------------------------------
+
+/* Write the address of the instruction at `bytecode`, which is about to be executed, to
+   the topmost record.  `head` is the eval loop's own frame record.  Only the low half is
+   written: the high half is that of the function's window (perf_window.c). */
+static inline void
+_PyPerfRecord_StoreLine(const struct _PyPerfRecord *head, const _Py_CODEUNIT *bytecode)
+{
+    typedef uint32_t __attribute__((may_alias)) low_half;
+    const struct _PyPerfRecord *record = head->caller - _PyPerfArch_RECORDS_BELOW;
+    *(volatile low_half *)&record->return_address = (uint32_t)(uintptr_t)bytecode;
+}
+
+/* use_tracing is the first byte of a _PyCFrame.  The next byte is padding.  The second
+   loop has 1 there if it stores lines, otherwise 0. */
+static_assert(offsetof(_PyCFrame, use_tracing) == 0
+              && sizeof(((_PyCFrame *)0)->use_tracing) == 1
+              && offsetof(_PyCFrame, current_frame) >= 2,
+              "there is padding behind use_tracing");
+
+/* Return whether the second loop with this _PyCFrame stores lines. */
+static inline bool
+_PyPerfLoop_HasLines(const _PyCFrame *cframe)
+{
+    return ((const uint8_t *)cframe)[1] != 0;
+}
+
+static inline void
+_PyPerfLoop_SetLines(_PyCFrame *cframe, bool on)
+{
+    ((uint8_t *)cframe)[1] = on;
+}
+
+/* Return what is added to an opcode to find its label: use_tracing in the low byte, and
+   in the next byte whether the loop stores lines. */
+static inline uint16_t
+_PyPerfLoop_DispatchBits(const _PyCFrame *cframe)
+{
+    uint16_t bits;
+    memcpy(&bits, cframe, sizeof(bits));
+    return bits;
+}
+
+/* Prepare *loop and *cframe of a second loop that has just been entered. */
+static inline void
+_PyPerfLoop_Init(struct _PyPerfLoop *loop, _PyCFrame *cframe)
+{
+    loop->unlinked = 0;
+    loop->addresses = _PyPerf_Pool.lines ? &_PyPerf_Pool.line_addresses
+                                         : &_PyPerf_Pool.return_addresses;
+    _PyPerfLoop_SetLines(cframe, _PyPerf_Pool.lines);
 }
 
 #endif  /* PY_HAVE_PERF_TRAMPOLINE */

@@ -36,6 +36,11 @@ extern int _PyPerfSlots_ReopenOutput(PyThreadState *tstate, bool keep,
 /* Close the output, if one is open. */
 extern void _PyPerfSlots_CloseOutput(void);
 
+/* Announce lines, and let eval loops store them, or no longer.  Closing the output
+   switches lines off.
+   Returns 0, or -1 with *error filled in. */
+extern int _PyPerfSlots_SetLines(bool on, struct _PyPerfError *error);
+
 /* Return whether a process that this one was forked from opened the output. */
 extern bool _PyPerfSlots_IsOutputInherited(void);
 

@@ -29,6 +29,10 @@ extern void _PyPerfTextWriter_Fini(struct _PyPerfTextWriter *buffer);
 extern void _PyPerfTextWriter_Append(struct _PyPerfTextWriter *buffer,
                                      const void *bytes, size_t length);
 
+/* Append `length` bytes that are 0. */
+extern void _PyPerfTextWriter_AppendZeros(struct _PyPerfTextWriter *buffer,
+                                          size_t length);
+
 /* Append `value` in lower-case hexadecimal, without "0x". */
 extern void _PyPerfTextWriter_AppendHex(struct _PyPerfTextWriter *buffer,
                                         uintptr_t value);

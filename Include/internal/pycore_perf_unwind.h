@@ -11,13 +11,14 @@ extern "C" {
 #include <stddef.h>
 #include <stdint.h>
 
-/* The unwind information of any copy of the trampoline, for the ELF image that perf
-   builds around a copy: code at 0, then .eh_frame (aligned to 8), then
+/* The unwind information of a piece of code, for the ELF image that perf builds around
+   it: code at 0, then .eh_frame (aligned to 8), then
    .eh_frame_hdr. */
 struct _PyPerfUnwind {
     uint16_t machine;           /* e_machine of the running image */
     size_t size;                /* bytes of data: .eh_frame, then .eh_frame_hdr */
     size_t header_size;         /* bytes of .eh_frame_hdr */
+    size_t fde_offset;          /* of the FDE in data */
     _Alignas(8) char data[256];
 };
 
@@ -27,9 +28,17 @@ struct _PyPerfUnwind {
 extern int _PyPerfUnwind_Init(struct _PyPerfUnwind *unwind,
                               struct _PyPerfError *error);
 
+/* The same for code in which the rules are everywhere those after the call in a
+   trampoline.  Its size has to be set. */
+extern int _PyPerfUnwind_InitBody(struct _PyPerfUnwind *unwind,
+                                  struct _PyPerfError *error);
+
+/* Make *unwind describe `size` bytes of code. */
+extern void _PyPerfUnwind_SetCodeSize(struct _PyPerfUnwind *unwind, size_t size);
+
 /* Write an .eh_frame to `place`, `room` bytes aligned to 8, that describes the `size`
-   bytes of trampolines at `code` to unwinders in this process.  Both must be in one
-   mapping of less than 2 GiB.  Any thread, no GIL needed.
+   bytes of trampolines at `code` to unwinders in this process.  `size` and the distance
+   of the two must be less than 2 GiB.  Any thread, no GIL needed.
    Returns e_machine of the running image, or 0 if nothing was written. */
 extern uint16_t _PyPerfUnwind_Describe(char *place, size_t room, const char *code,
                                        size_t size);
