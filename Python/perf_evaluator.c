@@ -157,10 +157,8 @@ eval_announced_frame(PyThreadState *tstate, struct _PyInterpreterFrame *frame,
     const uint32_t slot = _PyPerfBase_SlotNumber(_PyPerfBase_FrameCode(frame));
     const void *address = _PyPerf_Pool.return_addresses[slot];
     if (_PyPerf_Pool.lines) {
-        // With `throwflag` a generator raises where it is, otherwise it continues.
-        address = _PyPerfWindow_Translate(
-            _PyPerf_Pool.line_addresses[slot],
-            _PyPerfBase_LastInstruction(frame) + (throwflag ? 0 : 1));
+        address = _PyPerfWindow_Translate(_PyPerf_Pool.line_addresses[slot],
+                                          _PyPerfBase_LastInstruction(frame));
     }
     return _PyPerf_EnterEvalLoop(tstate, frame, throwflag, address);
 }

@@ -400,12 +400,12 @@ append_load(struct _PyPerfTextWriter *buffer, uint64_t timestamp,
 }
 
 /* The piece that profilers look up with lines: the instructions, and behind them room
-   for the number.  It begins one byte before the first instruction (perf_window.c). */
+   for the number. */
 static struct piece
 line_piece(const struct _PyPerfRegion *region)
 {
     return (struct piece){
-        .address = (uintptr_t)region->line_address - 1,
+        .address = (uintptr_t)region->line_address,
         .size = region->line_size + sizeof(uint64_t),
         .lines = region->lines,
         .line_count = region->line_count,

@@ -165,7 +165,7 @@ append_range(struct _PyPerfTextWriter *text, const void *address, size_t size)
 }
 
 /* Append an entry for each run of instructions of one line.  `symbol` is the name of the
-   function.  The entries begin one byte before the instructions (perf_window.c). */
+   function. */
 static void
 append_lines(struct _PyPerfTextWriter *text, const struct _PyPerfRegion *region,
              const struct _PyPerfTextWriter *symbol)
@@ -174,7 +174,7 @@ append_lines(struct _PyPerfTextWriter *text, const struct _PyPerfRegion *region,
         const struct _PyPerfLine *line = &region->lines[i];
         const size_t end = i + 1 < region->line_count ? region->lines[i + 1].start
                                                       : region->line_size;
-        append_range(text, (const char *)region->line_address + line->start - 1,
+        append_range(text, (const char *)region->line_address + line->start,
                      end - line->start);
         _PyPerfTextWriter_Append(text, symbol->bytes, symbol->length);
         if (line->line != -1) {

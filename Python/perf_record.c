@@ -75,6 +75,40 @@ _PyPerfRecord_EnsureSlot(PyThreadState *tstate, _PyInterpreterFrame *frame)
     return frame->f_code->_co_perf_slot;
 }
 
+/* Flags in _PyPerfLoop.unlinked, in addition to the number of frames. */
+enum {
+    RAISE_BREAKER = 1 << 30,        // when this loop ends, for the loops further out
+    PAUSES_LINES = 1 << 29,         // until the topmost frame has a record again
+    UNLINKED_FLAGS = RAISE_BREAKER | PAUSES_LINES,
+};
+
+/* Return the number of frames without a record that this loop has pushed. */
+static int
+loop_unlinked(const struct _PyPerfLoop *loop)
+{
+    return loop->unlinked & ~UNLINKED_FLAGS;
+}
+
+/* Return whether the loop stores lines, or pauses. */
+static bool
+loop_has_lines(const struct _PyPerfLoop *loop)
+{
+    return _PyPerfLoop_HasLines(loop) || (loop->unlinked & PAUSES_LINES) != 0;
+}
+
+/* Let the loop store lines, or no longer.  While the topmost frame has no record, only
+   note it. */
+static void
+loop_set_lines(struct _PyPerfLoop *loop, bool on)
+{
+    loop->unlinked &= ~PAUSES_LINES;
+    if (loop_unlinked(loop) != 0) {
+        loop->unlinked |= on ? PAUSES_LINES : 0;
+        on = false;
+    }
+    _PyPerfLoop_SetLines(loop, on);
+}
+
 bool
 _PyPerfRecord_NoRoom(PyThreadState *tstate, _PyInterpreterFrame *frame,
                      struct _PyPerfLoop *loop)
@@ -93,8 +127,7 @@ _PyPerfRecord_NoRoom(PyThreadState *tstate, _PyInterpreterFrame *frame,
     }
     frame->is_entry = true;
     loop->unlinked++;
-    // The topmost record is that of a caller.
-    _PyPerfLoop_SetLines(tstate->cframe, false);
+    loop_set_lines(loop, loop_has_lines(loop));
     return false;
 }
 
@@ -109,32 +142,12 @@ _PyPerfRecord_RunNested(PyThreadState *tstate, _PyInterpreterFrame *frame)
 
 // --- Profiling is switched on late -----------------------------------------
 
-/* A flag in _PyPerfLoop.unlinked, in addition to the number of frames: when this loop
-   ends, raise the eval breaker for the loops further out. */
-#define RAISE_BREAKER (1 << 30)
-
-/* Return the number of frames without a record that this loop has pushed. */
-static int
-loop_unlinked(const struct _PyPerfLoop *loop)
-{
-    return loop->unlinked & ~RAISE_BREAKER;
-}
-
-/* Store lines in this loop, or not, according to the addresses that it uses. */
-static void
-loop_set_lines(const struct _PyPerfLoop *loop, PyThreadState *tstate)
-{
-    _PyPerfLoop_SetLines(tstate->cframe,
-                         loop->addresses == &_PyPerf_Pool.line_addresses
-                         && loop_unlinked(loop) == 0);
-}
-
 bool
 _PyPerfRecord_LeaveRarely(PyThreadState *tstate, struct _PyPerfLoop *loop)
 {
     if (loop_unlinked(loop) != 0) {
         loop->unlinked--;
-        loop_set_lines(loop, tstate);
+        loop_set_lines(loop, loop_has_lines(loop));
         return true;
     }
     _PyPerfEvaluator_RaiseBreaker(tstate->interp);
@@ -170,9 +183,7 @@ _PyPerfRecord_CatchUp(PyThreadState *tstate, _PyInterpreterFrame *frame,
         }
         frame = frame->previous;
     }
-    loop->addresses = _PyPerf_Pool.lines ? &_PyPerf_Pool.line_addresses
-                                         : &_PyPerf_Pool.return_addresses;
-    loop_set_lines(loop, tstate);
+    loop_set_lines(loop, _PyPerf_Pool.lines);
     if (!_PyPerfEvaluator_IsOutermostLoop(tstate)) {
         loop->unlinked |= RAISE_BREAKER;
     }

@@ -38,7 +38,8 @@
 
 /* perf_jitdump.c needs room behind the bytecode.  What comes next there is another code
    object, if it is code at all. */
-static_assert(offsetof(PyCodeObject, co_code_adaptive) >= 160 + 1,
+static_assert(offsetof(PyCodeObject, co_code_adaptive)
+                  >= 150 + _PyPerfWindow_BEFORE_FIRST - _PyPerfWindow_BEFORE_EACH,
               "struct _PyPerfRegion promises room behind the instructions");
 
 static struct {
@@ -186,7 +187,9 @@ code_lines(PyCodeObject *code, struct _PyPerfLine *lines)
         previous = range.ar_line;
         if (lines != NULL) {
             lines[count] = (struct _PyPerfLine){
-                .start = count == 0 ? 0 : (size_t)range.ar_start,
+                .start = count == 0 ? 0 : (size_t)range.ar_start
+                                          + _PyPerfWindow_BEFORE_FIRST
+                                          - _PyPerfWindow_BEFORE_EACH,
                 .line = range.ar_line,
             };
         }
@@ -206,9 +209,9 @@ slot_add_lines(struct _PyPerfSlot *slot, struct _PyPerfRegion *region,
                struct _PyPerfError *error)
 {
     const void *address = slot->line_address;
-    const char *bytecode = _PyPerfBase_Bytecode(slot->code, &region->line_size);
-    if (address == NULL && _PyPerfWindow_Find(bytecode, region->line_size, &address,
-                                              error) < 0) {
+    size_t size;
+    const char *bytecode = _PyPerfBase_Bytecode(slot->code, &size);
+    if (address == NULL && _PyPerfWindow_Find(bytecode, size, &address, error) < 0) {
         return -1;
     }
     if (address == NULL) {
@@ -222,7 +225,8 @@ slot_add_lines(struct _PyPerfSlot *slot, struct _PyPerfRegion *region,
     }
     code_lines(slot->code, lines);
     region->lines = lines;
-    region->line_address = address;
+    region->line_address = (const char *)address - _PyPerfWindow_BEFORE_FIRST;
+    region->line_size = size + _PyPerfWindow_BEFORE_FIRST - _PyPerfWindow_BEFORE_EACH;
     _PyPerfArena_SetLineAddress(slot, address);
     return 0;
 }

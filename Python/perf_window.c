@@ -14,8 +14,9 @@
    each instruction stores its own low half, with one store, and calculates nothing.
 
    Profilers look up a return address either as it is, or one byte before it, since the
-   call is there.  Instructions have even addresses.  So the entries in the files for
-   profilers begin one byte before the instruction.
+   call is there.  So the entries in the files for profilers begin one byte before the
+   instructions, which have two bytes.  The first entry begins two bytes earlier: before
+   its first instruction a frame is at the place in front of it.
 
    After fork(), new code of the child is told apart from new code of the parent by
    different windows.  There is one more window, the void.  The records of functions
@@ -210,7 +211,7 @@ _PyPerfWindow_Find(const void *bytecode, size_t size, const void **address,
     const uint32_t high = (uint32_t)((uint64_t)(uintptr_t)bytecode >> 32);
     const uint32_t low = (uint32_t)(uintptr_t)bytecode;
     *address = NULL;
-    if (low == 0 || low + (uint64_t)size > WINDOW_SIZE - UNUSED_AT_END) {
+    if (low < _PyPerfWindow_BEFORE_FIRST || low + (uint64_t)size > WINDOW_SIZE - UNUSED_AT_END) {
         return 0;
     }
     struct window *window = newest;

@@ -42,9 +42,7 @@
 #ifndef PERF_EVAL_LOOP
 
 #define PERF_OPCODE_TARGETS "opcode_targets.h"
-#define PERF_OPCODE uint8_t
 #define PERF_DECLARATIONS
-#define PERF_START_LOOP()
 #define PERF_START_TRACING()
 #define PERF_LINK_FRAME()
 #define PERF_MUST_CALL() (tstate->interp->eval_frame != NULL)
@@ -72,16 +70,19 @@ _PyPerfEvalLoop_HandlePending(PyThreadState *tstate)
 
 #else   /* PERF_EVAL_LOOP */
 
+#define PERF_OPCODE_TARGETS "Python/perf_opcode_targets.h"
+#define PERF_ADDRESSES &_PyPerf_Pool.return_addresses
+#define PERF_LINE_ADDRESSES &_PyPerf_Pool.line_addresses
+
 /* The eval loop's own frame record.  The builtin makes the compiler keep a frame
    pointer. */
 #define PERF_OWN_RECORD() \
     ((struct _PyPerfRecord *)__builtin_frame_address(0) - _PyPerfArch_RECORDS_BELOW)
 
 #define PERF_DECLARATIONS \
-    struct _PyPerfLoop perf_loop
-
-#define PERF_START_LOOP() \
-    _PyPerfLoop_Init(&perf_loop, &cframe)
+    PERF_TABLES_OF_SWITCH \
+    struct _PyPerfLoop perf_loop; \
+    _PyPerfLoop_Init(&perf_loop, opcode_targets)
 
 /* A frame begins.  If this loop pushed it, link its record. */
 #define PERF_LINK_FRAME() \
@@ -104,59 +105,49 @@ _PyPerfEvalLoop_HandlePending(PyThreadState *tstate)
 
 /* Lines.  In a loop that stores them, each instruction writes its own address, the low
    half of it, to the topmost record (perf_record.c).  An instruction has two labels: one
-   in front of the store, and one behind it.  A table for dispatch has 256 entries for
-   loops without lines, which go to the second label, and 256 for loops with lines, which
-   go to the first one.  So loops without lines execute no instruction more.  The index
-   into this table has the opcode in its low byte, or 255 while the thread is traced, and
-   1 in the next byte if the loop stores lines. */
+   in front of the store, and one behind it.  So there are two tables for dispatch, one
+   behind the other: 256 labels for loops without lines, and 256 for loops with lines.
+   Behind each one is the address of the table of addresses to link records with.  The
+   loop has the address of its table in a variable.  The first loop has the address of
+   its only table in one, too, because compilers put it there.  So without lines the two
+   loops execute the same instructions. */
 
 #define PERF_STORE_LINE() \
     _PyPerfRecord_StoreLine(PERF_OWN_RECORD(), next_instr)
 
 #if USE_COMPUTED_GOTOS
 
-#define PERF_OPCODE unsigned int
+#define PERF_TABLES_OF_SWITCH
 
-#define PERF_OPCODE_TARGETS "Python/perf_opcode_targets.h"
-
-#undef DISPATCH
-#define DISPATCH() \
-    { \
-        NEXTOPARG(); \
-        PRE_DISPATCH_GOTO(); \
-        opcode |= _PyPerfLoop_DispatchBits(&cframe) OR_DTRACE_LINE; \
-        DISPATCH_GOTO(); \
-    }
-
-#undef DISPATCH_SAME_OPARG
-#define DISPATCH_SAME_OPARG() \
-    { \
-        opcode = _Py_OPCODE(*next_instr); \
-        PRE_DISPATCH_GOTO(); \
-        opcode |= _PyPerfLoop_DispatchBits(&cframe) OR_DTRACE_LINE; \
-        DISPATCH_GOTO(); \
-    }
+#undef DISPATCH_GOTO
+#define DISPATCH_GOTO() goto *perf_loop.targets[opcode]
 
 #undef TARGET
 #define TARGET(op) \
     LINE_TARGET_##op: PERF_STORE_LINE(); \
     TARGET_##op: INSTRUCTION_START(op);
 
-/* A traced instruction is dispatched twice, the second time without lines. */
+/* A traced instruction is dispatched to the tracing code first. */
 #define PERF_START_TRACING() \
-    if (_PyPerfLoop_HasLines(&cframe)) { \
+    if (_PyPerfLoop_HasLines(&perf_loop)) { \
         PERF_STORE_LINE(); \
     }
 
 #else   /* !USE_COMPUTED_GOTOS */
 
-#define PERF_OPCODE uint8_t
+/* The tables without labels. */
+#define PERF_TABLES_OF_SWITCH \
+    static void *opcode_targets[] = { \
+        [_PyPerfLoop_LABELS] = PERF_ADDRESSES, \
+        [2 * _PyPerfLoop_LABELS + 1] = PERF_LINE_ADDRESSES, \
+    };
+
 #define PERF_START_TRACING()
 
 #undef INSTRUCTION_START
 #define INSTRUCTION_START(op) \
     do { \
-        if (_PyPerfLoop_HasLines(&cframe)) { \
+        if (_PyPerfLoop_HasLines(&perf_loop)) { \
             PERF_STORE_LINE(); \
         } \
         frame->prev_instr = next_instr++; \

@@ -39,9 +39,9 @@ struct _PyPerfText {
     size_t length;
 };
 
-/* Instructions of one line, one after the other. */
+/* Addresses of one line, one after the other. */
 struct _PyPerfLine {
-    size_t start;                   /* bytes from the first instruction */
+    size_t start;                   /* bytes from line_address */
     int line;                       /* -1: none */
 };
 
@@ -54,10 +54,10 @@ struct _PyPerfRegion {
     struct _PyPerfText filename;
     int first_line;                 /* of the definition, from 1 */
 
-    const void *line_address;       /* of the first instruction; NULL: no lines.
-                                       Nobody reads or executes what is there */
-    size_t line_size;               /* bytes of all instructions; at least 160 more
-                                       are free behind them */
+    const void *line_address;       /* where those of the instructions begin; NULL: no
+                                       lines.  Nobody reads or executes what is there */
+    size_t line_size;               /* bytes; 150 more behind them are not used by
+                                       other functions */
     const struct _PyPerfLine *lines;    /* sorted; the first starts at 0 */
     size_t line_count;              /* at least 1 */
 };

@@ -25,12 +25,15 @@ struct _PyPerfRecord {
     const void *return_address;
 };
 
-/* The state of one run of the second eval loop, in its C frame.  Whether the loop stores
-   lines is in its _PyCFrame, next to use_tracing (_PyPerfLoop_DispatchBits()). */
+/* The state of one run of the second eval loop, in its C frame. */
 struct _PyPerfLoop {
+    void *const *targets;           // one of the two tables for dispatch
     int unlinked;                   // _PyPerfRecord_LeaveUnlinked()
-    const void *const **addresses;  // the field of _PyPerf_Pool to link records with
 };
+
+/* How many labels a table for dispatch has.  Then comes the address of the field of
+   _PyPerf_Pool to link records with. */
+#define _PyPerfLoop_LABELS 256
 
 /* If profiling is on, give the function of `frame` a slot and a name, unless it has
    them.  Returns the number of its slot, or 0 if it has none.  Sets no exception.  An
@@ -100,7 +103,8 @@ _PyPerfRecord_Link(PyThreadState *tstate, _PyInterpreterFrame *frame,
     // instruction.  So they are done in this order, and no two as one vector store.
     struct _PyPerfRecord *frame_pointer = head->caller - 1;
     volatile struct _PyPerfRecord *record = frame_pointer - _PyPerfArch_RECORDS_BELOW;
-    record->return_address = (*loop->addresses)[slot];
+    const void *const *const *addresses = loop->targets[_PyPerfLoop_LABELS];
+    record->return_address = (*addresses)[slot];
     record->caller = head->caller;
     *(struct _PyPerfRecord *volatile *)&head->caller = frame_pointer;
     return true;
@@ -141,44 +145,33 @@ _PyPerfRecord_StoreLine(const struct _PyPerfRecord *head, const _Py_CODEUNIT *by
     *(volatile low_half *)&record->return_address = (uint32_t)(uintptr_t)bytecode;
 }
 
-/* use_tracing is the first byte of a _PyCFrame.  The next byte is padding.  The second
-   loop has 1 there if it stores lines, otherwise 0. */
-static_assert(offsetof(_PyCFrame, use_tracing) == 0
-              && sizeof(((_PyCFrame *)0)->use_tracing) == 1
-              && offsetof(_PyCFrame, current_frame) >= 2,
-              "there is padding behind use_tracing");
-
-/* Return whether the second loop with this _PyCFrame stores lines. */
+/* Return whether the loop stores lines. */
 static inline bool
-_PyPerfLoop_HasLines(const _PyCFrame *cframe)
+_PyPerfLoop_HasLines(const struct _PyPerfLoop *loop)
 {
-    return ((const uint8_t *)cframe)[1] != 0;
+    return loop->targets[_PyPerfLoop_LABELS] == &_PyPerf_Pool.line_addresses;
 }
 
+/* Let the loop store lines, or no longer. */
 static inline void
-_PyPerfLoop_SetLines(_PyCFrame *cframe, bool on)
+_PyPerfLoop_SetLines(struct _PyPerfLoop *loop, bool on)
 {
-    ((uint8_t *)cframe)[1] = on;
+    if (_PyPerfLoop_HasLines(loop) != on) {
+        const int distance = _PyPerfLoop_LABELS + 1;
+        loop->targets += on ? distance : -distance;
+    }
 }
 
-/* Return what is added to an opcode to find its label: use_tracing in the low byte, and
-   in the next byte whether the loop stores lines. */
-static inline uint16_t
-_PyPerfLoop_DispatchBits(const _PyCFrame *cframe)
-{
-    uint16_t bits;
-    memcpy(&bits, cframe, sizeof(bits));
-    return bits;
-}
-
-/* Prepare *loop and *cframe of a second loop that has just been entered. */
+/* Prepare *loop for a second eval loop that has just been entered.  `tables` are its two
+   tables for dispatch, that of loops with lines behind the other. */
 static inline void
-_PyPerfLoop_Init(struct _PyPerfLoop *loop, _PyCFrame *cframe)
+_PyPerfLoop_Init(struct _PyPerfLoop *loop, void *const *tables)
 {
     loop->unlinked = 0;
-    loop->addresses = _PyPerf_Pool.lines ? &_PyPerf_Pool.line_addresses
-                                         : &_PyPerf_Pool.return_addresses;
-    _PyPerfLoop_SetLines(cframe, _PyPerf_Pool.lines);
+    loop->targets = tables;
+    if (__builtin_expect(_PyPerf_Pool.lines, 0)) {
+        loop->targets = tables + _PyPerfLoop_LABELS + 1;
+    }
 }
 
 #endif  /* PY_HAVE_PERF_TRAMPOLINE */

@@ -35,6 +35,13 @@ extern void _PyPerfWindow_Seal(void);
    Before the first call, a window is registered only if an unwinder has been loaded. */
 extern void _PyPerfWindow_Register(void);
 
+/* How many bytes before its first instruction the addresses of a function begin, and how
+   many before each instruction the address of that begins. */
+enum {
+    _PyPerfWindow_BEFORE_FIRST = 3,
+    _PyPerfWindow_BEFORE_EACH = 1,
+};
+
 /* Return the address of `bytecode` in the window that contains the address `within`. */
 static inline const void *
 _PyPerfWindow_Translate(const void *within, const void *bytecode)
