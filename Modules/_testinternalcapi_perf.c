@@ -15,6 +15,7 @@
 #if defined(PY_HAVE_PERF_TRAMPOLINE) && defined(__linux__)
 #  define HAVE_PROFILER
 #  include "pycore_perf_arch.h"
+#  include "pycore_perf_base.h"
 #  include <dlfcn.h>
 #  include <link.h>
 #  include <pthread.h>
@@ -351,8 +352,14 @@ perf_walk_stack(PyObject *Py_UNUSED(module), PyObject *args)
    it, at short intervals or, if the processor can do that, after each instruction.
    The handler follows the chain and stores it. */
 
-#define SAMPLE_MAX 256              // addresses
+#define SAMPLE_MAX 256              // addresses; also Python frames
 #define SAMPLE_THREADS 16
+
+/* A Python frame, as the interpreter knows it. */
+struct sampled_frame {
+    PyCodeObject *code;             // borrowed
+    const _Py_CODEUNIT *last;       // the instruction that it has begun last
+};
 
 struct sample {
     uintptr_t pc;
@@ -361,6 +368,8 @@ struct sample {
     uint8_t end;                    // an enum walk_end
     bool stored;
     uintptr_t addresses[SAMPLE_MAX];
+    uint32_t frame_count;
+    struct sampled_frame frames[SAMPLE_MAX];
 };
 
 static struct {
@@ -368,6 +377,7 @@ static struct {
     struct range text;
     struct sample *samples;         // mapped
     size_t capacity;
+    bool has_frames;                // store Python frames, too
     atomic_size_t used;             // may exceed the capacity
     atomic_int handling;
     atomic_bool is_on;
@@ -393,6 +403,23 @@ walk_is_old(const struct walk *walk, uintptr_t pc)
                      walk->count * sizeof(uintptr_t)) == 0;
 }
 
+/* Store the Python frames of the calling thread.  The thread may be interrupted while
+   it changes their list, which is whole at any moment. */
+static void
+store_frames(struct sample *sample)
+{
+    const PyThreadState *tstate = PyGILState_GetThisThreadState();
+    const _PyInterpreterFrame *frame = _PyPerfBase_TopFrame(tstate);
+    uint32_t count = 0;
+    for (; frame != NULL && count < SAMPLE_MAX; frame = _PyPerfBase_OuterFrame(frame)) {
+        sample->frames[count++] = (struct sampled_frame){
+            .code = _PyPerfBase_FrameCode(frame),
+            .last = _PyPerfBase_LastInstruction(frame),
+        };
+    }
+    sample->frame_count = count;
+}
+
 static void
 store_sample(const struct walk *walk, uintptr_t pc)
 {
@@ -406,6 +433,9 @@ store_sample(const struct walk *walk, uintptr_t pc)
     sample->count = (uint32_t)walk->count;
     sample->end = (uint8_t)walk->end;
     memcpy(sample->addresses, walk->addresses, walk->count * sizeof(uintptr_t));
+    if (sampler.has_frames) {
+        store_frames(sample);
+    }
     sample->stored = true;
     sampled_thread.last = sample;
 }
@@ -489,15 +519,18 @@ sampler_start_timer(void)
     return timer_settime(*timer, 0, &setting, NULL);
 }
 
-/* perf_sample_start(interval, capacity): begin, and keep the first `capacity` samples.
-   The interval is in microseconds.  If it is 0, the handler follows the chain after
-   each instruction, and keeps a chain that differs from the one before. */
+/* perf_sample_start(interval, capacity, frames=False): begin, and keep the first
+   `capacity` samples.  The interval is in microseconds.  If it is 0, the handler follows
+   the chain after each instruction, and keeps a chain that differs from the one before.
+   With `frames`, it also keeps what the interpreter knows of the Python frames.  The
+   caller keeps their code objects alive. */
 static PyObject *
 perf_sample_start(PyObject *Py_UNUSED(module), PyObject *args)
 {
     long interval;
     Py_ssize_t capacity;
-    if (!PyArg_ParseTuple(args, "ln", &interval, &capacity)) {
+    int frames = 0;
+    if (!PyArg_ParseTuple(args, "ln|p", &interval, &capacity, &frames)) {
         return NULL;
     }
 #ifndef STEP_FLAG
@@ -518,6 +551,7 @@ perf_sample_start(PyObject *Py_UNUSED(module), PyObject *args)
     }
     sampler.samples = samples;
     sampler.capacity = (size_t)capacity;
+    sampler.has_frames = frames != 0;
     sampler.interval = interval;
     sampler.signal = interval == 0 ? SIGTRAP : SIGPROF;
     sampler.text = interpreter_text();
@@ -558,9 +592,31 @@ perf_sample_count(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(args))
     return PyLong_FromSize_t(Py_MIN(atomic_load(&sampler.used), sampler.capacity));
 }
 
+static PyObject *
+frames_as_list(const struct sample *sample)
+{
+    PyObject *list = PyList_New((Py_ssize_t)sample->frame_count);
+    for (uint32_t i = 0; list != NULL && i < sample->frame_count; i++) {
+        const struct sampled_frame *frame = &sample->frames[i];
+        size_t size;
+        const char *bytecode = _PyPerfBase_Bytecode(frame->code, &size);
+        PyObject *pair = Py_BuildValue("On", frame->code,
+                                       (const char *)frame->last - bytecode);
+        if (pair == NULL) {
+            Py_CLEAR(list);
+        }
+        else {
+            PyList_SET_ITEM(list, (Py_ssize_t)i, pair);
+        }
+    }
+    return list;
+}
+
 /* perf_sample_stop(): end, and return the samples: tuples of the program counter,
    the list of the return addresses, leaf first, and how the chain ended, "null",
-   "outside" (the stack), "misaligned", "falling" or "full". */
+   "outside" (the stack), "misaligned", "falling" or "full".  If frames were kept, there
+   is a fourth item: their list, leaf first, as pairs of the code object and the offset
+   of the instruction that was begun last, in bytes, or -2 before the first one. */
 static PyObject *
 perf_sample_stop(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(args))
 {
@@ -580,9 +636,10 @@ perf_sample_stop(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(args))
                        && sampler.samples[i].stored; i++) {
         const struct sample *sample = &sampler.samples[i];
         PyObject *item = Py_BuildValue(
-            "NNs", PyLong_FromVoidPtr((void *)sample->pc),
+            sampler.has_frames ? "NNsN" : "NNs", PyLong_FromVoidPtr((void *)sample->pc),
             addresses_as_list(sample->addresses, sample->count),
-            walk_end_names[sample->end]);
+            walk_end_names[sample->end],
+            sampler.has_frames ? frames_as_list(sample) : NULL);
         if (item == NULL || PyList_Append(list, item) < 0) {
             Py_CLEAR(list);
         }

@@ -469,7 +469,7 @@ dump_announce(const struct _PyPerfRegion *region, _PyPerfGeneration *generation,
         }
     } while (result == _PyPerfFile_STARTED_AFRESH);
     if (result == _PyPerfFile_APPENDED) {
-        dump.next_index += 2;       // two pieces, at most
+        dump.next_index += region->line_address != NULL ? 2 : 1;
     }
     *generation = dump.file.generation;
     return result;

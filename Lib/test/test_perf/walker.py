@@ -140,6 +140,8 @@ class Names:
         if match is None:
             return name
         qualname, filename = match.groups()
+        # With lines in a map: py::QUALNAME:FILENAME:LINE.
+        filename = re.sub(r':-?\d+$', '', filename)
         if filename == self.script:
             return qualname
         return f'{filename.rpartition("/")[2]}:{qualname}'
