@@ -1,5 +1,6 @@
 # shellcheck shell=bash
-# Functions of profile.sh that run perf. Source this file after lib.sh. Uses MODE.
+# Functions of profile.sh that run perf. Source this file after lib.sh. Uses MODE and
+# WITH_LINES.
 
 # shellcheck disable=SC2034 # used by profile.sh
 case ${MODE:=map} in
@@ -18,6 +19,23 @@ off)
 *) die "MODE=$MODE: unknown mode; expected map, jit or off" ;;
 esac
 
+# How perf sorts a list of functions, and how it tells the entries of stacks apart. In a
+# perf map the line is a part of the name.
+FUNCTION_KEYS=sym
+STACK_KEY=function
+case ${WITH_LINES:-0} in
+0) ;;
+1)
+    [ "$MODE" != off ] || die "LINES=1: MODE=off shows no Python functions; use MODE=map or MODE=jit"
+    PYTHON_SWITCH=(-X "${PYTHON_SWITCH[1]}=lines")
+    if [ "$MODE" = jit ]; then
+        FUNCTION_KEYS=sym,srcline
+        STACK_KEY=srcline
+    fi
+    ;;
+*) die "LINES=$WITH_LINES: expected 1 or 0" ;;
+esac
+
 # perf_run: runs perf without the user's configuration and debug server
 perf_run() {
     env -u DEBUGINFOD_URLS PERF_CONFIG=/dev/null "$TOP/build/tools/bin/perf" "$@"
@@ -34,9 +52,9 @@ perf_record() {
 }
 
 # perf_functions DATA: prints of each Python function the share with callees, the share
-# without them and the name
+# without them and the name; with lines, of each line that was executed
 perf_functions() {
-    perf_run report -i "$1" --stdio --quiet --children -g none -F overhead_children,overhead,sym \
+    perf_run report -i "$1" --stdio --quiet --children -g none --sort "$FUNCTION_KEYS" \
         --percent-limit 0.5 2>/dev/null | sed -n 's/ *$//; /\] py::/{s/\[.\] //; p; }'
 }
 
@@ -44,15 +62,46 @@ perf_functions() {
 perf_graph() {
     local data=$1
     shift
-    perf_run report -i "$data" --stdio --quiet --no-children -g caller,1 --percent-limit 1 "$@" \
+    perf_run report -i "$data" --stdio --quiet --no-children -g "caller,$STACK_KEY,1" --percent-limit 1 "$@" \
         2>/dev/null | sed '/^#/d; s/ *$//' | cat -s
+}
+
+# box_names: reads folded stacks whose entries are FUNCTION FILE:LINE. Makes them those of
+# a perf map with lines: Python functions keep the line, as PATH:LINE, and C functions only
+# the name.
+box_names() {
+    awk '
+        # FUNCTION ends with the path, and the path with FILE.
+        function with_line(entry,    at, rest, base) {
+            if (!match(entry, /:[0-9]+$/)) return entry
+            rest = substr(entry, 1, RSTART - 1)
+            for (at = length(rest); at > 0; at--) {
+                base = substr(rest, at + 1)
+                if (substr(rest, at, 1) == " " && substr(rest, at - length(base), length(base)) == base)
+                    return substr(rest, 1, at - 1) substr(entry, RSTART)
+            }
+            return entry
+        }
+        BEGIN { FS = OFS = ";" }
+        {
+            match($0, / [0-9]+$/)
+            count = substr($0, RSTART)
+            $0 = substr($0, 1, RSTART - 1)
+            for (i = 1; i <= NF; i++) {
+                if ($i ~ /^py::/) $i = with_line($i)
+                else sub(/ [^ ]+:[0-9]+( |$)/, " ", $i)
+                sub(/ $/, "", $i)
+            }
+            print $0 count
+        }'
 }
 
 # perf_flamegraph DATA TITLE: prints an SVG of all stacks. Names with "::" are yellow,
 # so all Python functions are. Other names are red.
 perf_flamegraph() {
-    perf_run report -i "$1" --stdio --quiet --no-children -s comm -g folded,0,caller,function,count \
+    perf_run report -i "$1" --stdio --quiet --no-children -s comm -g "folded,0,caller,$STACK_KEY,count" \
         --max-stack 1024 2>/dev/null | sed -nE 's/^([0-9]+) (.*)$/\2 \1/p' |
+        if [ "$STACK_KEY" = srcline ]; then box_names; else cat; fi |
         "$TOP/build/tools/bin/flamegraph.pl" --colors java --hash --minwidth 0.5 --title "$2" --countname samples
 }
 

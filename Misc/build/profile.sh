@@ -12,6 +12,8 @@
 #     jit    DWARF and jitdump; writes perf.jit.data too
 #     off    no Python names
 #
+# With WITH_LINES=1 (LINES=1 of make) the line of each function is shown too.
+#
 # The exit status is that of the program.
 set -eu
 cd "$(dirname "$0")/../.."
