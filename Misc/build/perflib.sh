@@ -89,7 +89,7 @@ box_names() {
             $0 = substr($0, 1, RSTART - 1)
             for (i = 1; i <= NF; i++) {
                 if ($i ~ /^py::/) $i = with_line($i)
-                else sub(/ [^ ]+:[0-9]+( |$)/, " ", $i)
+                else sub(/ [^ ]*:[0-9]+( |$)/, " ", $i)
                 sub(/ $/, "", $i)
             }
             print $0 count
