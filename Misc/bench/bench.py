@@ -9,9 +9,8 @@ The peer is a newer CPython with its own perf support. Each interpreter is compa
 with itself while profiling is off. The patched one, off, is also compared with the
 unpatched one, which must be built by the same compiler with the same flags.
 
-Modes: off, map (-X perf), jit (-X perf_jit) and calls (-X perf=calls); also lines
-(-X perf=lines), which this interpreter does not have. bench.py leaves out the modes that
-an interpreter does not accept.
+Modes: off, map (-X perf), lines (-X perf=lines), calls (-X perf=calls) and jit
+(-X perf_jit). bench.py leaves out the modes that an interpreter does not accept.
 
 Time. Each workload of workloads.py runs in new processes, in rounds. Each round has
 one process for each mode of each interpreter, in an order that rotates, so that other
