@@ -25,6 +25,7 @@
 #  include <stdbool.h>
 #  include <sys/mman.h>
 #  include <sys/syscall.h>
+#  include <sys/uio.h>
 #  include <time.h>
 #  include <ucontext.h>
 #  include <unistd.h>
@@ -403,19 +404,35 @@ walk_is_old(const struct walk *walk, uintptr_t pc)
                      walk->count * sizeof(uintptr_t)) == 0;
 }
 
-/* Store the Python frames of the calling thread.  The thread may be interrupted while
-   it changes their list, which is whole at any moment. */
+/* Copy `size` bytes from `from`.  Returns false if there is no such memory. */
+static bool
+read_safely(void *to, const void *from, size_t size)
+{
+    const struct iovec here = {.iov_base = to, .iov_len = size};
+    const struct iovec there = {.iov_base = (void *)from, .iov_len = size};
+    return process_vm_readv(getpid(), &here, 1, &there, 1, 0) == (ssize_t)size;
+}
+
+/* Store the Python frames of the calling thread.  The eval loop lets the thread refer to
+   a _PyCFrame a few instructions before it stores the frame there.  So a pointer may be
+   what an earlier function has left in that place. */
 static void
 store_frames(struct sample *sample)
 {
     const PyThreadState *tstate = PyGILState_GetThisThreadState();
-    const _PyInterpreterFrame *frame = _PyPerfBase_TopFrame(tstate);
+    const _PyInterpreterFrame *next = _PyPerfBase_TopFrame(tstate);
+    _PyInterpreterFrame frame;
+    PyCodeObject code;
     uint32_t count = 0;
-    for (; frame != NULL && count < SAMPLE_MAX; frame = _PyPerfBase_OuterFrame(frame)) {
+    while (next != NULL && count < SAMPLE_MAX
+           && read_safely(&frame, next, offsetof(_PyInterpreterFrame, localsplus))
+           && read_safely(&code, _PyPerfBase_FrameCode(&frame), sizeof(code))
+           && Py_IS_TYPE(&code, &PyCode_Type)) {
         sample->frames[count++] = (struct sampled_frame){
-            .code = _PyPerfBase_FrameCode(frame),
-            .last = _PyPerfBase_LastInstruction(frame),
+            .code = _PyPerfBase_FrameCode(&frame),
+            .last = _PyPerfBase_LastInstruction(&frame),
         };
+        next = _PyPerfBase_OuterFrame(&frame);
     }
     sample->frame_count = count;
 }

@@ -181,16 +181,17 @@ code_lines(PyCodeObject *code, struct _PyPerfLine *lines)
     PyCodeAddressRange range;
     _PyCode_InitAddressRange(code, &range);
     while (_PyLineTable_NextAddressRange(&range)) {
-        if (count != 0 && range.ar_line == previous) {
+        const int line = Py_MAX(range.ar_line, -1);
+        if (count != 0 && line == previous) {
             continue;
         }
-        previous = range.ar_line;
+        previous = line;
         if (lines != NULL) {
             lines[count] = (struct _PyPerfLine){
                 .start = count == 0 ? 0 : (size_t)range.ar_start
                                           + _PyPerfWindow_BEFORE_FIRST
                                           - _PyPerfWindow_BEFORE_EACH,
-                .line = range.ar_line,
+                .line = line,
             };
         }
         count++;

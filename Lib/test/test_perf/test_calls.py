@@ -8,7 +8,7 @@ import unittest
 
 from test.support import import_helper
 from test.test_perf import fixtures, walker
-from test.test_perf.modes import MODES, VARIABLES
+from test.test_perf.modes import MODES
 from test.test_perf.programs import TELL
 
 
@@ -16,79 +16,7 @@ def setUpModule():
     fixtures.require_trampoline()
 
 
-class RequestTests(fixtures.PerfTestCase):
-    """How it is requested."""
-
-    CONFIG = """\
-        import _testinternalcapi
-        print(_testinternalcapi.get_config()['perf_profiling'])
-        """
-
-    def test_on_the_command_line_and_in_the_environment(self):
-        for number, mode in enumerate(MODES, 5):
-            for options in ({'mode': f'{mode}=calls'},
-                            {'mode': None, 'env': {VARIABLES[mode]: 'calls'}}):
-                with self.subTest(**options):
-                    self.assertEqual(self.run_python(self.CONFIG, **options).out,
-                                     f'{number}\n')
-                    self.assertEqual(self.run_python(TELL, **options).out, 'True\n')
-
-    def test_the_last_option_counts(self):
-        run = self.run_python(self.CONFIG, 'perf=calls', options=['-X', 'perf'])
-        self.assertEqual(run.out, '1\n')
-        run = self.run_python(self.CONFIG, 'perf', options=['-X', 'perf=calls'])
-        self.assertEqual(run.out, '5\n')
-
-    def test_an_unknown_value_on_the_command_line(self):
-        for mode in MODES:
-            run = self.run_python(TELL, f'{mode}=call', returncode=None)
-            self.assertGreater(run.returncode, 0)
-            self.assertEqual(run.out, '')
-            self.assertIn(f'-X {mode}=calls', run.err)
-
-    def test_an_unknown_value_in_the_environment(self):
-        # The program runs.
-        for variable in VARIABLES.values():
-            for value in ('call', '2', 'true', 'calls '):
-                with self.subTest(variable=variable, value=value):
-                    run = self.run_python(TELL, None, env={variable: value})
-                    self.assertEqual(run.out, 'False\n')
-                    self.assertEqual(
-                        run.err, f'python: perf profiling is off: cannot read {variable}: '
-                                 'unknown value, expected 1, calls or 0\n')
-
-    def test_of_an_embedding_program(self):
-        import_helper.import_module('_testinternalcapi')
-        for number in (3, 4, 7, 8):
-            run = self.run_python(f"""\
-                from _testinternalcapi import get_config, set_config
-                config = get_config()
-                config['perf_profiling'] = {number}
-                try:
-                    set_config(config)
-                except Exception as error:
-                    print(type(error).__name__, error)
-                """, None)
-            self.assertIn('PyConfig.perf_profiling: expected 0, 1, 2, 5 or 6', run.out)
-
-    def test_at_run_time(self):
-        run = self.run_python("""\
-            import sys
-            for arguments in ((), (1,), ('perf', True), ('perf', 1, 2)):
-                try:
-                    sys.activate_stack_trampoline(*arguments)
-                except TypeError:
-                    print('TypeError')
-            for keywords in ({'call': True}, {'backend': 'perf'}):
-                try:
-                    sys.activate_stack_trampoline('perf', **keywords)
-                except TypeError:
-                    print('TypeError')
-            print(sys.is_stack_trampoline_active())
-            sys.activate_stack_trampoline('perf', calls=True)
-            print(sys.is_stack_trampoline_active())
-            """, None)
-        self.assertEqual(run.out, 'TypeError\n' * 6 + 'False\nTrue\n')
+class MapTests(fixtures.PerfTestCase):
 
     def test_the_functions_are_announced(self):
         for mode in MODES:
