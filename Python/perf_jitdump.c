@@ -399,17 +399,53 @@ append_load(struct _PyPerfTextWriter *buffer, uint64_t timestamp,
     record_end(buffer, start, JIT_CODE_LOAD, timestamp);
 }
 
-/* The piece that profilers look up with lines: the instructions, and behind them room
-   for the number. */
-static struct piece
-line_piece(const struct _PyPerfRegion *region)
+/* Append the three records of a piece of code.  `filename` is escaped. */
+static void
+append_piece(struct _PyPerfTextWriter *buffer, uint64_t timestamp,
+             const struct piece *piece, struct _PyPerfUnwind *unwind, uint64_t index,
+             const struct _PyPerfRegion *region,
+             const struct _PyPerfTextWriter *filename)
 {
-    return (struct piece){
+    append_unwinding_info(buffer, timestamp, unwind);
+    append_debug_info(buffer, timestamp, piece, filename);
+    append_load(buffer, timestamp, piece, index, region);
+}
+
+/* Append the records of a trampoline. */
+static void
+append_trampoline(struct _PyPerfTextWriter *buffer, uint64_t timestamp, uint64_t index,
+                  const struct _PyPerfRegion *region,
+                  const struct _PyPerfTextWriter *filename)
+{
+    const struct _PyPerfLine definition = {
+        .start = 0,
+        .line = region->first_line > 0 ? region->first_line : 1,
+    };
+    const struct piece piece = {
+        .address = (uintptr_t)region->address,
+        .size = region->size,
+        .bytes = region->address,
+        .lines = &definition,
+        .line_count = 1,
+    };
+    append_piece(buffer, timestamp, &piece, &dump.unwind, index, region, filename);
+}
+
+/* Append the records of the addresses of the instructions.  Behind them is room for the
+   index. */
+static void
+append_lines(struct _PyPerfTextWriter *buffer, uint64_t timestamp, uint64_t index,
+             const struct _PyPerfRegion *region,
+             const struct _PyPerfTextWriter *filename)
+{
+    const struct piece piece = {
         .address = (uintptr_t)region->line_address,
-        .size = region->line_size + sizeof(uint64_t),
+        .size = region->line_size + sizeof(index),
         .lines = region->lines,
         .line_count = region->line_count,
     };
+    _PyPerfUnwind_SetCodeSize(&dump.line_unwind, piece.size);
+    append_piece(buffer, timestamp, &piece, &dump.line_unwind, index, region, filename);
 }
 
 /* Append the records of a function.  Returns as _PyPerfFile_Append() does. */
@@ -417,42 +453,29 @@ static int
 dump_append(const struct _PyPerfRegion *region, struct _PyPerfError *error)
 {
     struct _PyPerfTextWriter buffer, filename;
-    uint64_t timestamp = (uint64_t)_PyPerfOS_Now();
+    const uint64_t timestamp = (uint64_t)_PyPerfOS_Now();
+    uint64_t index = dump.next_index;
     int result;
     _PyPerfTextWriter_Init(&buffer);
     _PyPerfTextWriter_Init(&filename);
     _PyPerfTextWriter_AppendEscaped(&filename, region->filename);
-
-    const struct _PyPerfLine definition = {
-        .start = 0,
-        .line = region->first_line > 0 ? region->first_line : 1,
-    };
-    const struct piece trampoline = {
-        .address = (uintptr_t)region->address,
-        .size = region->size,
-        .bytes = region->address,
-        .lines = &definition,
-        .line_count = 1,
-    };
-    append_unwinding_info(&buffer, timestamp, &dump.unwind);
-    append_debug_info(&buffer, timestamp, &trampoline, &filename);
-    append_load(&buffer, timestamp, &trampoline, dump.next_index, region);
-    if (region->line_address != NULL) {
-        const struct piece lines = line_piece(region);
-        _PyPerfUnwind_SetCodeSize(&dump.line_unwind, lines.size);
-        append_unwinding_info(&buffer, timestamp, &dump.line_unwind);
-        append_debug_info(&buffer, timestamp, &lines, &filename);
-        append_load(&buffer, timestamp, &lines, dump.next_index + 1, region);
+    if (region->address != NULL) {
+        append_trampoline(&buffer, timestamp, index++, region, &filename);
     }
-    buffer.failed |= filename.failed;
-    _PyPerfTextWriter_Fini(&filename);
-    if (buffer.failed || buffer.length > UINT32_MAX) {
+    if (region->line_address != NULL) {
+        append_lines(&buffer, timestamp, index++, region, &filename);
+    }
+    if (buffer.failed || filename.failed || buffer.length > UINT32_MAX) {
         result = _PyPerfError_Set(error, "announce a function", "", NULL, ENOMEM);
     }
     else {
         result = _PyPerfBuffer_Append(&dump.buffer, &dump.file, buffer.bytes,
                                       buffer.length, error);
     }
+    if (result == _PyPerfFile_APPENDED) {
+        dump.next_index = index;
+    }
+    _PyPerfTextWriter_Fini(&filename);
     _PyPerfTextWriter_Fini(&buffer);
     return result;
 }
@@ -468,9 +491,6 @@ dump_announce(const struct _PyPerfRegion *region, _PyPerfGeneration *generation,
             result = dump_append(region, error);
         }
     } while (result == _PyPerfFile_STARTED_AFRESH);
-    if (result == _PyPerfFile_APPENDED) {
-        dump.next_index += region->line_address != NULL ? 2 : 1;
-    }
     *generation = dump.file.generation;
     return result;
 }

@@ -236,9 +236,11 @@ output_announce(const struct _PyPerfRegion *region, _PyPerfGeneration *generatio
     _PyPerfTextWriter_Init(&text);
     _PyPerfTextWriter_Init(&symbol);
     _PyPerfTextWriter_AppendSymbol(&symbol, region);
-    append_range(&text, region->address, region->size);
-    _PyPerfTextWriter_Append(&text, symbol.bytes, symbol.length);
-    _PyPerfTextWriter_Append(&text, "\n", 1);
+    if (region->address != NULL) {
+        append_range(&text, region->address, region->size);
+        _PyPerfTextWriter_Append(&text, symbol.bytes, symbol.length);
+        _PyPerfTextWriter_Append(&text, "\n", 1);
+    }
     if (region->line_address != NULL) {
         append_lines(&text, region, &symbol);
     }

@@ -106,7 +106,7 @@ _PyPerfSlots_Find(PyCodeObject *code)
 static bool
 slot_has_final_lines(const struct _PyPerfSlot *slot)
 {
-    return slot->lines_in[_PyPerf_MAP] != 0;
+    return slot->lines_in[_PyPerf_MAP] != 0 && slot->line_address != NULL;
 }
 
 /* Called when the code object that owned `extra`, a slot or NULL, has died, or
@@ -232,13 +232,15 @@ slot_add_lines(struct _PyPerfSlot *slot, struct _PyPerfRegion *region,
     return 0;
 }
 
-/* Write an entry for `slot`.  Returns -1 with *error filled in on failure. */
+/* Write an entry for `slot`: of its trampoline if `name` is true, and of its lines if
+   `lines` is true.  Returns -1 with *error filled in on failure. */
 static int
-slot_write_entry(struct _PyPerfSlot *slot, struct _PyPerfError *error)
+slot_write_entry(struct _PyPerfSlot *slot, bool name, bool lines,
+                 struct _PyPerfError *error)
 {
     const PyCodeObject *code = slot->code;
     struct _PyPerfRegion region = {
-        .address = slot->address,
+        .address = name ? slot->address : NULL,
         .size = slot->size,
         .first_line = code->co_firstlineno,
     };
@@ -250,7 +252,7 @@ slot_write_entry(struct _PyPerfSlot *slot, struct _PyPerfError *error)
     {
         _PyPerfError_Set(error, "announce a function", "", NULL, ENOMEM);
     }
-    else if (!_PyPerf_Pool.lines || slot_add_lines(slot, &region, error) == 0) {
+    else if (!lines || slot_add_lines(slot, &region, error) == 0) {
         result = slots.output->announce(&region, &generation, error);
         slots_set_generation(generation);
     }
@@ -266,16 +268,24 @@ static int
 slot_announce(struct _PyPerfSlot *slot, struct _PyPerfError *error)
 {
     const int mode = slots.output->mode;
-    if (slot->announced_in[mode] != slots.generation
-            || (_PyPerf_Pool.lines && slot->lines_in[mode] != slots.generation)) {
-        if (slot_write_entry(slot, error) < 0) {
+    for (;;) {
+        const bool name = slot->announced_in[mode] != slots.generation;
+        const bool lines = _PyPerf_Pool.lines
+                           && slot->lines_in[mode] != slots.generation;
+        if (!name && !lines) {
+            break;
+        }
+        if (slot_write_entry(slot, name, lines, error) < 0) {
             return -1;
         }
-        slot->announced_in[mode] = slots.generation;
-        if (slot->line_address != NULL) {
+        // The generation may be another one now.
+        if (name) {
+            slot->announced_in[mode] = slots.generation;
+            slot->is_final |= !slots.output->has_time;
+        }
+        if (lines) {
             slot->lines_in[mode] = slots.generation;
         }
-        slot->is_final |= !slots.output->has_time;
     }
     _PyPerfBase_SetSlotNumber(slot->code, slot->number);
     return 0;

@@ -151,14 +151,15 @@ class Process:
         self.names = []             # that the file must have
         self.programs = []          # that have run
         self.inner = False
+        self.lines = False
 
     def activate(self, mode=None):
-        sys.activate_stack_trampoline(mode or self.mode)
+        sys.activate_stack_trampoline(mode or self.mode, lines=self.lines)
 
     def activate_with_fault(self):
         self.arm()
         try:
-            sys.activate_stack_trampoline(self.mode)
+            self.activate()
         except RuntimeError as error:
             self.seen['exception'] = str(error)
 
@@ -210,6 +211,15 @@ class Process:
         self.activate()
         self.arm()
         self.finish()
+
+    def at_activation_with_lines(self):
+        self.lines = True
+        self.activate_with_fault()
+        self.finish()
+
+    def at_fork_with_lines(self):
+        self.lines = True
+        self.at_fork()
 
     def in_a_full_arena(self):
         self.activate()

@@ -45,8 +45,8 @@ CANNOT_FAIL = set("""
     sched_yield
     sigaddset sigemptyset sigismember sigpending sigwait sprintf strcmp
     strerror strlen strnlen strspn syscall wcscmp wcslen wcsncmp
-    _PyCode_GetExtra _PyErr_Fetch _PyErr_Restore _PyEval_EvalFrameDefault
-    _PyInterpreterState_SetEvalFrameFunc _PyRuntime _Py_Dealloc _Py_GetEnv
+    _PyCode_GetExtra _PyCode_InitAddressRange _PyErr_Fetch _PyErr_Restore _PyEval_EvalFrameDefault
+    _PyLineTable_NextAddressRange _PyInterpreterState_SetEvalFrameFunc _PyRuntime _Py_Dealloc _Py_GetEnv
     _Py_NoneStruct
     """.split())
 
@@ -294,6 +294,12 @@ class WalkTests(WalkTestCase):
         self.check_phase('at_first_calls', 'memory', 'encode', 'set_extra',
                          'write')
 
+    def test_activation_with_lines(self):
+        self.check_phase('at_activation_with_lines', 'memory', 'mmap', 'mprotect', 'write')
+
+    def test_fork_with_lines(self):
+        self.check_phase('at_fork_with_lines', 'memory', 'mmap', 'mprotect', 'write')
+
     def test_a_full_arena(self):
         self.check_phase('in_a_full_arena', 'memory', 'mmap', 'mprotect')
 
@@ -331,6 +337,9 @@ class SanitizedTests(WalkTestCase):
 
     def test_activation(self):
         self.check_phase('at_activation', 'memory', 'encode', 'mmap')
+
+    def test_activation_with_lines(self):
+        self.check_phase('at_activation_with_lines', 'memory', 'mmap')
 
     def test_a_file_that_is_gone(self):
         self.check_phase('when_the_file_is_gone', 'open', 'fstat')
