@@ -413,9 +413,9 @@ read_safely(void *to, const void *from, size_t size)
     return process_vm_readv(getpid(), &here, 1, &there, 1, 0) == (ssize_t)size;
 }
 
-/* Store the Python frames of the calling thread.  The eval loop lets the thread refer to
-   a _PyCFrame a few instructions before it stores the frame there.  So a pointer may be
-   what an earlier function has left in that place. */
+/* Store the Python frames of the calling thread.  The eval loop lets the thread refer
+   to a _PyCFrame a few instructions before it stores the frame there.  So a pointer may
+   be what an earlier function has left in that place. */
 static void
 store_frames(struct sample *sample)
 {
@@ -537,10 +537,10 @@ sampler_start_timer(void)
 }
 
 /* perf_sample_start(interval, capacity, frames=False): begin, and keep the first
-   `capacity` samples.  The interval is in microseconds.  If it is 0, the handler follows
-   the chain after each instruction, and keeps a chain that differs from the one before.
-   With `frames`, it also keeps what the interpreter knows of the Python frames.  The
-   caller keeps their code objects alive. */
+   `capacity` samples.  The interval is in microseconds.  If it is 0, the handler
+   follows the chain after each instruction, and keeps a chain that differs from the one
+   before. With `frames`, it also keeps what the interpreter knows of the Python frames.
+   The caller keeps their code objects alive. */
 static PyObject *
 perf_sample_start(PyObject *Py_UNUSED(module), PyObject *args)
 {

@@ -3,10 +3,10 @@
        PYTHONPERFSUPPORT=1           -X perf         1   perf map
        PYTHON_PERF_JIT_SUPPORT=1     -X perf_jit     2   jitdump
 
-   The value "lines" instead of 1 adds _PyPerf_LINES: the line of each Python function is
-   shown.  "calls" adds _PyPerf_CALLS: each Python function is really called.  The two
-   exclude each other.  An unknown value on the command line is a fatal error.  In the environment
-   one line on stderr reports it, and the variable has no effect.
+   The value "lines" instead of 1 adds _PyPerf_LINES: the line of each Python function
+   is shown.  "calls" adds _PyPerf_CALLS: each Python function is really called.  The
+   two exclude each other.  An unknown value on the command line is a fatal error.  In
+   the environment one line on stderr reports it, and the variable has no effect.
 
    The command line wins over the environment: -X perf=0 switches off what a variable
    has switched on.  If both kinds are requested, the jitdump is used, because it does
@@ -106,7 +106,8 @@ variable_value(const PyConfig *config, const char *name)
     char action[64];
     struct _PyPerfError error;
     PyOS_snprintf(action, sizeof(action), "read %s", name);
-    _PyPerfError_Set(&error, action, "", "unknown value, expected 1, lines, calls or 0", 0);
+    _PyPerfError_Set(&error, action, "",
+                     "unknown value, expected 1, lines, calls or 0", 0);
     _PyPerfError_WarnEarly(&error);
     return NOT_GIVEN;
 }
@@ -140,7 +141,8 @@ PyStatus
 _PyPerf_ReadConfig(PyConfig *config)
 {
     if (config->perf_profiling > 0 && !is_valid(config->perf_profiling)) {
-        return _PyStatus_ERR("PyConfig.perf_profiling: expected 0, 1, 2, 5, 6, 9 or 10");
+        return _PyStatus_ERR("PyConfig.perf_profiling: "
+                             "expected 0, 1, 2, 5, 6, 9 or 10");
     }
     if (config->perf_profiling >= 0) {
         return _PyStatus_OK();      // the embedding program has set it

@@ -13,8 +13,8 @@
    the images into the recording.  Then perf can unwind stacks by DWARF information,
    through an interpreter that has no frame pointers.
 
-   The file is a header and then, for each function, three records.  With lines there are
-   three more, for the addresses of its bytecode instructions (perf_window.c):
+   The file is a header and then, for each function, three records.  With lines there
+   are three more, for the addresses of its bytecode instructions (perf_window.c):
 
        JIT_CODE_UNWINDING_INFO     how to leave the code of the next LOAD
        JIT_CODE_DEBUG_INFO         its file and lines

@@ -164,8 +164,8 @@ append_range(struct _PyPerfTextWriter *text, const void *address, size_t size)
     _PyPerfTextWriter_Append(text, " ", 1);
 }
 
-/* Append an entry for each run of instructions of one line.  `symbol` is the name of the
-   function. */
+/* Append an entry for each run of instructions of one line.  `symbol` is the name of
+   the function. */
 static void
 append_lines(struct _PyPerfTextWriter *text, const struct _PyPerfRegion *region,
              const struct _PyPerfTextWriter *symbol)

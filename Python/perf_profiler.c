@@ -145,10 +145,11 @@ _PyPerfProfiler_CompileCode(PyThreadState *tstate, PyCodeObject *code)
 
 // --- Switching on ----------------------------------------------------------
 
-/* Start profiling in `interp`, the caller's.  `flags` is _PyPerf_CALLS, _PyPerf_LINES or
-   0.  If another interpreter is profiled with lines, this one is too.  Returns NULL when profiling is on.  Also returns NULL when a file or
-   memory was refused, after one line on stderr.  Otherwise returns the reason, and
-   stores the exception's type in *exception. */
+/* Start profiling in `interp`, the caller's.  `flags` is _PyPerf_CALLS, _PyPerf_LINES
+   or 0.  If another interpreter is profiled with lines, this one is too.  Returns NULL
+   when profiling is on.  Also returns NULL when a file or memory was refused, after one
+   line on stderr.  Otherwise returns the reason, and stores the exception's type in
+   *exception. */
 static const char *
 interpreter_activate(PyInterpreterState *interp, int mode, int flags,
                      PyObject **exception)

@@ -154,13 +154,18 @@ _PyPerfRecord_LeaveRarely(PyThreadState *tstate, struct _PyPerfLoop *loop)
     return false;
 }
 
-/* Return the return address for the record of `frame`, whose function has this slot.
-   `bytecode` is the instruction that it executes. */
+/* Return the return address for the record of `frame`.  Names its function, if need
+   be. */
 static const void *
-frame_address(unsigned int slot, const _Py_CODEUNIT *bytecode)
+frame_address(PyThreadState *tstate, _PyInterpreterFrame *frame)
 {
+    unsigned int slot = frame->f_code->_co_perf_slot;
+    if (slot == 0) {
+        slot = _PyPerfRecord_EnsureSlot(tstate, frame);
+    }
     return _PyPerf_Pool.lines
-           ? _PyPerfWindow_Translate(_PyPerf_Pool.line_addresses[slot], bytecode)
+           ? _PyPerfWindow_Translate(_PyPerf_Pool.line_addresses[slot],
+                                     _PyPerfBase_LastInstruction(frame))
            : _PyPerf_Pool.return_addresses[slot];
 }
 
@@ -176,8 +181,7 @@ _PyPerfRecord_CatchUp(PyThreadState *tstate, _PyInterpreterFrame *frame,
     }
     for (volatile struct _PyPerfRecord *record =
              head->caller - _PyPerfArch_RECORDS_BELOW; ; record++) {
-        const unsigned int slot = _PyPerfRecord_EnsureSlot(tstate, frame);
-        record->return_address = frame_address(slot, _PyPerfBase_LastInstruction(frame));
+        record->return_address = frame_address(tstate, frame);
         if (frame->is_entry) {
             break;
         }
@@ -204,8 +208,7 @@ _PyPerfRecord_RunHandedOver(PyThreadState *tstate, _PyInterpreterFrame *frame,
         MOST_CALLERS, _PyPerfStack_Left() / 2 / sizeof(struct _PyPerfRecord) + 1);
     size_t count = 0;
     for (_PyInterpreterFrame *next = frame; count < most; next = next->previous) {
-        const unsigned int slot = _PyPerfRecord_EnsureSlot(tstate, next);
-        addresses[MOST_CALLERS - ++count] = frame_address(slot, _PyPerfBase_LastInstruction(next));
+        addresses[MOST_CALLERS - ++count] = frame_address(tstate, next);
         if (next->is_entry) {
             break;
         }

@@ -203,8 +203,8 @@ code_lines(PyCodeObject *code, struct _PyPerfLine *lines)
 }
 
 /* Give the function of `slot` the addresses of its instructions, and add them to
-   *region.  The caller frees region->lines with PyMem_RawFree().  Returns -1 with *error
-   filled in on failure. */
+   *region.  The caller frees region->lines with PyMem_RawFree().  Returns -1 with
+   *error filled in on failure. */
 static int
 slot_add_lines(struct _PyPerfSlot *slot, struct _PyPerfRegion *region,
                struct _PyPerfError *error)
@@ -253,8 +253,11 @@ slot_write_entry(struct _PyPerfSlot *slot, bool name, bool lines,
         _PyPerfError_Set(error, "announce a function", "", NULL, ENOMEM);
     }
     else if (!lines || slot_add_lines(slot, &region, error) == 0) {
-        result = slots.output->announce(&region, &generation, error);
-        slots_set_generation(generation);
+        result = 0;
+        if (region.address != NULL || region.line_address != NULL) {
+            result = slots.output->announce(&region, &generation, error);
+            slots_set_generation(generation);
+        }
     }
     PyMem_RawFree((void *)region.lines);
     Py_XDECREF(qualname);

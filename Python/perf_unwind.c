@@ -345,8 +345,8 @@ found_fits(const struct found *found, size_t room)
            && entry_size(&found->fde->entry) <= room - entry_size(found->cie);
 }
 
-/* Fill in *unwind with the unwind information of the `size` bytes of our code at `code`.
-   Returns 0, or -1 with *error filled in. */
+/* Fill in *unwind with the unwind information of the `size` bytes of our code at
+   `code`. Returns 0, or -1 with *error filled in. */
 static int
 unwind_init(struct _PyPerfUnwind *unwind, const char *code, size_t size,
             struct _PyPerfError *error)

@@ -1,11 +1,11 @@
 /* Windows: executable address space in which each bytecode instruction has an address.
 
-   With lines, the return address in a function's frame record tells the instruction that
-   the function executes.  Bytecode is data.  It lies in memory that is not executable,
-   and profilers take no address there for that of a function.  So each 4 GiB of address
-   space that contain bytecode have a window of the same size, which is executable.  A
-   window is empty: nothing is ever written to it or read from it, so it takes no memory.
-   An instruction and its address in the window have the same low half:
+   With lines, the return address in a function's frame record tells the instruction
+   that the function executes.  Bytecode is data.  It lies in memory that is not
+   executable, and profilers take no address there for that of a function.  So each 4
+   GiB of address space that contain bytecode have a window of the same size, which is
+   executable.  A window is empty: nothing is ever written to it or read from it, so it
+   takes no memory. An instruction and its address in the window have the same low half:
 
        bytecode     0x00007f3a 9c201234        code object at 0x7f3a9c2011..
        in a window  0x00007e10 9c201234
@@ -22,8 +22,8 @@
    different windows.  There is one more window, the void.  The records of functions
    without a name point to it.
 
-   Unwinding: in all of a window the rules are those after the call in a trampoline.  They
-   are in a page in front of the window (perf_unwind.c).  The encoding of unwind
+   Unwinding: in all of a window the rules are those after the call in a trampoline.
+   They are in a page in front of the window (perf_unwind.c).  The encoding of unwind
    information reaches 2 GiB, so that page has two sections, and the last 256 KiB of a
    window are not used.  */
 
@@ -211,7 +211,8 @@ _PyPerfWindow_Find(const void *bytecode, size_t size, const void **address,
     const uint32_t high = (uint32_t)((uint64_t)(uintptr_t)bytecode >> 32);
     const uint32_t low = (uint32_t)(uintptr_t)bytecode;
     *address = NULL;
-    if (low < _PyPerfWindow_BEFORE_FIRST || low + (uint64_t)size > WINDOW_SIZE - UNUSED_AT_END) {
+    if (low < _PyPerfWindow_BEFORE_FIRST
+            || low + (uint64_t)size > WINDOW_SIZE - UNUSED_AT_END) {
         return 0;
     }
     struct window *window = newest;

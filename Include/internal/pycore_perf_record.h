@@ -63,10 +63,10 @@ extern PyObject *_PyPerfRecord_RunHandedOver(PyThreadState *tstate,
                                              int throwflag);
 
 /* Called by the second loop on the slow path of the eval breaker.  `frame` is the frame
-   that it runs.  If the loop has functions that were called while profiling was off,
-   or with lines while it is without, or the other way round, writes their records again.
-   Makes the loops further out take their slow paths too, when this one ends.  For `head`
-   and `loop` see _PyPerfRecord_Link(). */
+   that it runs.  If the loop has functions that were called while profiling was off, or
+   with lines while it is without, or the other way round, writes their records again.
+   Makes the loops further out take their slow paths too, when this one ends.  For
+   `head` and `loop` see _PyPerfRecord_Link(). */
 extern void _PyPerfRecord_CatchUp(PyThreadState *tstate, _PyInterpreterFrame *frame,
                                   struct _PyPerfRecord *head, struct _PyPerfLoop *loop);
 
@@ -134,9 +134,12 @@ _PyPerfRecord_LeaveUnlinked(PyThreadState *tstate, struct _PyPerfLoop *loop)
 
 // --- Lines -----------------------------------------------------------------
 
+static_assert(!PY_BIG_ENDIAN && sizeof(void *) == 8,
+              "the low half of an address is its first four bytes");
+
 /* Write the address of the instruction at `bytecode`, which is about to be executed, to
-   the topmost record.  `head` is the eval loop's own frame record.  Only the low half is
-   written: the high half is that of the function's window (perf_window.c). */
+   the topmost record.  `head` is the eval loop's own frame record.  Only the low half
+   is written: the high half is that of the function's window (perf_window.c). */
 static inline void
 _PyPerfRecord_StoreLine(const struct _PyPerfRecord *head, const _Py_CODEUNIT *bytecode)
 {
@@ -162,8 +165,8 @@ _PyPerfLoop_SetLines(struct _PyPerfLoop *loop, bool on)
     }
 }
 
-/* Prepare *loop for a second eval loop that has just been entered.  `tables` are its two
-   tables for dispatch, that of loops with lines behind the other. */
+/* Prepare *loop for a second eval loop that has just been entered.  `tables` are its
+   two tables for dispatch, that of loops with lines behind the other. */
 static inline void
 _PyPerfLoop_Init(struct _PyPerfLoop *loop, void *const *tables)
 {

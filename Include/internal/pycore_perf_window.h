@@ -35,8 +35,8 @@ extern void _PyPerfWindow_Seal(void);
    Before the first call, a window is registered only if an unwinder has been loaded. */
 extern void _PyPerfWindow_Register(void);
 
-/* How many bytes before its first instruction the addresses of a function begin, and how
-   many before each instruction the address of that begins. */
+/* How many bytes before its first instruction the addresses of a function begin, and
+   how many before each instruction the address of that begins. */
 enum {
     _PyPerfWindow_BEFORE_FIRST = 3,
     _PyPerfWindow_BEFORE_EACH = 1,

@@ -6,7 +6,6 @@ import sys
 import textwrap
 import unittest
 
-from test.support import import_helper
 from test.test_perf import fixtures, walker
 from test.test_perf.modes import MODES
 from test.test_perf.programs import TELL

@@ -9,7 +9,6 @@ import unittest
 from test.support import import_helper
 from test.test_perf import fixtures, jitdump, parsers, walker
 from test.test_perf.modes import MODES
-from test.test_perf.scenarios import WORK
 from test.test_perf.test_records_sampling import MIXED
 
 
