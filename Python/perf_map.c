@@ -43,6 +43,7 @@ static struct {
     struct _PyPerfFile file;
     struct _PyPerfBuffer buffer;    // entries for that file
     struct _PyPerfFile inherited;   // the parent's; pid 0: none
+    bool is_locked_for_fork;        // by _PyPerfMap_BeforeFork(); the GIL protects this
 } map = {
     .lock = PTHREAD_MUTEX_INITIALIZER,
     .file = {.fd = {.number = -1}},
@@ -280,14 +281,18 @@ const struct _PyPerfOutput _PyPerfMap_Output = {
 void
 _PyPerfMap_BeforeFork(void)
 {
-    lock_take();
-    _PyPerfFile_OwnsDescriptor(&map.file);      // updates the size
+    map.is_locked_for_fork = lock_take() == 0;
+    if (map.is_locked_for_fork) {
+        _PyPerfFile_OwnsDescriptor(&map.file);      // updates the size
+    }
 }
 
 void
 _PyPerfMap_AfterForkParent(void)
 {
-    lock_drop();
+    if (map.is_locked_for_fork) {
+        lock_drop();
+    }
 }
 
 void
