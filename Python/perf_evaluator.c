@@ -67,14 +67,6 @@
 #include "pycore_perf_unwind.h"     // _PyPerfUnwind_FindCaller()
 #include "pycore_pystate.h"         // _PyThreadState_GET()
 
-/* From perf_evalloop.c: raise the eval breaker if signals, other threads or pending
-   calls need it, otherwise lower it. */
-extern void _PyPerfEvalLoop_RecomputeBreaker(PyInterpreterState *interp);
-
-/* Also from perf_evalloop.c: run frames of the first eval loop to their end. */
-extern PyObject *_PyPerfEvalLoop_RunToEntry(PyThreadState *tstate,
-                                            struct _PyInterpreterFrame *frame);
-
 struct evaluator {
     PyInterpreterState *interp;
     bool is_active;                 // profiling is on in it
@@ -314,9 +306,11 @@ _PyPerfEvaluator_IsActive(PyInterpreterState *interp)
 bool
 _PyPerfEvaluator_CallsEachFunction(const PyInterpreterState *interp)
 {
+    if (interp->eval_frame != _PyPerfEvaluator_CallFrame) {
+        return false;               // an evaluator that came later sees the usual calls
+    }
     const struct evaluator *evaluator = evaluator_find(interp);
-    return evaluator != NULL && evaluator->is_active && evaluator->below == NULL
-           && evaluator->installed == _PyPerfEvaluator_CallFrame;
+    return evaluator != NULL && evaluator->is_active && evaluator->below == NULL;
 }
 
 void

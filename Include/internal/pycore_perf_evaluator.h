@@ -44,7 +44,8 @@ extern void _PyPerfEvaluator_Remove(PyInterpreterState *interp);
 extern bool _PyPerfEvaluator_IsActive(PyInterpreterState *interp);
 
 /* Return whether each Python function of `interp` has to be really called, also where
-   the unpatched eval loop inlines a call without asking the evaluator. */
+   the unpatched eval loop inlines a call without asking the evaluator.  False while an
+   evaluator of others is installed. */
 extern bool _PyPerfEvaluator_CallsEachFunction(const PyInterpreterState *interp);
 
 /* Free what is known of `interp`.  Called when it ends, after _Remove(). */
@@ -114,6 +115,24 @@ _PyPerfEvaluator_GilTaken(PyThreadState *tstate)
         _PyPerfEvaluator_GilTakenLate(tstate);
     }
 }
+
+
+// --- What is compiled with an eval loop ------------------------------------
+
+/* eval_frame_handle_pending() of the first eval loop, for the second one.  Functions
+   that it calls have static variables, which must exist only once.  Takes and returns
+   what eval_frame_handle_pending() does. */
+extern int _PyPerfEvalLoop_HandlePending(PyThreadState *tstate);
+
+/* Run the rest of `frame`, which the first eval loop has begun, and then its callers up
+   to the one that the first loop was entered for.  Leaves the first loop's _PyCFrame.
+   Returns what the first loop has to return. */
+extern PyObject *_PyPerfEvalLoop_RunToEntry(PyThreadState *tstate,
+                                            struct _PyInterpreterFrame *frame);
+
+/* Raise the eval breaker of `interp` if signals, other threads or pending calls need
+   it, otherwise lower it. */
+extern void _PyPerfEvalLoop_RecomputeBreaker(PyInterpreterState *interp);
 
 #ifdef __cplusplus
 }
