@@ -50,7 +50,8 @@ _PyPerfEvaluator_CallsEachFunction(const PyInterpreterState *Py_UNUSED(interp))
 void
 _PyPerfProfiler_InitInterpreter(PyThreadState *tstate)
 {
-    if (tstate->interp->config.perf_profiling != _PyPerf_OFF) {
+    if (_Py_IsMainInterpreter(tstate->interp)
+            && tstate->interp->config.perf_profiling != _PyPerf_OFF) {
         struct _PyPerfError error;
         _PyPerfError_Set(&error, "start", "",
                          "perf trampoline not available", 0);
