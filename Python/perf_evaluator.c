@@ -50,6 +50,9 @@
    may also run functions that were first called while profiling was off.  They get
    their names on the slow path.
 
+   A child that C code has forked does the same.  There the slow path makes the profiler
+   notice that this is a child (perf_fork.c).
+
    Only x86-64 on Linux without a shadow stack can hand frames over
    (_PyPerfArch_CAN_RETURN_TO).  Elsewhere running frames have no names until they are
    called again.  */
@@ -257,8 +260,7 @@ _PyPerfEvaluator_Install(PyInterpreterState *interp, bool calls)
     evaluator->was_read = evaluator->is_chained = false;
     evaluator_set(interp, evaluator->installed);
     if (interpreter_runs_frames(interp)) {
-        _PyPerfEvaluator_LateStarts++;
-        _PyPerfEvaluator_RaiseBreaker(interp);
+        _PyPerfEvaluator_StartLate(interp);
     }
     return 0;
 }
@@ -377,6 +379,15 @@ _PyPerfEvaluator_RaiseBreaker(PyInterpreterState *interp)
     _PyPerfBase_SetBreaker(interp);
 }
 
+void
+_PyPerfEvaluator_StartLate(PyInterpreterState *interp)
+{
+    _PyPerfEvaluator_LateStarts++;
+    if (interp != NULL) {
+        _PyPerfEvaluator_RaiseBreaker(interp);
+    }
+}
+
 static bool
 thread_has_caught_up(const PyThreadState *tstate)
 {
@@ -400,6 +411,7 @@ must_hand_over(PyThreadState *tstate)
     if (_PyPerfEvaluator_LateStarts == 0) {
         return false;
     }
+    _PyPerfProfiler_DetectFork(tstate);
     if (_PyPerfBase_IsTraced(tstate)) {
         return false;               // try again when tracing ends
     }
@@ -436,6 +448,7 @@ _PyPerfEvaluator_MustCatchUp(PyThreadState *tstate)
     if (_PyPerfEvaluator_LateStarts == 0) {
         return false;
     }
+    _PyPerfProfiler_DetectFork(tstate);
     _PyPerfEvalLoop_RecomputeBreaker(tstate->interp);
     return is_ours(tstate->interp->eval_frame) && !thread_has_caught_up(tstate);
 }

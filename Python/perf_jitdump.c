@@ -280,6 +280,19 @@ dump_reopen_in_child(bool Py_UNUSED(keep), _PyPerfGeneration *generation,
     return dump_open(generation, error);
 }
 
+static bool
+dump_withdraw(void)
+{
+    return _PyPerfFile_Withdraw(&dump.file);
+}
+
+static int
+dump_put_back(struct _PyPerfError *error)
+{
+    // The marker must map the new file.
+    return _PyPerfFile_PutBack(&dump.file, error) < 0 ? -1 : marker_map(error);
+}
+
 
 // --- Records ---------------------------------------------------------------
 
@@ -417,5 +430,7 @@ const struct _PyPerfOutput _PyPerfJitdump_Output = {
     .set_buffering = dump_set_buffering,
     .announce = dump_announce,
     .reopen_in_child = dump_reopen_in_child,
+    .withdraw = dump_withdraw,
+    .put_back = dump_put_back,
     .close = dump_close,
 };

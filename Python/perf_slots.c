@@ -31,11 +31,22 @@
 #include "pycore_perf_arena.h"
 #include "pycore_perf_base.h"
 #include "pycore_perf_slots.h"
+#include "pycore_perf_text.h"       // _PyPerfTextWriter_UseSpare()
 #include "pycore_unicodeobject.h"   // _PyUnicode_AsUTF8String()
 
 static struct {
     const struct _PyPerfOutput *output;     // the one that is open, or NULL
     pid_t pid;                      // the process that opened it; 0: none yet
+    struct {
+        pid_t pid;                  // the child that has reopened the output before
+                                    // it had the GIL; 0: none
+        _PyPerfGeneration generation;
+    } early;
+    // In a child: the generation of the parent's file, until the child announces a
+    // function that is not in that file.  Then 0.
+    _PyPerfGeneration inherited;
+    bool is_starting;               // a child that runs the handlers of the fork
+    bool is_withdrawn;              // the output's file is removed
     bool is_buffering;              // entries may wait in the output
     _PyPerfGeneration generation;   // the current one; 0: none yet
     bool has_older;                 // there was a generation before
@@ -187,6 +198,9 @@ slot_announce(struct _PyPerfSlot *slot, struct _PyPerfError *error)
         if (slot_write_entry(slot, error) < 0) {
             return -1;
         }
+        if (slot->announced_in[mode] != slots.inherited && !slots.is_starting) {
+            slots.inherited = 0;
+        }
         slot->announced_in[mode] = slots.generation;
         slot->is_final |= !slots.output->has_time;
     }
@@ -291,6 +305,7 @@ _PyPerfSlots_OpenOutput(const struct _PyPerfOutput *output,
     slots_set_generation(generation);
     slots.output = output;
     slots.pid = getpid();
+    slots.inherited = 0;            // the program wants this file
     return all_stacks_announce(error);
 }
 
@@ -318,19 +333,136 @@ _PyPerfSlots_ReopenOutput(PyThreadState *tstate, bool keep,
     struct inherited inherited = {.generation = slots.generation, .error = error};
     _PyPerfGeneration generation = slots.generation;
     slots.pid = getpid();
+    slots.inherited = 0;
     if (slots.output == NULL) {
         return 0;
     }
-    if (slots.output->reopen_in_child(keep, &generation, error) < 0) {
+    if (slots.early.pid == slots.pid) {
+        generation = slots.early.generation;
+        slots.early.pid = 0;        // a descendant may get the same id
+    }
+    else if (slots.output->reopen_in_child(keep, &generation, error) < 0) {
         return -1;
     }
     slots_set_generation(generation);
+    slots.inherited = inherited.generation;
     if (keep && generation != inherited.generation
             && _PyPerfArena_Visit(slot_announce_inherited, &inherited) < 0) {
         return -1;
     }
     return stack_announce(tstate, error);
 }
+
+
+
+// --- A child that C code has just forked -----------------------------------
+
+/* Encode `string` as UTF-8, and lone surrogates like other characters.  Neither
+   allocates memory nor raises exceptions.  Returns false if there are more bytes than
+   `buffer` has room for. */
+static bool
+text_encode(struct _PyPerfText *text, PyObject *string, char *buffer, size_t size)
+{
+    static const unsigned char leads[] = {0, 0xc0, 0xe0, 0xf0};
+    const int kind = PyUnicode_KIND(string);
+    const void *data = PyUnicode_DATA(string);
+    *text = (struct _PyPerfText){.bytes = buffer};
+    for (Py_ssize_t i = 0; i < PyUnicode_GET_LENGTH(string); i++) {
+        const Py_UCS4 point = PyUnicode_READ(kind, data, i);
+        int more = (point >= 0x80) + (point >= 0x800) + (point >= 0x10000);
+        if (text->length + (size_t)more >= size) {
+            return false;
+        }
+        buffer[text->length++] = (char)(leads[more] | point >> 6 * more);
+        while (more-- > 0) {
+            buffer[text->length++] = (char)(0x80 | (point >> 6 * more & 0x3f));
+        }
+    }
+    return true;
+}
+
+/* Write the entry of the function that `frame` runs, unless the child's file has it,
+   or its names are so long that they must wait. */
+static int
+frame_announce_early(const _PyInterpreterFrame *frame, struct _PyPerfError *error)
+{
+    // 1024 bytes, of which each becomes four and some appear three times, fit into the
+    // static buffer of perf_text.c.
+    static char qualname[1024], filename[1024];
+    const PyCodeObject *code = _PyPerfBase_FrameCode(frame);
+    const int mode = slots.output->mode;
+    struct _PyPerfSlot *slot = _PyPerfArena_FindSlot(_PyPerfBase_SlotNumber(code));
+    if (slot == NULL || slot->code != code
+            || slot->announced_in[mode] == slots.early.generation) {
+        return 0;
+    }
+    struct _PyPerfRegion region = {
+        .address = slot->address,
+        .size = slot->size,
+        .first_line = code->co_firstlineno,
+    };
+    if (!text_encode(&region.qualname, code->co_qualname, qualname, sizeof(qualname))
+            || !text_encode(&region.filename, code->co_filename, filename,
+                            sizeof(filename))) {
+        return 0;
+    }
+    if (slots.output->announce(&region, &slots.early.generation, error) < 0) {
+        return -1;
+    }
+    slot->announced_in[mode] = slots.early.generation;
+    slot->is_final |= !slots.output->has_time;
+    return 0;
+}
+
+void
+_PyPerfSlots_ReopenEarly(const PyThreadState *tstate, bool keep)
+{
+    struct _PyPerfError ignored;    // what fails now fails again later
+    slots.early.pid = 0;
+    slots.early.generation = slots.generation;
+    if (slots.output == NULL || slots.is_buffering
+            || slots.output->reopen_in_child(keep, &slots.early.generation,
+                                             &ignored) < 0) {
+        return;
+    }
+    slots.early.pid = getpid();
+    _PyPerfTextWriter_UseSpare(true);
+    for (const _PyInterpreterFrame *frame =
+             tstate != NULL ? _PyPerfBase_TopFrame(tstate) : NULL;
+            frame != NULL && frame_announce_early(frame, &ignored) == 0;
+            frame = _PyPerfBase_OuterFrame(frame)) {
+    }
+    _PyPerfTextWriter_UseSpare(false);
+}
+
+
+// --- Another program is executed -------------------------------------------
+
+void
+_PyPerfSlots_SetStarting(bool is_starting)
+{
+    slots.is_starting = is_starting;
+}
+
+void
+_PyPerfSlots_WithdrawOutput(void)
+{
+    slots.is_withdrawn = slots.output != NULL && slots.inherited != 0
+                         && slots.output->withdraw();
+}
+
+int
+_PyPerfSlots_PutBackOutput(struct _PyPerfError *error)
+{
+    if (!slots.is_withdrawn) {
+        return 0;
+    }
+    slots.is_withdrawn = false;
+    return slots.output->put_back(error);
+}
+
+
+// --- Buffering -------------------------------------------------------------
 
 static int
 slots_set_buffering(bool on, struct _PyPerfError *error)

@@ -115,6 +115,26 @@ _PyPerfProfiler_AfterForkInChild(PyThreadState *Py_UNUSED(tstate))
 }
 
 void
+_PyPerfProfiler_ForkHandlersHaveRun(void)
+{
+}
+
+void
+_PyPerfProfiler_ForksToExec(bool Py_UNUSED(on))
+{
+}
+
+void
+_PyPerfProfiler_BeforeExec(const char *Py_UNUSED(path))
+{
+}
+
+void
+_PyPerfProfiler_ExecHasFailed(void)
+{
+}
+
+void
 _PyPerfFork_SetPersist(bool Py_UNUSED(persist))
 {
 }

@@ -90,6 +90,12 @@ extern bool _PyPerfEvaluator_IsHandingOver;
 /* Make the eval loops of `interp` take the slow path of the eval breaker. */
 extern void _PyPerfEvaluator_RaiseBreaker(PyInterpreterState *interp);
 
+/* Make each thread take the slow path in its outermost eval loop: functions that are
+   running may lack names.  Raises the breaker of `interp`, if it is not NULL, at once;
+   other threads raise it when they take the GIL.  No GIL needed in a process with one
+   thread. */
+extern void _PyPerfEvaluator_StartLate(PyInterpreterState *interp);
+
 /* Called by the second eval loop on the slow path of the eval breaker.  Lowers the
    breaker.  Returns true if functions of this loop may lack names, or loops further out
    may have frames to hand over. */
@@ -99,8 +105,8 @@ extern bool _PyPerfEvaluator_MustCatchUp(PyThreadState *tstate);
    thread's outermost loop.  If so, notes that the thread has caught up. */
 extern bool _PyPerfEvaluator_IsOutermostLoop(PyThreadState *tstate);
 
-/* How often profiling was switched on while Python code was running.  perf_stub.c
-   defines it too: 0. */
+/* How often profiling was switched on while Python code was running, or C code has
+   forked this process.  perf_stub.c defines it too: 0. */
 extern unsigned int _PyPerfEvaluator_LateStarts;
 
 /* The slow path of _PyPerfEvaluator_GilTaken(). */
