@@ -266,19 +266,32 @@ class Process:
         self.activate()
         self.finish()
 
-    def at_fork(self, persist=False):
+    def at_fork(self, persist=False, **how):
         _testinternalcapi.perf_trampoline_set_persist_after_fork(persist)
         self.activate()
         before = Program('zeroth ')
         before.run()
         outer = Program('outer ')
         self.names += before.names
-        outer.new(caller, 'fork')(self.fork, persist)
+        outer.new(self.call_fork, 'fork')(self, persist, how)
 
-    def fork(self, persist):
+    def call_fork(self, persist, how):
+        self.fork(persist, **how)
+
+    def fork(self, persist, fork=os.fork, first=None):
+        """Fork with faults.  The child calls `first`, if that is given, and
+        the program.
+        """
         self.arm()
-        child = os.fork()
+        if first:
+            # The child calls only what the parent has called.
+            _perf_faults.reset()
+            first()
+        child = fork()
         if not child:
+            if first:
+                self.arm()
+                first()
             self.inner = True
             self.report += '.inner'
             if not persist:
@@ -293,6 +306,28 @@ class Process:
 
     def at_fork_with_persist(self):
         self.at_fork(persist=True)
+
+    def at_fork_by_c_code(self):
+        import ctypes
+        self.at_fork(fork=ctypes.PyDLL(None).fork)
+
+    def at_fork_by_c_code_with_persist(self):
+        import ctypes
+        self.at_fork(persist=True, fork=ctypes.PyDLL(None).fork)
+
+    def when_a_program_cannot_be_executed(self):
+        path = os.path.join(os.path.dirname(self.report), 'no_program')
+        with open(path, 'wb') as file:
+            file.write(b'\0')
+        os.chmod(path, 0o700)
+
+        def execute():
+            try:
+                os.execv(path, ['program'])
+            except OSError:
+                pass
+
+        self.at_fork(first=execute)
 
     def at_exit(self):
         self.activate()

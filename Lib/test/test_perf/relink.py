@@ -50,6 +50,8 @@ FAULTS = [
     ('fcntl', errno.EMFILE),
     ('getrlimit', errno.EINVAL),
     ('unlink', errno.EACCES),
+    ('lseek', errno.ESPIPE),
+    ('atfork', errno.ENOMEM),
     ('lock', errno.EINVAL),
     ('getattr_np', errno.ENOMEM),
     ('dlopen', 0),

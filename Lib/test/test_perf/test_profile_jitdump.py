@@ -308,6 +308,9 @@ class ForkedChildStackTests(PerfTestCase):
                                if sample.pid == pid])
         return run, child, samples
 
+    def test_a_child_forked_by_c_code_is_profiled(self):
+        self.assert_both_are_profiled('c')
+
     def test_a_forked_child_is_profiled(self):
         run, child, samples = self.assert_both_are_profiled()
         # The functions that the child calls have its own images.

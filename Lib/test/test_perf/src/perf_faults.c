@@ -64,6 +64,8 @@
     KIND(fcntl) \
     KIND(getrlimit) \
     KIND(unlink) \
+    KIND(lseek) \
+    KIND(atfork) \
     KIND(lock) \
     KIND(getattr_np) \
     KIND(dlopen) \
@@ -212,6 +214,8 @@ extern int perf_fault_close(int);
 extern int perf_fault_lstat(const char *, struct stat *);
 extern int perf_fault_getrlimit(int, struct rlimit *);
 extern int perf_fault_unlink(const char *);
+extern off_t perf_fault_lseek(int, off_t, int);
+extern int perf_fault_pthread_atfork(void (*)(void), void (*)(void), void (*)(void));
 extern int perf_fault_pthread_mutex_lock(pthread_mutex_t *);
 extern int perf_fault_pthread_mutex_unlock(pthread_mutex_t *);
 extern int perf_fault_pthread_getattr_np(pthread_t, pthread_attr_t *);
@@ -288,6 +292,18 @@ perf_fault_unlink(const char *path)
     return fails(unlink_KIND) ? -1 : unlink(path);
 }
 
+off_t
+perf_fault_lseek(int fd, off_t offset, int from)
+{
+    return fails(lseek_KIND) ? -1 : lseek(fd, offset, from);
+}
+
+int
+perf_fault_pthread_atfork(void (*prepare)(void), void (*parent)(void),
+                          void (*child)(void))
+{
+    return fails(atfork_KIND) ? errno : pthread_atfork(prepare, parent, child);
+}
 /* Whether this thread has taken the lock.  Our files have only one. */
 static _Thread_local bool has_lock;
 
