@@ -380,6 +380,8 @@ class CForkTests:
         self.assert_one_warning(run, self.file_of(child), 'File too large')
 
 
+@fixtures.not_emulated('a fork among threads hangs qemu-user: its lock for '
+                       'paths stays locked in the child')
 class BusyTests:
     """Other threads run Python code and hold locks.
 

@@ -463,7 +463,7 @@ class SamplyTests(JitTestCase, scenarios.SamplyTestCase):
 
     def test_a_forked_child_is_named_by_its_own_dump(self):
         import_helper.import_module('_testinternalcapi')
-        for args in ((), ('compile', 'persist')):
+        for args in ((), ('compile', 'persist'), ('c',)):
             with self.subTest(args=args):
                 self.record_fork(*args)
 
