@@ -49,8 +49,8 @@
 static bool persists;       // children keep what their parent has announced
 static bool is_watching;    // the C library calls child_of_c_code()
 
-/* The thread that is forking the process and takes care of the child itself, if there is
-   one.  Other threads may fork at the same time, without the GIL. */
+/* The thread that is forking the process and takes care of the child itself, if there
+   is one.  Other threads may fork at the same time, without the GIL. */
 static struct {
     bool is_set;
     pthread_t thread;

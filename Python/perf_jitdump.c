@@ -25,6 +25,9 @@
    - perf and samply find the file by an executable mapping of it, the marker.  We
      map one page when we open the file, and leave it mapped.  A file on a file
      system that is mounted noexec cannot have a marker.
+   - If a recording has a marker and the file is gone, `perf inject` gives up.  So the
+     file of a forked child has no marker until the child calls a Python function.
+     Until then it can be removed when the child executes another program.
    - Times are CLOCK_MONOTONIC in nanoseconds, and the recording must use the same
      clock (perf record -k 1).  macOS has a different clock, no marker and no
      unwinding information.  There only samply reads the file, and it walks the stack
@@ -125,6 +128,7 @@ static struct {
     struct _PyPerfFile file;
     struct _PyPerfBuffer buffer;    // of that file
     void *marker;                   // NULL: none
+    bool is_hidden;                 // there must be no marker yet
     uint64_t next_index;            // code_index of the next function
     struct _PyPerfUnwind unwind;    // machine 0: not initialized
 } dump = {
@@ -197,7 +201,7 @@ dump_head(struct _PyPerfError *error)
             .pid = (uint32_t)dump.file.pid,
             .timestamp = (uint64_t)_PyPerfOS_Now(),
         };
-        if (marker_map(error) < 0) {
+        if (!dump.is_hidden && marker_map(error) < 0) {
             return -1;
         }
         if (_PyPerfBuffer_Append(&dump.buffer, &dump.file, &header, sizeof(header),
@@ -226,7 +230,7 @@ dump_path(char *path, size_t size, struct _PyPerfError *error)
 }
 
 static int
-dump_open(_PyPerfGeneration *generation, struct _PyPerfError *error)
+dump_open_file(_PyPerfGeneration *generation, struct _PyPerfError *error)
 {
     char path[sizeof(dump.file.path)];
     if ((dump.unwind.machine == 0 && _PyPerfUnwind_Init(&dump.unwind, error) < 0)
@@ -243,6 +247,13 @@ dump_open(_PyPerfGeneration *generation, struct _PyPerfError *error)
     }
     *generation = dump.file.generation;
     return result;
+}
+
+static int
+dump_open(_PyPerfGeneration *generation, struct _PyPerfError *error)
+{
+    dump.is_hidden = false;
+    return dump_open_file(generation, error);
 }
 
 static int
@@ -277,20 +288,27 @@ dump_reopen_in_child(bool Py_UNUSED(keep), _PyPerfGeneration *generation,
     _PyPerfFile_Close(&dump.file);
     dump.file = (struct _PyPerfFile){.fd = {.number = -1}};
     marker_unmap();
-    return dump_open(generation, error);
+    dump.is_hidden = true;
+    return dump_open_file(generation, error);
+}
+
+static int
+dump_publish(struct _PyPerfError *error)
+{
+    dump.is_hidden = false;
+    return marker_map(error);
 }
 
 static bool
 dump_withdraw(void)
 {
-    return _PyPerfFile_Withdraw(&dump.file);
+    return dump.is_hidden && _PyPerfFile_Withdraw(&dump.file);
 }
 
 static int
 dump_put_back(struct _PyPerfError *error)
 {
-    // The marker must map the new file.
-    return _PyPerfFile_PutBack(&dump.file, error) < 0 ? -1 : marker_map(error);
+    return _PyPerfFile_PutBack(&dump.file, error);
 }
 
 
@@ -430,6 +448,7 @@ const struct _PyPerfOutput _PyPerfJitdump_Output = {
     .set_buffering = dump_set_buffering,
     .announce = dump_announce,
     .reopen_in_child = dump_reopen_in_child,
+    .publish = dump_publish,
     .withdraw = dump_withdraw,
     .put_back = dump_put_back,
     .close = dump_close,

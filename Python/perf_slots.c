@@ -46,6 +46,7 @@ static struct {
     // function that is not in that file.  Then 0.
     _PyPerfGeneration inherited;
     bool is_starting;               // a child that runs the handlers of the fork
+    bool is_hidden;                 // the output must be published
     bool is_withdrawn;              // the output's file is removed
     bool is_buffering;              // entries may wait in the output
     _PyPerfGeneration generation;   // the current one; 0: none yet
@@ -251,6 +252,12 @@ _PyPerfSlots_Announce(PyThreadState *tstate, PyCodeObject *code,
                       struct _PyPerfError *error)
 {
     const _PyPerfGeneration generation = slots.generation;
+    if (slots.is_hidden && !slots.is_starting) {
+        slots.is_hidden = false;
+        if (slots.output->publish(error) < 0) {
+            return -1;
+        }
+    }
     struct _PyPerfSlot *slot = code_slot(code);
     if (slot == NULL) {
         slot = code_new_slot(code, error);
@@ -306,6 +313,7 @@ _PyPerfSlots_OpenOutput(const struct _PyPerfOutput *output,
     slots.output = output;
     slots.pid = getpid();
     slots.inherited = 0;            // the program wants this file
+    slots.is_hidden = false;
     return all_stacks_announce(error);
 }
 
@@ -334,6 +342,7 @@ _PyPerfSlots_ReopenOutput(PyThreadState *tstate, bool keep,
     _PyPerfGeneration generation = slots.generation;
     slots.pid = getpid();
     slots.inherited = 0;
+    slots.is_hidden = false;
     if (slots.output == NULL) {
         return 0;
     }
@@ -344,13 +353,22 @@ _PyPerfSlots_ReopenOutput(PyThreadState *tstate, bool keep,
     else if (slots.output->reopen_in_child(keep, &generation, error) < 0) {
         return -1;
     }
+    else {
+        slots.is_hidden = slots.output->publish != NULL;
+    }
     slots_set_generation(generation);
     slots.inherited = inherited.generation;
     if (keep && generation != inherited.generation
             && _PyPerfArena_Visit(slot_announce_inherited, &inherited) < 0) {
         return -1;
     }
-    return stack_announce(tstate, error);
+    if (stack_announce(tstate, error) < 0) {
+        return -1;
+    }
+    if (slots.is_hidden) {
+        _PyPerfSlots_ForgetAll();   // the next call of any function publishes
+    }
+    return 0;
 }
 
 
@@ -423,6 +441,9 @@ _PyPerfSlots_ReopenEarly(const PyThreadState *tstate, bool keep)
     if (slots.output == NULL || slots.is_buffering
             || slots.output->reopen_in_child(keep, &slots.early.generation,
                                              &ignored) < 0) {
+        return;
+    }
+    if (slots.output->publish != NULL && slots.output->publish(&ignored) < 0) {
         return;
     }
     slots.early.pid = getpid();

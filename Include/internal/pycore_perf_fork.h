@@ -37,8 +37,8 @@ extern int _PyPerfFork_AfterInChild(PyThreadState *tstate,
    it fails, _PyPerfFork_Detect() finds such children later. */
 extern void _PyPerfFork_Watch(void);
 
-/* Do what _PyPerfFork_AfterInChild() does if this process is a child that C code forked.
-   Does nothing in any other process.
+/* Do what _PyPerfFork_AfterInChild() does if this process is a child that C code has
+   forked.  Does nothing in any other process.
    Returns 0, or -1 with *error filled in. */
 extern int _PyPerfFork_Detect(PyThreadState *tstate, struct _PyPerfError *error);
 

@@ -90,9 +90,13 @@ struct _PyPerfOutput {
     int (*reopen_in_child)(bool keep, _PyPerfGeneration *generation,
                            struct _PyPerfError *error);
 
+    /* After reopen_in_child, when the child runs the program: let profilers find the
+       file.  NULL if they find it by its name.  Also called without the GIL. */
+    int (*publish)(struct _PyPerfError *error);
+
     /* In a child that is about to execute another program: remove the file, unless
-       others have written entries to it.  Returns whether it is removed.  Then no
-       other function may be called before put_back. */
+       others have written entries to it, or profilers rely on it.  Returns whether it
+       is removed.  Then no other function may be called before put_back. */
     bool (*withdraw)(void);
 
     /* The program was not executed: make the file again, with the same content and

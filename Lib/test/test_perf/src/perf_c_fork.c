@@ -4,6 +4,7 @@
    (CDLL).  The children stay in C code until the test lets them continue, so it can
    look at the file that they have before they run any Python code.  */
 
+#define _GNU_SOURCE                 // struct sigaction
 #include <errno.h>
 #include <pthread.h>
 #include <signal.h>
