@@ -293,10 +293,18 @@ dump_reopen_in_child(bool Py_UNUSED(keep), _PyPerfGeneration *generation,
 }
 
 static int
-dump_publish(struct _PyPerfError *error)
+dump_publish(_PyPerfGeneration *generation, struct _PyPerfError *error)
 {
     dump.is_hidden = false;
-    return marker_map(error);
+    if (!_PyPerfFile_OwnsDescriptor(&dump.file)) {
+        dump.file.fd.number = -1;   // the number belongs to the program now
+        if (_PyPerfFile_Open(&dump.file, dump.file.path, error) < 0) {
+            return -1;
+        }
+        *generation = dump.file.generation;
+    }
+    return _PyPerfBuffer_IsEmpty(&dump.buffer, &dump.file) ? dump_head(error)
+                                                           : marker_map(error);
 }
 
 static bool

@@ -253,10 +253,12 @@ _PyPerfSlots_Announce(PyThreadState *tstate, PyCodeObject *code,
 {
     const _PyPerfGeneration generation = slots.generation;
     if (slots.is_hidden && !slots.is_starting) {
+        _PyPerfGeneration published = generation;
         slots.is_hidden = false;
-        if (slots.output->publish(error) < 0) {
+        if (slots.output->publish(&published, error) < 0) {
             return -1;
         }
+        slots_set_generation(published);
     }
     struct _PyPerfSlot *slot = code_slot(code);
     if (slot == NULL) {
@@ -443,7 +445,8 @@ _PyPerfSlots_ReopenEarly(const PyThreadState *tstate, bool keep)
                                              &ignored) < 0) {
         return;
     }
-    if (slots.output->publish != NULL && slots.output->publish(&ignored) < 0) {
+    if (slots.output->publish != NULL
+            && slots.output->publish(&slots.early.generation, &ignored) < 0) {
         return;
     }
     slots.early.pid = getpid();

@@ -92,7 +92,7 @@ struct _PyPerfOutput {
 
     /* After reopen_in_child, when the child runs the program: let profilers find the
        file.  NULL if they find it by its name.  Also called without the GIL. */
-    int (*publish)(struct _PyPerfError *error);
+    int (*publish)(_PyPerfGeneration *generation, struct _PyPerfError *error);
 
     /* In a child that is about to execute another program: remove the file, unless
        others have written entries to it, or profilers rely on it.  Returns whether it

@@ -5,43 +5,47 @@ file is there again if the program cannot be executed.
 """
 
 import os
+import re
 import unittest
 from textwrap import dedent, indent
 
 from test.support import import_helper
 from test.test_perf import fixtures, parsers
 from test.test_perf.modes import JitdumpMode, MapMode
+from test.test_perf.programs import MARKER
 
 
 def setUpModule():
     fixtures.require_trampoline()
 
 
-# Functions of the os module that are written in C are new to no file.
 PRELUDE = dedent("""\
     import os, sys, threading, random
 
     def known(): pass
     def new(): pass
 
-    def content():
-        # No Python function is called.
-        file = os.open(f'@FILE@', os.O_RDONLY)
-        data = os.read(file, 1_000_000)
-        os.close(file)
-        return data
-
-    def fail(path):
-        # Return the error number of executing what cannot be executed.
-        try:
-            os.execv(path, ['program'])
-        except OSError as error:
-            return error.errno
-
     known()
-    content()
-    fail('/missing')
     """)
+
+# What a child does without a call of a Python function.  The words in capitals
+# are replaced by these lines and this expression.
+CONTENT = "os.read(os.open(f'@FILE@', os.O_RDONLY), 1_000_000)"
+FAIL = """\
+try:
+    os.execv({path}, ['program'])
+except OSError as error:
+    assert error.errno == {number}, error
+"""
+
+
+def expand(source):
+    """Replace CONTENT, and FAIL(path, number), which stands on its own line."""
+    return re.sub(
+        r'^( *)FAIL\((.*), (.*)\)\n',
+        lambda match: indent(FAIL.format(path=match[2], number=match[3]),
+                             match[1]),
+        dedent(source).replace('CONTENT', CONTENT), flags=re.M)
 
 
 def no_program(directory):
@@ -59,7 +63,7 @@ class ExecTests:
         """Run a script.  It prints the ids of children and their statuses, which
         must be 0.  Return the run and the ids.
         """
-        run = self.run_python(PRELUDE + dedent(source), **options)
+        run = self.run_python(PRELUDE + expand(source), **options)
         self.assertEqual(run.err, '')
         numbers = list(map(int, run.out.split()))
         children = numbers[::2]
@@ -92,15 +96,6 @@ class ExecTests:
             child = os.fork()
             if not child:
                 os.execve(program, ['true'], {})
-            print(child, os.waitpid(child, 0)[1])
-            """)
-
-    def test_a_function_that_the_parent_has_called_before(self):
-        self.assert_no_file("""\
-            child = os.fork()
-            if not child:
-                known()
-                os.execv('/bin/true', ['true'])
             print(child, os.waitpid(child, 0)[1])
             """)
 
@@ -203,9 +198,9 @@ class ExecTests:
 
             start()
             for subprocess._USE_VFORK in True, False:
-                before = content()
+                before = CONTENT
                 pid, status = start()
-                assert content() == before
+                assert CONTENT == before
                 try:
                     start('/missing')
                 except FileNotFoundError:
@@ -227,15 +222,15 @@ class ExecTests:
 
     def test_the_parents_file_is_untouched(self):
         run = self.assert_no_file("""\
-            before = content()
+            before = CONTENT
             for path in '/bin/true', '/bin/true':
                 child = os.fork()
                 if not child:
                     os.execv(path, ['true'])
                 print(child, os.waitpid(child, 0)[1])
-            assert content() == before
+            assert CONTENT == before
             new()
-            assert content() != before
+            assert CONTENT != before
             """, count=2)
         self.assertIn(self.script_name('new'), run.names)
 
@@ -246,11 +241,10 @@ class ExecTests:
             child = os.fork()
             if not child:
                 new()
-                before = content()
+                before = CONTENT
                 for depth in 1, 2:
                     grandchild = os.fork()
                     if not grandchild:
-                        new()
                         if depth == 2:
                             inner = os.fork()
                             if inner:
@@ -263,14 +257,14 @@ class ExecTests:
                     assert not os.access(
                         f'@FILE@'.replace(str(os.getpid()), str(grandchild)),
                         os.F_OK)
-                assert content() == before
+                assert CONTENT == before
                 os._exit(0)
             print(child, os.waitpid(child, 0)[1])
             """)
         self.assertIn(self.script_name('new'), self.child_names(child))
 
     def test_what_only_the_grandparent_has_called_is_new(self):
-        run = self.run_python(PRELUDE + dedent("""\
+        run = self.run_python(PRELUDE + expand("""\
             child = os.fork()
             if not child:
                 grandchild = os.fork()
@@ -310,18 +304,6 @@ class ExecTests:
             """, count=20)
         self.assert_good_entries(run.entries)
 
-    def test_a_child_of_c_code(self):
-        import_helper.import_module('ctypes')
-        self.assert_no_file("""\
-            import ctypes
-            for library in ctypes.PyDLL(None), ctypes.CDLL(None):
-                c_fork = library.fork
-                child = c_fork()
-                if not child:
-                    os.execv('/bin/true', ['true'])
-                print(child, os.waitpid(child, 0)[1])
-            """, count=2)
-
     def test_a_child_that_switches_profiling_on_keeps_its_file(self):
         run, [child] = self.run_children("""\
             child = os.fork()
@@ -334,7 +316,7 @@ class ExecTests:
         self.assertIn(self.script_name('<module>'), self.child_names(child))
 
     def test_another_file_is_left_alone(self):
-        run = self.run_python(PRELUDE + dedent("""\
+        run = self.run_python(PRELUDE + expand("""\
             child = os.fork()
             if not child:
                 os.unlink(f'@FILE@')
@@ -369,9 +351,7 @@ class FailingExecTests:
             PRELUDE + dedent(before_fork)
             + 'missing, no_program = sys.argv[1:3]\n'
             + 'child = os.fork()\n'
-            + 'if not child:\n'
-            + '    fail(missing)\n'        # its name is in the file now
-            + indent(dedent(source), '    ')
+            + 'if not child:\n' + indent(expand(source), '    ')
             + '    os._exit(0)\n'
             + 'print(child, os.waitpid(child, 0)[1])\n',
             args=[self.path('missing'), no_program(self.directory)])
@@ -386,50 +366,49 @@ class FailingExecTests:
 
     def test_a_missing_program_changes_nothing(self):
         run, names = self.run_child("""\
-            before = content()
+            before = CONTENT
             status = os.stat(f'@FILE@')
-            assert fail(missing) == 2
+            FAIL(missing, 2)
             assert os.stat(f'@FILE@') == status
-            assert content() == before
+            assert CONTENT == before
             new()
             """)
-        self.assert_once(names, 'new', 'fail', 'content', '<module>')
+        self.assert_once(names, 'new', '<module>')
         self.assertEqual(run.err, '')
 
     def test_the_file_is_put_back(self):
         run, names = self.run_child("""\
-            before = content()
+            before = CONTENT
             inode = os.stat(f'@FILE@').st_ino
-            assert fail(no_program) == 8
+            descriptors = os.listdir('/proc/self/fd')
+            FAIL(no_program, 8)
+            assert len(os.listdir('/proc/self/fd')) == len(descriptors)
             status = os.stat(f'@FILE@')
             assert status.st_ino != inode       # it was removed
             assert status.st_mode & 0o7777 == 0o600
-            assert content() == before
-            assert len(os.listdir('/proc/self/fd')) == descriptors
+            assert CONTENT == before
             new()
-            fail(missing)
-            """, """\
-            descriptors = len(os.listdir('/proc/self/fd'))
+            FAIL(missing, 2)
             """)
-        self.assert_once(names, 'new', 'fail', 'content', '<module>')
+        self.assert_once(names, 'new', '<module>')
         self.assertEqual(run.err, '')
 
     def test_again_and_again(self):
         run, names = self.run_child("""\
             for i in range(50):
-                assert fail(no_program) == 8
+                FAIL(no_program, 8)
             new()
             for i in range(50):
-                assert fail(no_program) == 8
+                FAIL(no_program, 8)
             """)
-        self.assert_once(names, 'new', 'fail', '<module>')
+        self.assert_once(names, 'new', '<module>')
 
     def test_another_program_is_executed_then(self):
-        run = self.run_python(PRELUDE + dedent("""\
+        run = self.run_python(PRELUDE + expand("""\
             child = os.fork()
             if not child:
-                fail('/missing')
-                fail(sys.argv[1])
+                FAIL('/missing', 2)
+                FAIL(sys.argv[1], 8)
                 os.execv('/bin/true', ['true'])
             print(child, os.waitpid(child, 0)[1])
             """), args=[no_program(self.directory)])
@@ -439,20 +418,20 @@ class FailingExecTests:
 
     def test_the_descriptor_was_closed(self):
         run, names = self.run_child("""\
-            before = content()
+            before = CONTENT
             os.closerange(3, 70_000)
-            assert fail(no_program) == 8
-            assert content() == before
+            FAIL(no_program, 8)
+            assert CONTENT == before
             new()
             """)
-        self.assert_once(names, 'new', 'fail', 'content', '<module>')
+        self.assert_once(names, 'new', '<module>')
         self.assertEqual(run.err, '')
 
     def test_the_file_cannot_be_put_back(self):
         # There is no descriptor for it.
         run, names = self.run_child("""\
             resource.setrlimit(resource.RLIMIT_NOFILE, (0, limit))
-            assert fail(no_program) == 8
+            FAIL(no_program, 8)
             assert not sys.is_stack_trampoline_active()
             new()
             resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
@@ -469,9 +448,9 @@ class FailingExecTests:
     def test_a_child_that_keeps_its_parents_functions(self):
         import_helper.import_module('_testinternalcapi')
         run, names = self.run_child("""\
-            before = content()
-            assert fail(no_program) == 8
-            assert content() == before
+            before = CONTENT
+            FAIL(no_program, 8)
+            assert CONTENT == before
             new()
             known()
             """, """\
@@ -479,27 +458,27 @@ class FailingExecTests:
                 perf_trampoline_set_persist_after_fork as set_persist)
             set_persist(1)
             """)
-        self.assert_once(names, 'new', 'known', 'fail', '<module>')
+        self.assert_once(names, 'new', 'known', '<module>')
 
     def test_the_childs_own_child(self):
         run, names = self.run_child("""\
-            assert fail(no_program) == 8
+            FAIL(no_program, 8)
             grandchild = os.fork()
             if not grandchild:
-                assert fail(no_program) == 8
+                FAIL(no_program, 8)
                 os._exit(0)
             assert os.waitpid(grandchild, 0)[1] == 0
             os.unlink(f'@FILE@'.replace(str(os.getpid()), str(grandchild)))
             """)
-        self.assert_once(names, 'fail', '<module>')
+        self.assert_once(names, '<module>')
 
     def test_the_parents_file_is_untouched(self):
         run, names = self.run_child("""\
-            assert fail(no_program) == 8
+            FAIL(no_program, 8)
             new()
             """)
         self.assertNotIn(self.script_name('new'), run.names)
-        self.assert_once(run.names, 'fail', 'known', '<module>')
+        self.assert_once(run.names, 'known', '<module>')
         self.assert_good_entries(run.entries)
 
 
@@ -513,7 +492,6 @@ class PersistTests:
             set_persist(1)
             child = os.fork()
             if not child:
-                known()
                 os.execv('/bin/true', ['true'])
             print(child, os.waitpid(child, 0)[1])
             """)
@@ -536,6 +514,27 @@ class PersistTests:
 
 
 class MapExecTests(ExecTests, PersistTests, MapMode):
+
+    def test_a_function_that_the_parent_has_called_before(self):
+        self.assert_no_file("""\
+            child = os.fork()
+            if not child:
+                known()
+                os.execv('/bin/true', ['true'])
+            print(child, os.waitpid(child, 0)[1])
+            """)
+
+    def test_a_child_of_c_code(self):
+        import_helper.import_module('ctypes')
+        self.assert_no_file("""\
+            import ctypes
+            for library in ctypes.PyDLL(None), ctypes.CDLL(None):
+                c_fork = library.fork
+                child = c_fork()
+                if not child:
+                    os.execv('/bin/true', ['true'])
+                print(child, os.waitpid(child, 0)[1])
+            """, count=2)
 
     def test_entries_of_a_compiler_in_the_process_are_kept(self):
         import_helper.import_module('_testinternalcapi')
@@ -561,38 +560,47 @@ class MapExecTests(ExecTests, PersistTests, MapMode):
             print(child, os.waitpid(child, 0)[1])
             """)
 
-    def test_threads_without_the_gil_write_to_the_map(self):
-        # The program cannot be executed.  Their entries are in one of the
-        # two files, never in between.
-        import_helper.import_module('ctypes')
-        run = self.run_python(PRELUDE + dedent("""\
-            import ctypes
-            write = ctypes.CDLL(None).PyUnstable_WritePerfMapEntry
-            write.argtypes = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_char_p
-            child = os.fork()
-            if not child:
-                def work():
-                    for i in range(1000):
-                        assert not write(0x1000 + 16 * i, 16, b'foreign')
-
-                threads = [threading.Thread(target=work)]
-                for thread in threads: thread.start()
-                for i in range(200):
-                    assert fail(sys.argv[1]) == 8
-                for thread in threads: thread.join()
-                os._exit(0)
-            print(child, os.waitpid(child, 0)[1])
-            """), args=[no_program(self.directory)])
-        child, status = run.out.split()
-        self.assertEqual((status, run.err), ('0', ''))
-        with open(parsers.map_path(self.track(child)), 'rb') as file:
-            entries = parsers.parse_map(file.read())
-        self.assertEqual(sum(entry.name == 'foreign' for entry in entries),
-                         1000)
-
 
 class JitdumpExecTests(ExecTests, PersistTests, JitdumpMode):
-    pass
+    """perf inject needs each dump of which the recording has the marker.
+
+    A child maps the marker when it first calls a Python function.
+    """
+
+    def test_a_function_that_the_parent_has_called_before(self):
+        run, [child] = self.run_children("""\
+            child = os.fork()
+            if not child:
+                known()
+                os.execv('/bin/true', ['true'])
+            print(child, os.waitpid(child, 0)[1])
+            """)
+        self.assertIn(self.script_name('known'), self.child_names(child))
+
+    def test_a_child_of_c_code(self):
+        import_helper.import_module('ctypes')
+        run, [child] = self.run_children("""\
+            import ctypes
+            child = ctypes.PyDLL(None).fork()
+            if not child:
+                os.execv('/bin/true', ['true'])
+            print(child, os.waitpid(child, 0)[1])
+            """)
+        self.assertIn(self.script_name('<module>'), self.child_names(child))
+
+    def test_the_marker_is_there_after_a_call(self):
+        run, [child] = self.run_children(MARKER + dedent("""\
+            child = os.fork()
+            if not child:
+                maps = os.open('/proc/self/maps', os.O_RDONLY)
+                while data := os.read(maps, 100_000):
+                    assert b'/jit-' not in data
+                [[*_, path]] = marker()
+                assert path == f'@FILE@', path
+                os._exit(0)
+            print(child, os.waitpid(child, 0)[1])
+            """))
+        self.assertIn(self.script_name('marker'), self.child_names(child))
 
 
 class MapFailingExecTests(FailingExecTests, MapMode):
@@ -600,16 +608,7 @@ class MapFailingExecTests(FailingExecTests, MapMode):
 
 
 class JitdumpFailingExecTests(FailingExecTests, JitdumpMode):
-
-    def test_the_marker_maps_the_new_file(self):
-        run, names = self.run_child("""\
-            assert fail(no_program) == 8
-            with open('/proc/self/maps') as maps:
-                [marker] = [line.split() for line in maps if '/jit-' in line]
-            assert int(marker[4]) == os.stat(f'@FILE@').st_ino, marker
-            assert marker[5:] == [f'@FILE@'], marker
-            """)
-        self.assertEqual(run.err, '')
+    pass
 
 
 if __name__ == '__main__':

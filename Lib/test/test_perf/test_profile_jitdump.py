@@ -308,6 +308,22 @@ class ForkedChildStackTests(PerfTestCase):
                                if sample.pid == pid])
         return run, child, samples
 
+    def test_children_that_execute_another_program_leave_no_gap(self):
+        # perf inject gives up if a dump is missing of which it has the marker.
+        import_helper.import_module('_posixsubprocess')
+        run, samples = self.record(FOO_BAR_BAZ + dedent("""\
+            import os, subprocess
+            for preexec_fn in os.getpid, foo:
+                child = subprocess.Popen(['true'], preexec_fn=preexec_fn)
+                print('child', child.pid)
+                assert child.wait() == 0
+            until(0.5, foo)
+            """))
+        self.assert_nested(samples, 'spin', 'baz', 'bar', 'foo', pid=run.pid)
+        without, with_file = map(self.track, run.out.split()[1::2])
+        self.assertFalse(os.path.lexists(f'/tmp/jit-{without}.dump'))
+        self.assertTrue(os.path.lexists(f'/tmp/jit-{with_file}.dump'))
+
     def test_a_child_forked_by_c_code_is_profiled(self):
         self.assert_both_are_profiled('c')
 
