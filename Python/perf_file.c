@@ -269,13 +269,14 @@ _PyPerfFile_Append(struct _PyPerfFile *file, const void *bytes, size_t length,
     return _PyPerfFile_APPENDED;
 }
 
-/* Append `size` bytes from `source`, which is open at its beginning.  Stores the last
-   one in *last. */
+/* Append `size` bytes from `source`, which is open at its beginning.  `action` is for
+   errors.  Returns the last byte, a newline if there is none, or -1. */
 static int
-file_copy(struct _PyPerfFile *file, int source, off_t size, char *last, off_t *written,
-          struct _PyPerfError *error)
+file_copy(struct _PyPerfFile *file, int source, off_t size, const char *action,
+          off_t *written, struct _PyPerfError *error)
 {
     char chunk[4 * 1024];           // threads may have small stacks
+    unsigned char last = '\n';
     off_t copied = 0;
     while (copied < size) {
         size_t wanted = sizeof(chunk);
@@ -287,8 +288,7 @@ file_copy(struct _PyPerfFile *file, int source, off_t size, char *last, off_t *w
             continue;
         }
         if (got < 0) {
-            return _PyPerfError_Set(error, "read what to copy into", file->path,
-                                    NULL, errno);
+            return _PyPerfError_Set(error, action, file->path, NULL, errno);
         }
         if (got == 0) {
             break;          // the source was truncated
@@ -297,9 +297,9 @@ file_copy(struct _PyPerfFile *file, int source, off_t size, char *last, off_t *w
             return -1;
         }
         copied += got;
-        *last = chunk[got - 1];
+        last = (unsigned char)chunk[got - 1];
     }
-    return 0;
+    return last;
 }
 
 /* Append the first `size` bytes of a map, and a newline if they do not end with
@@ -308,11 +308,12 @@ static int
 file_copy_map(struct _PyPerfFile *file, int source, off_t size, off_t *written,
               struct _PyPerfError *error)
 {
-    char last = '\n';
-    if (file_copy(file, source, size, &last, written, error) < 0) {
-        return -1;
+    const int last = file_copy(file, source, size, "read a map to copy into", written,
+                               error);
+    if (last < 0 || last == '\n') {
+        return Py_MIN(last, 0);
     }
-    return last == '\n' ? 0 : file_write(file, "\n", 1, written, error);
+    return file_write(file, "\n", 1, written, error);
 }
 
 int
@@ -380,22 +381,17 @@ _PyPerfFile_Withdraw(struct _PyPerfFile *file)
 int
 _PyPerfFile_PutBack(struct _PyPerfFile *file, struct _PyPerfError *error)
 {
+    static const char action[] = "read what to put back into";
     const int source = file->fd.number;
     const off_t size = file->size;
     const _PyPerfGeneration generation = file->generation;
     off_t written = 0;
-    char last;
     if (_PyPerfFile_Open(file, file->path, error) < 0) {
         return -1;
     }
-    int result;
-    if (lseek(source, 0, SEEK_SET) < 0) {
-        result = _PyPerfError_Set(error, "read what to copy into", file->path, NULL,
-                                  errno);
-    }
-    else {
-        result = file_copy(file, source, size, &last, &written, error);
-    }
+    const int result = lseek(source, 0, SEEK_SET) < 0
+        ? _PyPerfError_Set(error, action, file->path, NULL, errno)
+        : file_copy(file, source, size, action, &written, error);
     close(source);
     if (result < 0) {
         file_undo_write(file, written);

@@ -143,14 +143,18 @@ def faults_of_file(mode, data, names):
 class Process:
     """Plays one phase and reports."""
 
-    def __init__(self, mode, report, arm):
+    def __init__(self, mode, report, faults):
         self.mode = mode
         self.report = report        # the path
-        self.arm = arm
+        self.faults = faults
         self.seen = {'exception': '', 'descriptors': descriptors()}
         self.names = []             # that the file must have
         self.programs = []          # that have run
         self.inner = False
+
+    def arm(self):
+        for fault in self.faults:
+            _perf_faults.arm(*fault)
 
     def activate(self, mode=None):
         sys.activate_stack_trampoline(mode or self.mode)
@@ -278,20 +282,22 @@ class Process:
     def call_fork(self, persist, how):
         self.fork(persist, **how)
 
-    def fork(self, persist, fork=os.fork, first=None):
-        """Fork with faults.  The child calls `first`, if that is given, and
-        the program.
+    def fork(self, persist, fork=os.fork, path=None):
+        """Fork with faults.  With `path`, which is no program, the faults begin
+        when the child tries to execute that.
         """
-        self.arm()
-        if first:
-            # The child calls only what the parent has called.
-            _perf_faults.reset()
-            first()
+        if not path:
+            self.arm()
         child = fork()
         if not child:
-            if first:
-                self.arm()
-                first()
+            if path:
+                # No Python function is called before.
+                for fault in self.faults:
+                    _perf_faults.arm(*fault)
+                try:
+                    os.execv(path, ['program'])
+                except OSError:
+                    pass
             self.inner = True
             self.report += '.inner'
             if not persist:
@@ -320,14 +326,7 @@ class Process:
         with open(path, 'wb') as file:
             file.write(b'\0')
         os.chmod(path, 0o700)
-
-        def execute():
-            try:
-                os.execv(path, ['program'])
-            except OSError:
-                pass
-
-        self.at_fork(first=execute)
+        self.at_fork(path=path)
 
     def at_exit(self):
         self.activate()
@@ -352,10 +351,6 @@ def play(phase, mode, faults, directory):
         if os.path.exists(path):
             os.unlink(path)
 
-    def arm():
-        for kind, turn, number, forever in faults:
-            _perf_faults.arm(kind, turn, number, forever)
-
     _perf_faults.hits()
     child = os.fork()
     if not child:
@@ -363,7 +358,7 @@ def play(phase, mode, faults, directory):
         for mode_of_file in ('perf', 'perf_jit'):
             if os.path.exists(path_of(mode_of_file)):
                 os.unlink(path_of(mode_of_file))
-        getattr(Process(mode, report, arm), phase)()
+        getattr(Process(mode, report, faults), phase)()
         os._exit(STATUS)
     status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     seen = {'phase': phase, 'mode': mode, 'faults': faults,

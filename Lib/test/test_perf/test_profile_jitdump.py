@@ -24,7 +24,7 @@ from test.test_perf import fixtures, scenarios
 from test.test_perf.fixtures import optimization
 from test.test_perf.parsers import (
     EVAL_LOOP, has_nested, python_names, samples_of)
-from test.test_perf.scenarios import RECURSIVE, RUN_FOO, WORK
+from test.test_perf.scenarios import FOO_BAR_BAZ, RECURSIVE, RUN_FOO, WORK
 
 # The first perf that maps the unwinding information of each function.
 OLDEST_PERF = (6, 8)
