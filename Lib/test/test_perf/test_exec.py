@@ -10,7 +10,7 @@ import unittest
 from textwrap import dedent, indent
 
 from test.support import import_helper
-from test.test_perf import fixtures, parsers
+from test.test_perf import fixtures
 from test.test_perf.modes import JitdumpMode, MapMode
 from test.test_perf.programs import MARKER
 
