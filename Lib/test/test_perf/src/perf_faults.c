@@ -304,6 +304,7 @@ perf_fault_pthread_atfork(void (*prepare)(void), void (*parent)(void),
 {
     return fails(atfork_KIND) ? errno : pthread_atfork(prepare, parent, child);
 }
+
 /* Whether this thread has taken the lock.  Our files have only one. */
 static _Thread_local bool has_lock;
 
