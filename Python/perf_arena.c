@@ -296,6 +296,20 @@ _PyPerfArena_FreeSlot(struct _PyPerfSlot *slot)
     }
 }
 
+struct _PyPerfSlot *
+_PyPerfArena_FindSlot(uint32_t number)
+{
+    for (struct _PyPerfArena *arena = _PyPerf_Pool.newest; arena != NULL;
+            arena = arena->older) {
+        // If the number is smaller, the difference is larger than any capacity.
+        const uint32_t index = number - arena->slots[0].number;
+        if (index < arena->capacity) {
+            return &arena->slots[index];
+        }
+    }
+    return NULL;
+}
+
 int
 _PyPerfArena_Visit(int (*visit)(struct _PyPerfSlot *, void *), void *data)
 {

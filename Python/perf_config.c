@@ -6,7 +6,8 @@
    The value "lines" instead of 1 adds _PyPerf_LINES: the line of each Python function
    is shown.  "calls" adds _PyPerf_CALLS: each Python function is really called.  The
    two exclude each other.  An unknown value on the command line is a fatal error.  In
-   the environment one line on stderr reports it, and the variable has no effect.
+   the environment one line on stderr reports it, and profiling is off, also if the other
+   variable switches it on.
 
    The command line wins over the environment: -X perf=0 switches off what a variable
    has switched on.  If both kinds are requested, the jitdump is used, because it does
@@ -90,7 +91,7 @@ option_value(const PyWideStringList *xoptions, const wchar_t *name)
 }
 
 /* Return the value of the environment variable `name`.  NOT_GIVEN if it is not set or
-   empty.  Also NOT_GIVEN if its value is unknown, after one line on stderr. */
+   empty.  INVALID if its value is unknown, after one line on stderr. */
 static int
 variable_value(const PyConfig *config, const char *name)
 {
@@ -109,7 +110,7 @@ variable_value(const PyConfig *config, const char *name)
     _PyPerfError_Set(&error, action, "",
                      "unknown value, expected 1, lines, calls or 0", 0);
     _PyPerfError_WarnEarly(&error);
-    return NOT_GIVEN;
+    return INVALID;
 }
 
 /* Return whether a number greater than 0 is a value of PyConfig.perf_profiling. */
@@ -159,6 +160,10 @@ _PyPerf_ReadConfig(PyConfig *config)
     }
     for (size_t i = 0; !is_given && i < Py_ARRAY_LENGTH(switches); i++) {
         const int value = variable_value(config, switches[i].variable);
+        if (value == INVALID) {
+            mode = _PyPerf_OFF;
+            break;
+        }
         mode = mode_if_requested(value, switches[i].mode, mode);
     }
     config->perf_profiling = mode;

@@ -15,6 +15,7 @@
 #define _PyEval_EvalFrameDefault first_eval_loop
 #include "Python.h"
 #include "pycore_ceval.h"
+#include "pycore_perf_evaluator.h"
 #include "pycore_perf_record.h"
 #undef _PyEval_EvalFrameDefault
 
@@ -27,16 +28,12 @@ __PyPerf_EvalLoop(PyThreadState *tstate, struct _PyInterpreterFrame *frame,
                               int throwflag)
     __attribute__((visibility("hidden"), alias("_PyEval_EvalFrameDefault")));
 
-/* Call the first loop's copy of this helper (pycore_perf_evalloop.h). */
-extern int _PyPerfEvalLoop_HandlePending(PyThreadState *tstate);
+/* Call the first loop's copy of this helper. */
 #define eval_frame_handle_pending _PyPerfEvalLoop_HandlePending
 
 #pragma GCC diagnostic ignored "-Wunused-function"
 #include "ceval.c"
 
-/* Run the rest of `frame`, which the first eval loop has begun, and then its callers up
-   to the one that the first loop was entered for.  Leaves the first loop's _PyCFrame.
-   Returns what the first loop has to return. */
 PyObject *
 _PyPerfEvalLoop_RunToEntry(PyThreadState *tstate, _PyInterpreterFrame *frame)
 {
@@ -63,8 +60,6 @@ _PyPerfEvalLoop_RunToEntry(PyThreadState *tstate, _PyInterpreterFrame *frame)
     return result;
 }
 
-/* Raise the eval breaker of `interp` if signals, other threads or pending calls need
-   it, otherwise lower it. */
 void
 _PyPerfEvalLoop_RecomputeBreaker(PyInterpreterState *interp)
 {

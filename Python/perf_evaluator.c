@@ -50,6 +50,9 @@
    may also run functions that were first called while profiling was off.  They get
    their names on the slow path.
 
+   A child that C code has forked does the same.  There the slow path makes the profiler
+   notice that this is a child (perf_fork.c).
+
    Only x86-64 on Linux without a shadow stack can hand frames over
    (_PyPerfArch_CAN_RETURN_TO).  Elsewhere running frames have no names until they are
    called again.  */
@@ -67,14 +70,6 @@
 #include "pycore_perf_unwind.h"     // _PyPerfUnwind_FindCaller()
 #include "pycore_perf_window.h"     // _PyPerfWindow_Translate()
 #include "pycore_pystate.h"         // _PyThreadState_GET()
-
-/* From perf_evalloop.c: raise the eval breaker if signals, other threads or pending
-   calls need it, otherwise lower it. */
-extern void _PyPerfEvalLoop_RecomputeBreaker(PyInterpreterState *interp);
-
-/* Also from perf_evalloop.c: run frames of the first eval loop to their end. */
-extern PyObject *_PyPerfEvalLoop_RunToEntry(PyThreadState *tstate,
-                                            struct _PyInterpreterFrame *frame);
 
 struct evaluator {
     PyInterpreterState *interp;
@@ -269,8 +264,7 @@ _PyPerfEvaluator_Install(PyInterpreterState *interp, bool calls)
     evaluator->was_read = evaluator->is_chained = false;
     evaluator_set(interp, evaluator->installed);
     if (interpreter_runs_frames(interp)) {
-        _PyPerfEvaluator_LateStarts++;
-        _PyPerfEvaluator_RaiseBreaker(interp);
+        _PyPerfEvaluator_StartLate(interp);
     }
     return 0;
 }
@@ -318,9 +312,11 @@ _PyPerfEvaluator_IsActive(PyInterpreterState *interp)
 bool
 _PyPerfEvaluator_CallsEachFunction(const PyInterpreterState *interp)
 {
+    if (interp->eval_frame != _PyPerfEvaluator_CallFrame) {
+        return false;               // an evaluator that came later sees the usual calls
+    }
     const struct evaluator *evaluator = evaluator_find(interp);
-    return evaluator != NULL && evaluator->is_active && evaluator->below == NULL
-           && evaluator->installed == _PyPerfEvaluator_CallFrame;
+    return evaluator != NULL && evaluator->is_active && evaluator->below == NULL;
 }
 
 void
@@ -387,6 +383,15 @@ _PyPerfEvaluator_RaiseBreaker(PyInterpreterState *interp)
     _PyPerfBase_SetBreaker(interp);
 }
 
+void
+_PyPerfEvaluator_StartLate(PyInterpreterState *interp)
+{
+    _PyPerfEvaluator_LateStarts++;
+    if (interp != NULL) {
+        _PyPerfEvaluator_RaiseBreaker(interp);
+    }
+}
+
 static bool
 thread_has_caught_up(const PyThreadState *tstate)
 {
@@ -410,6 +415,7 @@ must_hand_over(PyThreadState *tstate)
     if (_PyPerfEvaluator_LateStarts == 0) {
         return false;
     }
+    _PyPerfProfiler_DetectFork(tstate);
     if (_PyPerfBase_IsTraced(tstate)) {
         return false;               // try again when tracing ends
     }
@@ -446,6 +452,7 @@ _PyPerfEvaluator_MustCatchUp(PyThreadState *tstate)
     if (_PyPerfEvaluator_LateStarts == 0) {
         return false;
     }
+    _PyPerfProfiler_DetectFork(tstate);
     _PyPerfEvalLoop_RecomputeBreaker(tstate->interp);
     return is_ours(tstate->interp->eval_frame) && !thread_has_caught_up(tstate);
 }

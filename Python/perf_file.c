@@ -269,14 +269,14 @@ _PyPerfFile_Append(struct _PyPerfFile *file, const void *bytes, size_t length,
     return _PyPerfFile_APPENDED;
 }
 
-/* Append `size` bytes from `source`, which is open at its beginning, and a
-   newline if they do not end with one. */
+/* Append `size` bytes from `source`, which is open at its beginning.  `action` is for
+   errors.  Returns the last byte, a newline if there is none, or -1. */
 static int
-file_copy(struct _PyPerfFile *file, int source, off_t size, off_t *written,
-          struct _PyPerfError *error)
+file_copy(struct _PyPerfFile *file, int source, off_t size, const char *action,
+          off_t *written, struct _PyPerfError *error)
 {
     char chunk[4 * 1024];           // threads may have small stacks
-    char last = '\n';
+    unsigned char last = '\n';
     off_t copied = 0;
     while (copied < size) {
         size_t wanted = sizeof(chunk);
@@ -288,8 +288,7 @@ file_copy(struct _PyPerfFile *file, int source, off_t size, off_t *written,
             continue;
         }
         if (got < 0) {
-            return _PyPerfError_Set(error, "read a map to copy into",
-                                    file->path, NULL, errno);
+            return _PyPerfError_Set(error, action, file->path, NULL, errno);
         }
         if (got == 0) {
             break;          // the source was truncated
@@ -298,9 +297,23 @@ file_copy(struct _PyPerfFile *file, int source, off_t size, off_t *written,
             return -1;
         }
         copied += got;
-        last = chunk[got - 1];
+        last = (unsigned char)chunk[got - 1];
     }
-    return last == '\n' ? 0 : file_write(file, "\n", 1, written, error);
+    return last;
+}
+
+/* Append the first `size` bytes of a map, and a newline if they do not end with
+   one. */
+static int
+file_copy_map(struct _PyPerfFile *file, int source, off_t size, off_t *written,
+              struct _PyPerfError *error)
+{
+    const int last = file_copy(file, source, size, "read a map to copy into", written,
+                               error);
+    if (last < 0 || last == '\n') {
+        return Py_MIN(last, 0);
+    }
+    return file_write(file, "\n", 1, written, error);
 }
 
 int
@@ -329,9 +342,9 @@ _PyPerfFile_AppendFile(struct _PyPerfFile *file, const char *path,
                                       "it is the map itself", 0);
         }
         else {
-            result = file_copy(file, source,
-                               of != NULL ? of->size : status.st_size,
-                               &written, error);
+            result = file_copy_map(file, source,
+                                   of != NULL ? of->size : status.st_size,
+                                   &written, error);
             if (result < 0) {
                 file_undo_write(file, written);
                 written = 0;
@@ -343,4 +356,48 @@ _PyPerfFile_AppendFile(struct _PyPerfFile *file, const char *path,
         close(source);
     }
     return result;
+}
+
+
+// --- Another program is executed -------------------------------------------
+
+bool
+_PyPerfFile_Withdraw(struct _PyPerfFile *file)
+{
+    struct stat status;
+    struct _PyPerfError ignored;
+    if (lstat(file->path, &status) < 0 || !_PyPerfFd_IsFile(&file->fd, &status)) {
+        return false;
+    }
+    if (!_PyPerfFile_OwnsDescriptor(file)) {
+        file->fd.number = -1;       // the number belongs to the program now
+        if (_PyPerfFile_Open(file, file->path, &ignored) < 0) {
+            return false;
+        }
+    }
+    return unlink(file->path) == 0;
+}
+
+int
+_PyPerfFile_PutBack(struct _PyPerfFile *file, struct _PyPerfError *error)
+{
+    static const char action[] = "read what to put back into";
+    const int source = file->fd.number;
+    const off_t size = file->size;
+    const _PyPerfGeneration generation = file->generation;
+    off_t written = 0;
+    if (_PyPerfFile_Open(file, file->path, error) < 0) {
+        return -1;
+    }
+    const int result = lseek(source, 0, SEEK_SET) < 0
+        ? _PyPerfError_Set(error, action, file->path, NULL, errno)
+        : file_copy(file, source, size, action, &written, error);
+    close(source);
+    if (result < 0) {
+        file_undo_write(file, written);
+        return -1;
+    }
+    file->size = written;
+    file->generation = generation;
+    return 0;
 }

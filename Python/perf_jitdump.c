@@ -26,6 +26,9 @@
    - perf and samply find the file by an executable mapping of it, the marker.  We
      map one page when we open the file, and leave it mapped.  A file on a file
      system that is mounted noexec cannot have a marker.
+   - If a recording has a marker and the file is gone, `perf inject` gives up.  So the
+     file of a forked child has no marker until the child calls a Python function.
+     Until then it can be removed when the child executes another program.
    - Times are CLOCK_MONOTONIC in nanoseconds, and the recording must use the same
      clock (perf record -k 1).  macOS has a different clock, no marker and no
      unwinding information.  There only samply reads the file, and it walks the stack
@@ -126,6 +129,7 @@ static struct {
     struct _PyPerfFile file;
     struct _PyPerfBuffer buffer;    // of that file
     void *marker;                   // NULL: none
+    bool is_hidden;                 // there must be no marker yet
     uint64_t next_index;            // code_index of the next function
     struct _PyPerfUnwind unwind;    // of trampolines; machine 0: not initialized
     struct _PyPerfUnwind line_unwind;   // of instructions (perf_window.c)
@@ -199,7 +203,7 @@ dump_head(struct _PyPerfError *error)
             .pid = (uint32_t)dump.file.pid,
             .timestamp = (uint64_t)_PyPerfOS_Now(),
         };
-        if (marker_map(error) < 0) {
+        if (!dump.is_hidden && marker_map(error) < 0) {
             return -1;
         }
         if (_PyPerfBuffer_Append(&dump.buffer, &dump.file, &header, sizeof(header),
@@ -228,7 +232,7 @@ dump_path(char *path, size_t size, struct _PyPerfError *error)
 }
 
 static int
-dump_open(_PyPerfGeneration *generation, struct _PyPerfError *error)
+dump_open_file(_PyPerfGeneration *generation, struct _PyPerfError *error)
 {
     char path[sizeof(dump.file.path)];
     if ((dump.unwind.machine == 0
@@ -247,6 +251,13 @@ dump_open(_PyPerfGeneration *generation, struct _PyPerfError *error)
     }
     *generation = dump.file.generation;
     return result;
+}
+
+static int
+dump_open(_PyPerfGeneration *generation, struct _PyPerfError *error)
+{
+    dump.is_hidden = false;
+    return dump_open_file(generation, error);
 }
 
 static int
@@ -281,7 +292,35 @@ dump_reopen_in_child(bool Py_UNUSED(keep), _PyPerfGeneration *generation,
     _PyPerfFile_Close(&dump.file);
     dump.file = (struct _PyPerfFile){.fd = {.number = -1}};
     marker_unmap();
-    return dump_open(generation, error);
+    dump.is_hidden = true;
+    return dump_open_file(generation, error);
+}
+
+static int
+dump_publish(_PyPerfGeneration *generation, struct _PyPerfError *error)
+{
+    dump.is_hidden = false;
+    if (!_PyPerfFile_OwnsDescriptor(&dump.file)) {
+        dump.file.fd.number = -1;   // the number belongs to the program now
+        if (_PyPerfFile_Open(&dump.file, dump.file.path, error) < 0) {
+            return -1;
+        }
+        *generation = dump.file.generation;
+    }
+    return _PyPerfBuffer_IsEmpty(&dump.buffer, &dump.file) ? dump_head(error)
+                                                           : marker_map(error);
+}
+
+static bool
+dump_withdraw(void)
+{
+    return dump.is_hidden && _PyPerfFile_Withdraw(&dump.file);
+}
+
+static int
+dump_put_back(struct _PyPerfError *error)
+{
+    return _PyPerfFile_PutBack(&dump.file, error);
 }
 
 
@@ -503,5 +542,8 @@ const struct _PyPerfOutput _PyPerfJitdump_Output = {
     .set_buffering = dump_set_buffering,
     .announce = dump_announce,
     .reopen_in_child = dump_reopen_in_child,
+    .publish = dump_publish,
+    .withdraw = dump_withdraw,
+    .put_back = dump_put_back,
     .close = dump_close,
 };

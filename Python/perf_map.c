@@ -43,6 +43,8 @@ static struct {
     struct _PyPerfFile file;
     struct _PyPerfBuffer buffer;    // entries for that file
     struct _PyPerfFile inherited;   // the parent's; pid 0: none
+    bool is_locked_for_fork;        // by _PyPerfMap_BeforeFork(); the GIL protects this
+    bool has_foreign;               // the file has entries from the public functions
 } map = {
     .lock = PTHREAD_MUTEX_INITIALIZER,
     .file = {.fd = {.number = -1}},
@@ -114,6 +116,7 @@ map_leave_parent(void)
 {
     if (map.file.pid != 0 && map.file.pid != map.lock_owner) {
         map.inherited = map.file;
+        map.has_foreign = false;
         _PyPerfBuffer_Drop(&map.buffer);
         _PyPerfFile_Close(&map.file);
     }
@@ -277,8 +280,32 @@ output_reopen_in_child(bool keep, _PyPerfGeneration *generation,
             map.file.generation = map.inherited.generation;
         }
     }
+    if (result == 0) {
+        map.inherited.pid = 0;
+    }
     *generation = map.file.generation;
-    map.inherited.pid = 0;
+    lock_drop();
+    return result;
+}
+
+/* Remove the map.  Keep the lock if that is done: other threads must not write. */
+static bool
+output_withdraw(void)
+{
+    if (lock_take() != 0) {
+        return false;
+    }
+    if (!map.has_foreign && _PyPerfFile_Withdraw(&map.file)) {
+        return true;
+    }
+    lock_drop();
+    return false;
+}
+
+static int
+output_put_back(struct _PyPerfError *error)
+{
+    int result = _PyPerfFile_PutBack(&map.file, error);
     lock_drop();
     return result;
 }
@@ -302,6 +329,8 @@ const struct _PyPerfOutput _PyPerfMap_Output = {
     .set_buffering = output_set_buffering,
     .announce = output_announce,
     .reopen_in_child = output_reopen_in_child,
+    .withdraw = output_withdraw,
+    .put_back = output_put_back,
     .close = _PyPerfMap_Close,
 };
 
@@ -311,14 +340,18 @@ const struct _PyPerfOutput _PyPerfMap_Output = {
 void
 _PyPerfMap_BeforeFork(void)
 {
-    lock_take();
-    _PyPerfFile_OwnsDescriptor(&map.file);      // updates the size
+    map.is_locked_for_fork = lock_take() == 0;
+    if (map.is_locked_for_fork) {
+        _PyPerfFile_OwnsDescriptor(&map.file);      // updates the size
+    }
 }
 
 void
 _PyPerfMap_AfterForkParent(void)
 {
-    lock_drop();
+    if (map.is_locked_for_fork) {
+        lock_drop();
+    }
 }
 
 void
@@ -359,6 +392,7 @@ _PyPerfMap_WriteEntry(const void *address, size_t size, struct _PyPerfText name)
     if (lock_take() == 0) {
         result = map_write(&line, &error) < 0 ? _PyPerfMap_NOT_OPEN
                                               : _PyPerfMap_DONE;
+        map.has_foreign = true;
         lock_drop();
     }
     _PyPerfTextWriter_Fini(&line);
@@ -375,6 +409,7 @@ _PyPerfMap_CopyFile(const char *path)
     int result = map_open(&error);
     if (result == 0) {
         result = map_copy(path, NULL, &error);
+        map.has_foreign = true;
     }
     lock_drop();
     return result < 0 ? _PyPerfMap_NOT_OPEN : _PyPerfMap_DONE;

@@ -59,6 +59,7 @@
 #include "pycore_perf_slots.h"
 #include "pycore_pyerrors.h"        // _PyErr_Fetch()
 #include "pycore_pystate.h"         // _Py_IsMainInterpreter()
+#include <unistd.h>                 // access()
 
 static const struct _PyPerfOutput *const outputs[_PyPerf_OUTPUTS] = {
     [_PyPerf_OFF] = NULL,
@@ -116,15 +117,22 @@ _PyPerfProfiler_StopOnLowStack(void)
 
 // --- Functions -------------------------------------------------------------
 
+void
+_PyPerfProfiler_DetectFork(PyThreadState *tstate)
+{
+    struct _PyPerfError error;
+    if (_PyPerfFork_Detect(tstate, &error) < 0) {
+        profiler_fail(&error);
+    }
+}
+
 bool
 _PyPerfProfiler_EnsureAnnounced(PyThreadState *tstate, PyCodeObject *code)
 {
     struct _PyPerfError error;
     PyObject *type, *value, *traceback;
     _PyErr_Fetch(tstate, &type, &value, &traceback);
-    if (_PyPerfFork_Detect(tstate, &error) < 0) {
-        profiler_fail(&error);
-    }
+    _PyPerfProfiler_DetectFork(tstate);
     if (_PyPerfSlots_OpenMode() != _PyPerf_OFF
             && _PyPerfSlots_Announce(tstate, code, &error) < 0) {
         profiler_fail(&error);
@@ -175,6 +183,9 @@ interpreter_activate(PyInterpreterState *interp, int mode, int flags,
     else if (_PyPerfEvaluator_Install(interp, (flags & _PyPerf_CALLS) != 0) < 0) {
         _PyPerfError_Set(&error, "install the frame evaluator", "", NULL, ENOMEM);
         profiler_fail(&error);
+    }
+    else {
+        _PyPerfFork_Watch();
     }
     return NULL;
 }
@@ -282,11 +293,12 @@ _PyPerfProfiler_FiniInterpreter(PyThreadState *tstate)
 }
 
 
-// --- fork ------------------------------------------------------------------
+// --- fork and exec ---------------------------------------------------------
 
 void
 _PyPerfProfiler_BeforeFork(void)
 {
+    _PyPerfProfiler_DetectFork(_PyThreadState_GET());
     profiler_stop_buffering();
     _PyPerfFork_Before();
 }
@@ -304,4 +316,37 @@ _PyPerfProfiler_AfterForkInChild(PyThreadState *tstate)
     if (_PyPerfFork_AfterInChild(tstate, &error) < 0) {
         profiler_fail(&error);
     }
+}
+
+void
+_PyPerfProfiler_ForkHandlersHaveRun(void)
+{
+    _PyPerfSlots_SetStarting(false);
+}
+
+void
+_PyPerfProfiler_ForksToExec(bool on)
+{
+    _PyPerfFork_TakeCare(on);
+}
+
+void
+_PyPerfProfiler_BeforeExec(const char *path)
+{
+    _PyPerfProfiler_DetectFork(_PyThreadState_GET());
+    // os.execvp() tries one directory after the other.
+    if (path == NULL || access(path, X_OK) == 0) {
+        _PyPerfSlots_WithdrawOutput();
+    }
+}
+
+void
+_PyPerfProfiler_ExecHasFailed(void)
+{
+    struct _PyPerfError error;
+    const int saved_errno = errno;
+    if (_PyPerfSlots_PutBackOutput(&error) < 0) {
+        profiler_fail(&error);
+    }
+    errno = saved_errno;
 }

@@ -33,6 +33,7 @@
 #include "pycore_perf_arena.h"
 #include "pycore_perf_base.h"
 #include "pycore_perf_slots.h"
+#include "pycore_perf_text.h"       // _PyPerfTextWriter_UseSpare()
 #include "pycore_perf_window.h"     // _PyPerfWindow_Find()
 #include "pycore_unicodeobject.h"   // _PyUnicode_AsUTF8String()
 
@@ -45,6 +46,17 @@ static_assert(offsetof(PyCodeObject, co_code_adaptive)
 static struct {
     const struct _PyPerfOutput *output;     // the one that is open, or NULL
     pid_t pid;                      // the process that opened it; 0: none yet
+    struct {
+        pid_t pid;                  // the child that has reopened the output before
+                                    // it had the GIL; 0: none
+        _PyPerfGeneration generation;
+    } early;
+    // In a child: the generation of the parent's file, until the child announces a
+    // function that is not in that file.  Then 0.
+    _PyPerfGeneration inherited;
+    bool is_starting;               // a child that runs the handlers of the fork
+    bool is_hidden;                 // the output must be published
+    bool is_withdrawn;              // the output's file is removed
     bool is_buffering;              // entries may wait in the output
     _PyPerfGeneration generation;   // the current one; 0: none yet
     bool has_older;                 // there was a generation before
@@ -202,6 +214,19 @@ code_lines(PyCodeObject *code, struct _PyPerfLine *lines)
     return Py_MAX(count, 1);
 }
 
+/* Add the addresses of the instructions of `slot` to *region. */
+static void
+region_set_lines(struct _PyPerfRegion *region, const struct _PyPerfSlot *slot,
+                 const struct _PyPerfLine *lines, size_t count)
+{
+    size_t size;
+    _PyPerfBase_Bytecode(slot->code, &size);
+    region->line_address = (const char *)slot->line_address - _PyPerfWindow_BEFORE_FIRST;
+    region->line_size = size + _PyPerfWindow_BEFORE_FIRST - _PyPerfWindow_BEFORE_EACH;
+    region->lines = lines;
+    region->line_count = count;
+}
+
 /* Give the function of `slot` the addresses of its instructions, and add them to
    *region.  The caller frees region->lines with PyMem_RawFree().  Returns -1 with
    *error filled in on failure. */
@@ -218,17 +243,15 @@ slot_add_lines(struct _PyPerfSlot *slot, struct _PyPerfRegion *region,
     if (address == NULL) {
         return 0;
     }
-    region->line_count = code_lines(slot->code, NULL);
-    struct _PyPerfLine *lines = PyMem_RawMalloc(region->line_count * sizeof(*lines));
+    const size_t count = code_lines(slot->code, NULL);
+    struct _PyPerfLine *lines = PyMem_RawMalloc(count * sizeof(*lines));
     if (lines == NULL) {
         return _PyPerfError_Set(error, "announce the lines of a function", "", NULL,
                                 ENOMEM);
     }
     code_lines(slot->code, lines);
-    region->lines = lines;
-    region->line_address = (const char *)address - _PyPerfWindow_BEFORE_FIRST;
-    region->line_size = size + _PyPerfWindow_BEFORE_FIRST - _PyPerfWindow_BEFORE_EACH;
     _PyPerfArena_SetLineAddress(slot, address);
+    region_set_lines(region, slot, lines, count);
     return 0;
 }
 
@@ -280,6 +303,9 @@ slot_announce(struct _PyPerfSlot *slot, struct _PyPerfError *error)
         }
         if (slot_write_entry(slot, name, lines, error) < 0) {
             return -1;
+        }
+        if (slot->announced_in[mode] != slots.inherited && !slots.is_starting) {
+            slots.inherited = 0;
         }
         // The generation may be another one now.
         if (name) {
@@ -337,6 +363,14 @@ _PyPerfSlots_Announce(PyThreadState *tstate, PyCodeObject *code,
                       struct _PyPerfError *error)
 {
     const _PyPerfGeneration generation = slots.generation;
+    if (slots.is_hidden && !slots.is_starting) {
+        _PyPerfGeneration published = generation;
+        slots.is_hidden = false;
+        if (slots.output->publish(&published, error) < 0) {
+            return -1;
+        }
+        slots_set_generation(published);
+    }
     struct _PyPerfSlot *slot = code_slot(code);
     if (slot == NULL) {
         slot = code_new_slot(code, error);
@@ -403,6 +437,8 @@ _PyPerfSlots_OpenOutput(const struct _PyPerfOutput *output,
     slots_set_generation(generation);
     slots.output = output;
     slots.pid = getpid();
+    slots.inherited = 0;            // the program wants this file
+    slots.is_hidden = false;
     return all_stacks_announce(error);
 }
 
@@ -430,19 +466,171 @@ _PyPerfSlots_ReopenOutput(PyThreadState *tstate, bool keep,
     struct inherited inherited = {.generation = slots.generation, .error = error};
     _PyPerfGeneration generation = slots.generation;
     slots.pid = getpid();
+    slots.inherited = 0;
+    slots.is_hidden = false;
     if (slots.output == NULL) {
         return 0;
     }
-    if (slots.output->reopen_in_child(keep, &generation, error) < 0) {
+    if (slots.early.pid == slots.pid) {
+        generation = slots.early.generation;
+        slots.early.pid = 0;        // a descendant may get the same id
+    }
+    else if (slots.output->reopen_in_child(keep, &generation, error) < 0) {
         return -1;
     }
+    else {
+        slots.is_hidden = slots.output->publish != NULL;
+    }
     slots_set_generation(generation);
+    slots.inherited = inherited.generation;
     if (keep && generation != inherited.generation
             && _PyPerfArena_Visit(slot_announce_inherited, &inherited) < 0) {
         return -1;
     }
-    return stack_announce(tstate, error);
+    if (stack_announce(tstate, error) < 0) {
+        return -1;
+    }
+    if (slots.is_hidden) {
+        _PyPerfSlots_ForgetAll();   // the next call of any function publishes
+    }
+    return 0;
 }
+
+
+// --- A child that C code has just forked -----------------------------------
+
+/* Encode `string` as UTF-8, and lone surrogates like other characters.  Neither
+   allocates memory nor raises exceptions.  Returns false if there are more bytes than
+   `buffer` has room for. */
+static bool
+text_encode(struct _PyPerfText *text, PyObject *string, char *buffer, size_t size)
+{
+    static const unsigned char leads[] = {0, 0xc0, 0xe0, 0xf0};
+    const int kind = PyUnicode_KIND(string);
+    const void *data = PyUnicode_DATA(string);
+    *text = (struct _PyPerfText){.bytes = buffer};
+    for (Py_ssize_t i = 0; i < PyUnicode_GET_LENGTH(string); i++) {
+        const Py_UCS4 point = PyUnicode_READ(kind, data, i);
+        int more = (point >= 0x80) + (point >= 0x800) + (point >= 0x10000);
+        if (text->length + (size_t)more >= size) {
+            return false;
+        }
+        buffer[text->length++] = (char)(leads[more] | point >> 6 * more);
+        while (more-- > 0) {
+            buffer[text->length++] = (char)(0x80 | (point >> 6 * more & 0x3f));
+        }
+    }
+    return true;
+}
+
+/* Add the lines of the function of `slot` to *region, if it has an address for them, and
+   if their text certainly fits into the static buffer of perf_text.c. */
+static void
+slot_add_lines_early(const struct _PyPerfSlot *slot, struct _PyPerfRegion *region)
+{
+    static struct _PyPerfLine lines[128];
+    if (!_PyPerf_Pool.lines || slot->line_address == NULL) {
+        return;
+    }
+    const size_t count = code_lines(slot->code, NULL);
+    const size_t largest = 64 + 4 * (region->qualname.length + region->filename.length);
+    if (count > Py_ARRAY_LENGTH(lines) || count * largest > 16 * 1024) {
+        return;
+    }
+    code_lines(slot->code, lines);
+    region_set_lines(region, slot, lines, count);
+}
+
+/* Write the entry of the function that `frame` runs, unless the child's file has it,
+   or its names are so long that they must wait. */
+static int
+frame_announce_early(const _PyInterpreterFrame *frame, struct _PyPerfError *error)
+{
+    // 1024 bytes, of which each becomes four and some appear three times, fit into the
+    // static buffer of perf_text.c.
+    static char qualname[1024], filename[1024];
+    const PyCodeObject *code = _PyPerfBase_FrameCode(frame);
+    const int mode = slots.output->mode;
+    struct _PyPerfSlot *slot = _PyPerfArena_FindSlot(_PyPerfBase_SlotNumber(code));
+    if (slot == NULL || slot->code != code
+            || slot->announced_in[mode] == slots.early.generation) {
+        return 0;
+    }
+    struct _PyPerfRegion region = {
+        .address = slot->address,
+        .size = slot->size,
+        .first_line = code->co_firstlineno,
+    };
+    if (!text_encode(&region.qualname, code->co_qualname, qualname, sizeof(qualname))
+            || !text_encode(&region.filename, code->co_filename, filename,
+                            sizeof(filename))) {
+        return 0;
+    }
+    slot_add_lines_early(slot, &region);
+    if (slots.output->announce(&region, &slots.early.generation, error) < 0) {
+        return -1;
+    }
+    slot->announced_in[mode] = slots.early.generation;
+    if (region.line_address != NULL) {
+        slot->lines_in[mode] = slots.early.generation;
+    }
+    slot->is_final |= !slots.output->has_time;
+    return 0;
+}
+
+void
+_PyPerfSlots_ReopenEarly(const PyThreadState *tstate, bool keep)
+{
+    struct _PyPerfError ignored;    // what fails now fails again later
+    slots.early.pid = 0;
+    slots.early.generation = slots.generation;
+    if (slots.output == NULL || slots.is_buffering
+            || slots.output->reopen_in_child(keep, &slots.early.generation,
+                                             &ignored) < 0) {
+        return;
+    }
+    if (slots.output->publish != NULL
+            && slots.output->publish(&slots.early.generation, &ignored) < 0) {
+        return;
+    }
+    slots.early.pid = getpid();
+    _PyPerfTextWriter_UseSpare(true);
+    for (const _PyInterpreterFrame *frame =
+             tstate != NULL ? _PyPerfBase_TopFrame(tstate) : NULL;
+            frame != NULL && frame_announce_early(frame, &ignored) == 0;
+            frame = _PyPerfBase_OuterFrame(frame)) {
+    }
+    _PyPerfTextWriter_UseSpare(false);
+}
+
+
+// --- Another program is executed -------------------------------------------
+
+void
+_PyPerfSlots_SetStarting(bool is_starting)
+{
+    slots.is_starting = is_starting;
+}
+
+void
+_PyPerfSlots_WithdrawOutput(void)
+{
+    slots.is_withdrawn = slots.output != NULL && slots.inherited != 0
+                         && slots.output->withdraw();
+}
+
+int
+_PyPerfSlots_PutBackOutput(struct _PyPerfError *error)
+{
+    if (!slots.is_withdrawn) {
+        return 0;
+    }
+    slots.is_withdrawn = false;
+    return slots.output->put_back(error);
+}
+
+
+// --- Buffering -------------------------------------------------------------
 
 static int
 slots_set_buffering(bool on, struct _PyPerfError *error)

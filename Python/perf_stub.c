@@ -50,7 +50,8 @@ _PyPerfEvaluator_CallsEachFunction(const PyInterpreterState *Py_UNUSED(interp))
 void
 _PyPerfProfiler_InitInterpreter(PyThreadState *tstate)
 {
-    if (tstate->interp->config.perf_profiling != _PyPerf_OFF) {
+    if (_Py_IsMainInterpreter(tstate->interp)
+            && tstate->interp->config.perf_profiling != _PyPerf_OFF) {
         struct _PyPerfError error;
         _PyPerfError_Set(&error, "start", "",
                          "perf trampoline not available", 0);
@@ -111,6 +112,26 @@ void
 _PyPerfProfiler_AfterForkInChild(PyThreadState *Py_UNUSED(tstate))
 {
     _PyPerfMap_AfterForkChild();
+}
+
+void
+_PyPerfProfiler_ForkHandlersHaveRun(void)
+{
+}
+
+void
+_PyPerfProfiler_ForksToExec(bool Py_UNUSED(on))
+{
+}
+
+void
+_PyPerfProfiler_BeforeExec(const char *Py_UNUSED(path))
+{
+}
+
+void
+_PyPerfProfiler_ExecHasFailed(void)
+{
 }
 
 void

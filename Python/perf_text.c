@@ -18,13 +18,42 @@
        lone surrogates             \udc80
        bytes that are not UTF-8    \xff
 
-   No name is cut, because the buffer grows.  */
+   No name is cut, because the buffer grows.  In a child that C code has just forked,
+   malloc() and its hooks may wait for locks of threads that the child does not have.
+   There the buffer grows into a static one, which one buffer at a time can have.  */
 
 #include "Python.h"
 #include "pycore_perf_text.h"
 
 
 // --- The buffer ------------------------------------------------------------
+
+static bool uses_spare;
+static bool spare_is_taken;
+static char spare[32 * 1024];
+
+void
+_PyPerfTextWriter_UseSpare(bool on)
+{
+    uses_spare = on;
+    spare_is_taken = false;
+}
+
+/* Return memory for *size bytes or more, and store in *size for how many.  Returns NULL
+   if there is none. */
+static char *
+buffer_allocate(size_t *size)
+{
+    if (!uses_spare) {
+        return PyMem_RawMalloc(*size);
+    }
+    if (*size > sizeof(spare) || spare_is_taken) {
+        return NULL;
+    }
+    *size = sizeof(spare);
+    spare_is_taken = true;
+    return spare;
+}
 
 void
 _PyPerfTextWriter_Init(struct _PyPerfTextWriter *buffer)
@@ -38,7 +67,10 @@ _PyPerfTextWriter_Init(struct _PyPerfTextWriter *buffer)
 void
 _PyPerfTextWriter_Fini(struct _PyPerfTextWriter *buffer)
 {
-    if (buffer->bytes != buffer->inline_bytes) {
+    if (buffer->bytes == spare) {
+        spare_is_taken = false;
+    }
+    else if (buffer->bytes != buffer->inline_bytes) {
         PyMem_RawFree(buffer->bytes);
     }
 }
@@ -58,7 +90,7 @@ buffer_reserve(struct _PyPerfTextWriter *buffer, size_t more)
         }
         wanted *= 2;
     }
-    char *grown = PyMem_RawMalloc(wanted);
+    char *grown = buffer_allocate(&wanted);
     if (grown == NULL) {
         buffer->failed = true;
         return false;

@@ -79,6 +79,10 @@ extern void _PyPerfArena_SetLineAddress(struct _PyPerfSlot *slot, const void *ad
    memory is not used again. */
 extern void _PyPerfArena_FreeSlot(struct _PyPerfSlot *slot);
 
+/* Return the slot with this number, or NULL.  No GIL needed in a process with one
+   thread. */
+extern struct _PyPerfSlot *_PyPerfArena_FindSlot(uint32_t number);
+
 /* Call `visit` for each slot that was taken, with `data`.  Stops when `visit`
    returns a number other than 0.  Returns the last result. */
 extern int _PyPerfArena_Visit(int (*visit)(struct _PyPerfSlot *, void *),

@@ -49,8 +49,6 @@
 
 #ifdef PY_HAVE_PERF_TRAMPOLINE
 
-/* eval_frame_handle_pending() for the second loop.  Functions that it calls have static
-   variables, which must exist only once. */
 int
 _PyPerfEvalLoop_HandlePending(PyThreadState *tstate)
 {

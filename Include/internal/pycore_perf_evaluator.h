@@ -44,7 +44,8 @@ extern void _PyPerfEvaluator_Remove(PyInterpreterState *interp);
 extern bool _PyPerfEvaluator_IsActive(PyInterpreterState *interp);
 
 /* Return whether each Python function of `interp` has to be really called, also where
-   the unpatched eval loop inlines a call without asking the evaluator. */
+   the unpatched eval loop inlines a call without asking the evaluator.  False while an
+   evaluator of others is installed. */
 extern bool _PyPerfEvaluator_CallsEachFunction(const PyInterpreterState *interp);
 
 /* Free what is known of `interp`.  Called when it ends, after _Remove(). */
@@ -89,6 +90,12 @@ extern bool _PyPerfEvaluator_IsHandingOver;
 /* Make the eval loops of `interp` take the slow path of the eval breaker. */
 extern void _PyPerfEvaluator_RaiseBreaker(PyInterpreterState *interp);
 
+/* Make each thread take the slow path in its outermost eval loop: functions that are
+   running may lack names.  Raises the breaker of `interp`, if it is not NULL, at once;
+   other threads raise it when they take the GIL.  No GIL needed in a process with one
+   thread. */
+extern void _PyPerfEvaluator_StartLate(PyInterpreterState *interp);
+
 /* Called by the second eval loop on the slow path of the eval breaker.  Lowers the
    breaker.  Returns true if functions of this loop may lack names, or loops further out
    may have frames to hand over. */
@@ -98,8 +105,8 @@ extern bool _PyPerfEvaluator_MustCatchUp(PyThreadState *tstate);
    thread's outermost loop.  If so, notes that the thread has caught up. */
 extern bool _PyPerfEvaluator_IsOutermostLoop(PyThreadState *tstate);
 
-/* How often profiling was switched on while Python code was running.  perf_stub.c
-   defines it too: 0. */
+/* How often profiling was switched on while Python code was running, or C code has
+   forked this process.  perf_stub.c defines it too: 0. */
 extern unsigned int _PyPerfEvaluator_LateStarts;
 
 /* The slow path of _PyPerfEvaluator_GilTaken(). */
@@ -114,6 +121,24 @@ _PyPerfEvaluator_GilTaken(PyThreadState *tstate)
         _PyPerfEvaluator_GilTakenLate(tstate);
     }
 }
+
+
+// --- What is compiled with an eval loop ------------------------------------
+
+/* eval_frame_handle_pending() of the first eval loop, for the second one.  Functions
+   that it calls have static variables, which must exist only once.  Takes and returns
+   what eval_frame_handle_pending() does. */
+extern int _PyPerfEvalLoop_HandlePending(PyThreadState *tstate);
+
+/* Run the rest of `frame`, which the first eval loop has begun, and then its callers up
+   to the one that the first loop was entered for.  Leaves the first loop's _PyCFrame.
+   Returns what the first loop has to return. */
+extern PyObject *_PyPerfEvalLoop_RunToEntry(PyThreadState *tstate,
+                                            struct _PyInterpreterFrame *frame);
+
+/* Raise the eval breaker of `interp` if signals, other threads or pending calls need
+   it, otherwise lower it. */
+extern void _PyPerfEvalLoop_RecomputeBreaker(PyInterpreterState *interp);
 
 #ifdef __cplusplus
 }

@@ -53,6 +53,17 @@ extern int _PyPerfFile_AppendFile(struct _PyPerfFile *file, const char *path,
                                   const struct _PyPerfFile *of,
                                   struct _PyPerfError *error);
 
+/* Remove the file, because this process is about to execute another program.  The
+   content remains until then.  If the program is not executed, the caller calls
+   _PyPerfFile_PutBack() before any other function.
+   Returns whether the file is removed.  It is not if the path leads to a different file
+   by now, or if removing is refused. */
+extern bool _PyPerfFile_Withdraw(struct _PyPerfFile *file);
+
+/* Make a file with the content of the one that was removed.  Its generation is the
+   same.  Returns 0, or -1 with *error filled in. */
+extern int _PyPerfFile_PutBack(struct _PyPerfFile *file, struct _PyPerfError *error);
+
 /* Close the descriptor if it is still ours.  Cannot fail. */
 extern void _PyPerfFile_Close(struct _PyPerfFile *file);
 

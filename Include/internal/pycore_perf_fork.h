@@ -17,6 +17,10 @@ extern "C" {
 /* Decide whether children keep what their parent has announced. */
 extern void _PyPerfFork_SetPersist(bool persist);
 
+/* With `on`, the caller is about to fork, and nothing is to be done in the child when
+   the C library calls us there. */
+extern void _PyPerfFork_TakeCare(bool on);
+
 /* Before fork(): lock the perf map.  Nothing may be buffered. */
 extern void _PyPerfFork_Before(void);
 
@@ -29,8 +33,12 @@ extern void _PyPerfFork_AfterInParent(void);
 extern int _PyPerfFork_AfterInChild(PyThreadState *tstate,
                                     struct _PyPerfError *error);
 
-/* Do the same if this process is a child that C code forked.  In that case none of the
-   functions above was called.  Does nothing in any other process.
+/* Let the C library call us in children that C code forks.  Done once in a process.  If
+   it fails, _PyPerfFork_Detect() finds such children later. */
+extern void _PyPerfFork_Watch(void);
+
+/* Do what _PyPerfFork_AfterInChild() does if this process is a child that C code has
+   forked.  Does nothing in any other process.
    Returns 0, or -1 with *error filled in. */
 extern int _PyPerfFork_Detect(PyThreadState *tstate, struct _PyPerfError *error);
 

@@ -99,9 +99,25 @@ struct _PyPerfOutput {
 
     /* In a forked child: leave the parent's file alone and open the child's.  With
        `keep`, an output may copy what the parent's file contained at the fork; the
-       generation is the same then. */
+       generation is the same then.  If it fails, it can be called again.  This
+       function and `announce` are also called without the GIL, in a child that C
+       code has just forked.  They must not wait for a lock or allocate memory there
+       (perf_fork.c). */
     int (*reopen_in_child)(bool keep, _PyPerfGeneration *generation,
                            struct _PyPerfError *error);
+
+    /* After reopen_in_child, when the child runs the program: let profilers find the
+       file.  NULL if they find it by its name.  Also called without the GIL. */
+    int (*publish)(_PyPerfGeneration *generation, struct _PyPerfError *error);
+
+    /* In a child that is about to execute another program: remove the file, unless
+       others have written entries to it, or profilers rely on it.  Returns whether it
+       is removed.  Then no other function may be called before put_back. */
+    bool (*withdraw)(void);
+
+    /* The program was not executed: make the file again, with the same content and
+       generation. */
+    int (*put_back)(struct _PyPerfError *error);
 
     /* Flush the buffer and close the file, which remains.  Cannot fail. */
     void (*close)(void);

@@ -52,6 +52,10 @@ extern int _PyPerfProfiler_IsActive(PyThreadState *tstate);
 extern bool _PyPerfProfiler_EnsureAnnounced(PyThreadState *tstate,
                                             PyCodeObject *code);
 
+/* If C code has forked this process, make it independent of its parent.  If that fails,
+   profiling is switched off. */
+extern void _PyPerfProfiler_DetectFork(PyThreadState *tstate);
+
 /* Stop profiling in all interpreters and print one line on stderr.  Called when calls
    that go through C have nearly used up the C stack. */
 extern void _PyPerfProfiler_StopOnLowStack(void);
@@ -83,6 +87,21 @@ extern void _PyPerfProfiler_FiniInterpreter(PyThreadState *tstate);
 extern void _PyPerfProfiler_BeforeFork(void);
 extern void _PyPerfProfiler_AfterForkInParent(void);
 extern void _PyPerfProfiler_AfterForkInChild(PyThreadState *tstate);
+
+/* Called in the child after the handlers of os.register_at_fork(). */
+extern void _PyPerfProfiler_ForkHandlersHaveRun(void);
+
+/* Called with `true` before _posixsubprocess forks, or calls vfork(), and with `false`
+   after it in the parent.  The child needs no file if it runs no Python code. */
+PyAPI_FUNC(void) _PyPerfProfiler_ForksToExec(bool on);
+
+/* Called before exec*(), but never in a child of vfork().  Removes the file of a forked
+   child that has nothing new.  `path` is the program, or NULL if it is not known.  If
+   there is no such program, nothing is removed. */
+PyAPI_FUNC(void) _PyPerfProfiler_BeforeExec(const char *path);
+
+/* Called after exec*() has returned.  Puts the file back.  Keeps errno. */
+extern void _PyPerfProfiler_ExecHasFailed(void);
 
 #ifdef __cplusplus
 }

@@ -33,6 +33,24 @@ extern int _PyPerfSlots_OpenOutput(const struct _PyPerfOutput *output,
 extern int _PyPerfSlots_ReopenOutput(PyThreadState *tstate, bool keep,
                                      struct _PyPerfError *error);
 
+/* Do a part of that in a child that C code has just forked: open the child's file, and
+   write the entries of the functions on the stack of `tstate`, which may be NULL.
+   Later _PyPerfSlots_ReopenOutput() does the rest, and reports failures.  Needs no GIL,
+   waits for no lock and allocates no memory. */
+extern void _PyPerfSlots_ReopenEarly(const PyThreadState *tstate, bool keep);
+
+/* Note whether a forked child runs the handlers of os.register_at_fork().  Functions
+   that they call count as inherited. */
+extern void _PyPerfSlots_SetStarting(bool is_starting);
+
+/* Another program is about to be executed.  If this is a forked child, and its file has
+   nothing that its parent's file had not, remove the file. */
+extern void _PyPerfSlots_WithdrawOutput(void);
+
+/* The program was not executed.  If the file was removed, make it again.
+   Returns 0, or -1 with *error filled in. */
+extern int _PyPerfSlots_PutBackOutput(struct _PyPerfError *error);
+
 /* Close the output, if one is open. */
 extern void _PyPerfSlots_CloseOutput(void);
 

@@ -25,6 +25,10 @@ extern void _PyPerfTextWriter_Init(struct _PyPerfTextWriter *buffer);
 /* Free the memory of the buffer. */
 extern void _PyPerfTextWriter_Fini(struct _PyPerfTextWriter *buffer);
 
+/* With `on`, later buffers grow into one static buffer of 32 KiB instead of allocated
+   memory.  Then there may be only one buffer at a time, and only one thread. */
+extern void _PyPerfTextWriter_UseSpare(bool on);
+
 /* Append `length` bytes as they are. */
 extern void _PyPerfTextWriter_Append(struct _PyPerfTextWriter *buffer,
                                      const void *bytes, size_t length);

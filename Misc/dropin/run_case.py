@@ -2,7 +2,7 @@
 
     run_case.py REPORT program FILE
     run_case.py REPORT unittest DIRECTORY PACKAGE...
-    run_case.py REPORT pytest PATH...
+    run_case.py REPORT pytest PATH [OPTION...]
 
 The interpreter that is compared runs this file: the stock one or ours, in one
 of the modes.  REPORT is a JSON file with
@@ -111,11 +111,11 @@ class Plugin:
             self.outcomes[report.nodeid] = report.outcome
 
 
-def run_pytest(paths):
-    """Run the tests of these files or directories; return the outcomes."""
+def run_pytest(args):
+    """Run pytest with these arguments; return the outcomes."""
     import pytest
     plugin = Plugin()
-    pytest.main(["-q", "-p", "no:cacheprovider", *paths], plugins=[plugin])
+    pytest.main(["-q", "-p", "no:cacheprovider", *args], plugins=[plugin])
     return plugin.outcomes
 
 

@@ -3,9 +3,9 @@
     python evaluators.py PROGRAM [BACKEND]
 
 runs one of PROGRAMS.  It needs the extension module perf_evaluators, whose source is
-in src.  With a BACKEND the program switches profiling on and off at run time.  Without
-one, or on an interpreter that cannot profile, it runs unprofiled.  It prints a line of
-JSON:
+in src.  With a BACKEND, "perf", "perf_jit" or "perf=calls", the program switches
+profiling on and off at run time.  Without one, or on an interpreter that cannot
+profile, it runs unprofiled.  It prints a line of JSON:
 
     counts      how often each evaluator was called, by names of functions
     facts       results of the program, by name; equal with every interpreter
@@ -58,7 +58,8 @@ def expect(what):
 
 def on():
     if backend:
-        sys.activate_stack_trampoline(backend)
+        name, _, calls = backend.partition('=')
+        sys.activate_stack_trampoline(name, calls=bool(calls))
     expect('shown')
 
 

@@ -143,15 +143,19 @@ def faults_of_file(mode, data, names):
 class Process:
     """Plays one phase and reports."""
 
-    def __init__(self, mode, report, arm):
+    def __init__(self, mode, report, faults):
         self.mode = mode
         self.report = report        # the path
-        self.arm = arm
+        self.faults = faults
         self.seen = {'exception': '', 'descriptors': descriptors()}
         self.names = []             # that the file must have
         self.programs = []          # that have run
         self.inner = False
         self.lines = False
+
+    def arm(self):
+        for fault in self.faults:
+            _perf_faults.arm(*fault)
 
     def activate(self, mode=None):
         sys.activate_stack_trampoline(mode or self.mode, lines=self.lines)
@@ -276,19 +280,34 @@ class Process:
         self.activate()
         self.finish()
 
-    def at_fork(self, persist=False):
+    def at_fork(self, persist=False, **how):
         _testinternalcapi.perf_trampoline_set_persist_after_fork(persist)
         self.activate()
         before = Program('zeroth ')
         before.run()
         outer = Program('outer ')
         self.names += before.names
-        outer.new(caller, 'fork')(self.fork, persist)
+        outer.new(self.call_fork, 'fork')(self, persist, how)
 
-    def fork(self, persist):
-        self.arm()
-        child = os.fork()
+    def call_fork(self, persist, how):
+        self.fork(persist, **how)
+
+    def fork(self, persist, fork=os.fork, path=None):
+        """Fork with faults.  With `path`, which is no program, the faults begin
+        when the child tries to execute that.
+        """
+        if not path:
+            self.arm()
+        child = fork()
         if not child:
+            if path:
+                # No Python function is called before.
+                for fault in self.faults:
+                    _perf_faults.arm(*fault)
+                try:
+                    os.execv(path, ['program'])
+                except OSError:
+                    pass
             self.inner = True
             self.report += '.inner'
             if not persist:
@@ -303,6 +322,21 @@ class Process:
 
     def at_fork_with_persist(self):
         self.at_fork(persist=True)
+
+    def at_fork_by_c_code(self):
+        import ctypes
+        self.at_fork(fork=ctypes.PyDLL(None).fork)
+
+    def at_fork_by_c_code_with_persist(self):
+        import ctypes
+        self.at_fork(persist=True, fork=ctypes.PyDLL(None).fork)
+
+    def when_a_program_cannot_be_executed(self):
+        path = os.path.join(os.path.dirname(self.report), 'no_program')
+        with open(path, 'wb') as file:
+            file.write(b'\0')
+        os.chmod(path, 0o700)
+        self.at_fork(path=path)
 
     def at_exit(self):
         self.activate()
@@ -327,10 +361,6 @@ def play(phase, mode, faults, directory):
         if os.path.exists(path):
             os.unlink(path)
 
-    def arm():
-        for kind, turn, number, forever in faults:
-            _perf_faults.arm(kind, turn, number, forever)
-
     _perf_faults.hits()
     child = os.fork()
     if not child:
@@ -338,7 +368,7 @@ def play(phase, mode, faults, directory):
         for mode_of_file in ('perf', 'perf_jit'):
             if os.path.exists(path_of(mode_of_file)):
                 os.unlink(path_of(mode_of_file))
-        getattr(Process(mode, report, arm), phase)()
+        getattr(Process(mode, report, faults), phase)()
         os._exit(STATUS)
     status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     seen = {'phase': phase, 'mode': mode, 'faults': faults,

@@ -11,6 +11,7 @@ library.  This file has no tests.
 
 import errno
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -49,6 +50,8 @@ FAULTS = [
     ('fcntl', errno.EMFILE),
     ('getrlimit', errno.EINVAL),
     ('unlink', errno.EACCES),
+    ('lseek', errno.ESPIPE),
+    ('atfork', errno.ENOMEM),
     ('lock', errno.EINVAL),
     ('getattr_np', errno.ENOMEM),
     ('dlopen', 0),
@@ -207,4 +210,60 @@ def build_embedding(directory):
     position = build.link.index('Programs/python.o')
     run([*build.link[:position], '-o', executable, program,
          *build.link[position + 1:]])
+    return executable
+
+
+STUB = 'Python/perf_stub.o'
+
+
+def platform_objects():
+    """Return a pattern for the objects that configure links only on platforms
+    with trampolines.
+    """
+    with open(os.path.join(sysconfig.get_config_var('abs_srcdir'),
+                           'configure.ac'), encoding='utf-8') as file:
+        names = re.findall(r'Python/[\w$]+\.o', ''.join(
+            line for line in file if 'PERF_OBJS=' in line))
+    names.remove(STUB)
+    return re.compile('|'.join(
+        re.escape(name).replace(re.escape('$perf_arch'), r'\w+')
+        for name in names))
+
+
+def may_differ(source):
+    """Return whether this file may depend on PY_HAVE_PERF_TRAMPOLINE."""
+    if not os.path.exists(source):
+        return False                # it is compiled from several files
+    with open(source, encoding='utf-8') as file:
+        return 'pycore_perf_eval' in file.read() or 'perf_' in source
+
+
+def build_without_trampolines(directory):
+    """Link the interpreter as on platforms without trampolines.
+
+    perf_stub.c takes the place of other files.  The files that may depend on
+    PY_HAVE_PERF_TRAMPOLINE are compiled again.  Return the path of the
+    interpreter.
+    """
+    build = Build()
+    with open(sysconfig.get_config_h_filename(), encoding='utf-8') as file:
+        text = file.read()
+    if '#define PY_HAVE_PERF_TRAMPOLINE 1' not in text:
+        raise AssertionError('pyconfig.h has no PY_HAVE_PERF_TRAMPOLINE')
+    # The compiler finds this one first.
+    with open(os.path.join(directory, 'pyconfig.h'), 'w',
+              encoding='utf-8') as file:
+        file.write(text + '\n#undef PY_HAVE_PERF_TRAMPOLINE\n')
+    left_out = platform_objects()
+    link = [word for word in build.link if not left_out.fullmatch(word)]
+    link.insert(link.index('Programs/python.o'), STUB)
+    for position, word in enumerate(link):
+        source = os.path.join(sysconfig.get_config_var('abs_srcdir'),
+                              word.removesuffix('.o') + '.c')
+        if word.endswith('.o') and may_differ(source):
+            link[position] = os.path.join(directory, os.path.basename(word))
+            run([build.compile[0], f'-I{directory}', *build.compile[1:],
+                 '-O1', '-c', source, '-o', link[position]])
+    executable = os.path.join(directory, 'python')
+    run([*link, '-o', executable])
     return executable

@@ -379,7 +379,8 @@ class ProfilerTestCase(PerfTestCase):
 
         args: 'compile' makes the trampoline of a function before the fork that
         only the child calls.  With 'persist' the child keeps its parent's
-        trampolines.
+        trampolines.  With 'c' the child is forked by C code, without hooks, and
+        calls no function that is new.
         """
         run, samples = self.record("""\
             import os, sys
@@ -389,7 +390,7 @@ class ProfilerTestCase(PerfTestCase):
             def only_parent(): both()
 
             def forking():
-                child = os.fork()
+                child = fork()
                 if not child:
                     until(0.5, only_child)
                     os._exit(0)
@@ -398,6 +399,11 @@ class ProfilerTestCase(PerfTestCase):
                 print('child', child)
 
             both(0)    # nothing that samples would count
+            fork = os.fork
+            if 'c' in sys.argv:
+                import ctypes
+                fork = ctypes.PyDLL(None).fork
+                only_child()
             if 'compile' in sys.argv:
                 from _testinternalcapi import compile_perf_trampoline_entry
                 compile_perf_trampoline_entry(only_child.__code__)

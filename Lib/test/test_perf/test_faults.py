@@ -27,21 +27,24 @@ WALK = os.path.join(os.path.dirname(os.path.abspath(__file__)),
 
 # Functions that our files call and that are not made to fail.  They cannot fail,
 # or the caller could not react: computations, ids of the process, signal masks,
-# releasing a lock.  Wrong arguments, for PyArg_ParseTupleAndKeywords(), are in
+# releasing a lock.  access() only decides whether an effort is worthwhile.
+# Wrong arguments, for PyArg_ParseTupleAndKeywords(), are in
 # test_calls.py.
 CANNOT_FAIL = set("""
     PyArg_ParseTupleAndKeywords
     PyBool_FromLong PyErr_Clear PyErr_ExceptionMatches PyErr_Format
     PyErr_SetString PyExc_RuntimeError PyExc_TypeError
-    PyExc_UnicodeEncodeError PyExc_ValueError PyInterpreterState_Head
+    PyExc_UnicodeEncodeError PyExc_ValueError PyGILState_GetThisThreadState
+    PyInterpreterState_Head
     PyInterpreterState_Next PyInterpreterState_ThreadHead PyOS_snprintf
     PySys_GetObject PyThreadState_Next PyThread_acquire_lock
     PyThread_release_lock
     PyThread_get_thread_ident PyUnicode_AsUTF8AndSize
     Py_hexdigits
-    _GLOBAL_OFFSET_TABLE_ __errno_location __stack_chk_fail clock_gettime
+    _GLOBAL_OFFSET_TABLE_ __errno_location __stack_chk_fail access
+    clock_gettime
     getenv geteuid getpid memcmp memcpy memset pthread_attr_destroy
-    pthread_attr_getstack pthread_mutex_unlock pthread_self pthread_sigmask
+    pthread_attr_getstack pthread_self pthread_sigmask
     sched_yield
     sigaddset sigemptyset sigismember sigpending sigwait sprintf strcmp
     strerror strlen strnlen strspn syscall wcscmp wcslen wcsncmp
@@ -279,7 +282,7 @@ class WalkTests(WalkTestCase):
         self.check_phase('at_activation', 'memory', 'encode', 'set_extra',
                          'extra_index', 'mmap', 'mprotect',
                          'open', 'close', 'fstat', 'fchmod', 'write',
-                         'fcntl', 'getrlimit', 'dl_iterate')
+                         'fcntl', 'getrlimit', 'dl_iterate', 'atfork')
 
     def test_another_activation(self):
         self.check_phase('at_another_activation', 'open', 'fstat', 'write')
@@ -313,10 +316,21 @@ class WalkTests(WalkTestCase):
         self.check_phase('when_switched_off', 'fstat', 'close')
 
     def test_fork(self):
-        self.check_phase('at_fork', 'open', 'mmap', 'mprotect', 'write')
+        self.check_phase('at_fork', 'lock', 'open', 'mmap', 'mprotect', 'write')
 
     def test_fork_with_persist(self):
         self.check_phase('at_fork_with_persist', 'open', 'write')
+
+    def test_fork_by_c_code(self):
+        self.check_phase('at_fork_by_c_code', 'open', 'mmap', 'mprotect',
+                         'write')
+
+    def test_fork_by_c_code_with_persist(self):
+        self.check_phase('at_fork_by_c_code_with_persist', 'open', 'write')
+
+    def test_a_program_that_cannot_be_executed(self):
+        self.check_phase('when_a_program_cannot_be_executed', 'lstat',
+                         'unlink', 'open', 'lseek', 'read', 'write')
 
     def test_the_end(self):
         self.check_phase('at_exit', 'fstat', 'close')

@@ -24,7 +24,7 @@ from test.test_perf import fixtures, scenarios
 from test.test_perf.fixtures import optimization
 from test.test_perf.parsers import (
     EVAL_LOOP, has_nested, python_names, samples_of)
-from test.test_perf.scenarios import RECURSIVE, RUN_FOO, WORK
+from test.test_perf.scenarios import FOO_BAR_BAZ, RECURSIVE, RUN_FOO, WORK
 
 # The first perf that maps the unwinding information of each function.
 OLDEST_PERF = (6, 8)
@@ -308,6 +308,25 @@ class ForkedChildStackTests(PerfTestCase):
                                if sample.pid == pid])
         return run, child, samples
 
+    def test_children_that_execute_another_program_leave_no_gap(self):
+        # perf inject gives up if a dump is missing of which it has the marker.
+        import_helper.import_module('_posixsubprocess')
+        run, samples = self.record(FOO_BAR_BAZ + dedent("""\
+            import os, subprocess
+            for preexec_fn in os.getpid, foo:
+                child = subprocess.Popen(['true'], preexec_fn=preexec_fn)
+                print('child', child.pid)
+                assert child.wait() == 0
+            until(0.5, foo)
+            """))
+        self.assert_nested(samples, 'spin', 'baz', 'bar', 'foo', pid=run.pid)
+        without, with_file = map(self.track, run.out.split()[1::2])
+        self.assertFalse(os.path.lexists(f'/tmp/jit-{without}.dump'))
+        self.assertTrue(os.path.lexists(f'/tmp/jit-{with_file}.dump'))
+
+    def test_a_child_forked_by_c_code_is_profiled(self):
+        self.assert_both_are_profiled('c')
+
     def test_a_forked_child_is_profiled(self):
         run, child, samples = self.assert_both_are_profiled()
         # The functions that the child calls have its own images.
@@ -460,7 +479,7 @@ class SamplyTests(JitTestCase, scenarios.SamplyTestCase):
 
     def test_a_forked_child_is_named_by_its_own_dump(self):
         import_helper.import_module('_testinternalcapi')
-        for args in ((), ('compile', 'persist')):
+        for args in ((), ('compile', 'persist'), ('c',)):
             with self.subTest(args=args):
                 self.record_fork(*args)
 

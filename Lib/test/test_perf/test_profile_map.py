@@ -148,6 +148,9 @@ class ForkedChildSampleTests(scenarios.PerfToolTestCase):
     def test_a_forked_child_is_profiled(self):
         self.assert_both_are_profiled()
 
+    def test_a_child_forked_by_c_code_is_profiled(self):
+        self.assert_both_are_profiled('c')
+
     def test_a_child_that_keeps_its_parents_trampolines_is_profiled(self):
         import_helper.import_module('_testinternalcapi')
         self.assert_both_are_profiled('compile', 'persist')
@@ -160,7 +163,7 @@ class ForkedChildSampleTests(scenarios.PerfToolTestCase):
         def work(): both()
 
         def forking():
-            child = os.fork()
+            child = fork()
             if not child:
                 os.close(end)
                 while not select.select([stop], [], [], 0)[0]:
@@ -177,6 +180,11 @@ class ForkedChildSampleTests(scenarios.PerfToolTestCase):
             _testinternalcapi.perf_trampoline_set_persist_after_fork(1)
         stop, end = os.pipe()
         both(0)    # nothing that samples would count
+        fork = os.fork
+        if 'c' in sys.argv:     # the child calls no function that is new
+            import ctypes
+            fork = ctypes.PyDLL(None).fork
+            work()
         forking()
         """
 
@@ -203,7 +211,7 @@ class ForkedChildSampleTests(scenarios.PerfToolTestCase):
         return child, self.samples()
 
     def test_the_childs_own_map_is_enough(self):
-        for args in ((), ('persist',)):
+        for args in ((), ('persist',), ('c',), ('c', 'persist')):
             with self.subTest(args=args):
                 child, samples = self.attach(*args)
                 self.assert_nested(samples, 'spin', 'both', 'work',

@@ -31,7 +31,7 @@ class SamplyTests(scenarios.SamplyTestCase):
     def test_a_forked_child_is_named_by_its_own_map(self):
         # samply does not read the parent's file.
         import_helper.import_module('_testinternalcapi')
-        for args in ((), ('persist',)):
+        for args in ((), ('persist',), ('c',)):
             with self.subTest(args=args):
                 self.record_fork(*args)
 

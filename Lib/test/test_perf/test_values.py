@@ -61,6 +61,22 @@ class RequestTests(fixtures.PerfTestCase):
                         run.err, f'python: perf profiling is off: cannot read {variable}: '
                                  'unknown value, expected 1, lines, calls or 0\n')
 
+    def test_an_unknown_value_and_the_other_variable(self):
+        # Profiling is off, as the line says, and there is only one line.
+        for unknown, other in (VARIABLES.values(), reversed(VARIABLES.values())):
+            for value in ('1', 'calls', 'lines', 'call'):
+                with self.subTest(unknown=unknown, value=value):
+                    run = self.run_python(TELL, None, env={unknown: 'call', other: value})
+                    self.assertEqual(run.out, 'False\n')
+                    self.assert_one_warning(run, 'unknown value')
+                    self.assertFalse(run.has_map)
+
+    def test_an_option_and_an_unknown_value_in_the_environment(self):
+        # Variables are not read then.
+        for mode in MODES:
+            run = self.run_python(TELL, mode, env=dict.fromkeys(VARIABLES.values(), 'call'))
+            self.assertEqual((run.out, run.err), ('True\n', ''))
+
     def test_of_an_embedding_program(self):
         import_helper.import_module('_testinternalcapi')
         for number in (3, 4, 7, 8, 12, 13, 14, 16, 17):

@@ -22,7 +22,8 @@
    write fails with ENOSPC.
 
    Releases are counted as well: of memory, mappings and descriptors.  The
-   balance must be the same with a fault and without.  In a program with
+   balance must be the same with a fault and without.  The program is aborted
+   if a thread releases a lock that it has not taken.  In a program with
    AddressSanitizer, LeakSanitizer also checks the memory that is allocated
    here.  It does not check the rest of the interpreter, which keeps memory
    until the process ends.  */
@@ -63,6 +64,8 @@
     KIND(fcntl) \
     KIND(getrlimit) \
     KIND(unlink) \
+    KIND(lseek) \
+    KIND(atfork) \
     KIND(lock) \
     KIND(getattr_np) \
     KIND(dlopen) \
@@ -211,7 +214,10 @@ extern int perf_fault_close(int);
 extern int perf_fault_lstat(const char *, struct stat *);
 extern int perf_fault_getrlimit(int, struct rlimit *);
 extern int perf_fault_unlink(const char *);
+extern off_t perf_fault_lseek(int, off_t, int);
+extern int perf_fault_pthread_atfork(void (*)(void), void (*)(void), void (*)(void));
 extern int perf_fault_pthread_mutex_lock(pthread_mutex_t *);
+extern int perf_fault_pthread_mutex_unlock(pthread_mutex_t *);
 extern int perf_fault_pthread_getattr_np(pthread_t, pthread_attr_t *);
 extern void *perf_fault_dlopen(const char *, int);
 extern void *perf_fault_dlsym(void *, const char *);
@@ -286,10 +292,38 @@ perf_fault_unlink(const char *path)
     return fails(unlink_KIND) ? -1 : unlink(path);
 }
 
+off_t
+perf_fault_lseek(int fd, off_t offset, int from)
+{
+    return fails(lseek_KIND) ? -1 : lseek(fd, offset, from);
+}
+
+int
+perf_fault_pthread_atfork(void (*prepare)(void), void (*parent)(void),
+                          void (*child)(void))
+{
+    return fails(atfork_KIND) ? errno : pthread_atfork(prepare, parent, child);
+}
+
+/* Whether this thread has taken the lock.  Our files have only one. */
+static _Thread_local bool has_lock;
+
 int
 perf_fault_pthread_mutex_lock(pthread_mutex_t *lock)
 {
-    return fails(lock_KIND) ? errno : pthread_mutex_lock(lock);
+    const int result = fails(lock_KIND) ? errno : pthread_mutex_lock(lock);
+    has_lock |= result == 0;
+    return result;
+}
+
+int
+perf_fault_pthread_mutex_unlock(pthread_mutex_t *lock)
+{
+    if (!has_lock) {
+        abort();
+    }
+    has_lock = false;
+    return pthread_mutex_unlock(lock);
 }
 
 int
