@@ -6,8 +6,8 @@
    The value "lines" instead of 1 adds _PyPerf_LINES: the line of each Python function
    is shown.  "calls" adds _PyPerf_CALLS: each Python function is really called.  The
    two exclude each other.  An unknown value on the command line is a fatal error.  In
-   the environment one line on stderr reports it, and profiling is off, also if the other
-   variable switches it on.
+   the environment one line on stderr reports it, and profiling is off, also if the
+   other variable switches it on.
 
    The command line wins over the environment: -X perf=0 switches off what a variable
    has switched on.  If both kinds are requested, the jitdump is used, because it does

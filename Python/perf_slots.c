@@ -523,8 +523,8 @@ text_encode(struct _PyPerfText *text, PyObject *string, char *buffer, size_t siz
     return true;
 }
 
-/* Add the lines of the function of `slot` to *region, if it has an address for them, and
-   if their text certainly fits into the static buffer of perf_text.c. */
+/* Add the lines of the function of `slot` to *region, if it has an address for them,
+   and if their text certainly fits into the static buffer of perf_text.c. */
 static void
 slot_add_lines_early(const struct _PyPerfSlot *slot, struct _PyPerfRegion *region)
 {

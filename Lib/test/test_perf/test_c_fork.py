@@ -540,5 +540,18 @@ class JitdumpBusyTests(BusyTests, CForkTestCase, JitdumpMode):
     pass
 
 
+class LineTests(CForkTestCase):
+    """With lines, those of the functions on the stack are there, too."""
+
+    mode = 'perf=lines'
+
+    def test_lines(self):
+        run, at_once, later = self.fork('fork()')
+        for names in at_once, later:
+            for name in map(self.script_name, ('fork', '<module>')):
+                self.assertEqual(names.count(name), 1)
+                self.assertTrue(any(each.startswith(f'{name}:') for each in names), name)
+
+
 if __name__ == '__main__':
     unittest.main()
