@@ -219,9 +219,10 @@ static void
 region_set_lines(struct _PyPerfRegion *region, const struct _PyPerfSlot *slot,
                  const struct _PyPerfLine *lines, size_t count)
 {
+    const char *first = slot->line_address;
     size_t size;
     _PyPerfBase_Bytecode(slot->code, &size);
-    region->line_address = (const char *)slot->line_address - _PyPerfWindow_BEFORE_FIRST;
+    region->line_address = first - _PyPerfWindow_BEFORE_FIRST;
     region->line_size = size + _PyPerfWindow_BEFORE_FIRST - _PyPerfWindow_BEFORE_EACH;
     region->lines = lines;
     region->line_count = count;
