@@ -379,35 +379,39 @@ struct piece {
     size_t line_count;
 };
 
-/* Append the debug entry of an address.  `filename` is escaped. */
+/* Append the debug entry of an address, up to the name of the file. */
 static void
-append_debug_entry(struct _PyPerfTextWriter *buffer, uint64_t address, int line,
-                   const struct _PyPerfTextWriter *filename)
+append_debug_entry(struct _PyPerfTextWriter *buffer, uint64_t address, int line)
 {
     struct debug_entry entry = {
         .code_addr = address,
         .line = line > 0 ? (uint32_t)line : 0,
     };
     _PyPerfTextWriter_Append(buffer, &entry, sizeof(entry));
-    _PyPerfTextWriter_Append(buffer, filename->bytes, filename->length);
-    _PyPerfTextWriter_Append(buffer, "", 1);
 }
 
 static void
 append_debug_info(struct _PyPerfTextWriter *buffer, uint64_t timestamp,
-                  const struct piece *piece, const struct _PyPerfTextWriter *filename)
+                  const struct piece *piece, struct _PyPerfText filename)
 {
     struct record_debug_info record = {
         .code_addr = piece->address,
         .nr_entry = piece->line_count + 1,
     };
     size_t start = record_begin(buffer, &record, sizeof(record));
-    for (size_t i = 0; i < piece->line_count; i++) {
+    append_debug_entry(buffer, piece->address, piece->lines[0].line);
+    const size_t name = buffer->length;
+    _PyPerfTextWriter_AppendEscaped(buffer, filename);
+    _PyPerfTextWriter_Append(buffer, "", 1);
+    const size_t name_size = buffer->length - name;
+    for (size_t i = 1; i < piece->line_count; i++) {
         append_debug_entry(buffer, piece->address + piece->lines[i].start,
-                           piece->lines[i].line, filename);
+                           piece->lines[i].line);
+        _PyPerfTextWriter_AppendAgain(buffer, name, name_size);
     }
     append_debug_entry(buffer, piece->address + piece->size,
-                       piece->lines[piece->line_count - 1].line, filename);
+                       piece->lines[piece->line_count - 1].line);
+    _PyPerfTextWriter_AppendAgain(buffer, name, name_size);
     record_end(buffer, start, JIT_CODE_DEBUG_INFO, timestamp);
 }
 
@@ -438,23 +442,21 @@ append_load(struct _PyPerfTextWriter *buffer, uint64_t timestamp,
     record_end(buffer, start, JIT_CODE_LOAD, timestamp);
 }
 
-/* Append the three records of a piece of code.  `filename` is escaped. */
+/* Append the three records of a piece of code. */
 static void
 append_piece(struct _PyPerfTextWriter *buffer, uint64_t timestamp,
-             const struct piece *piece, struct _PyPerfUnwind *unwind, uint64_t index,
-             const struct _PyPerfRegion *region,
-             const struct _PyPerfTextWriter *filename)
+             const struct piece *piece, const struct _PyPerfUnwind *unwind,
+             uint64_t index, const struct _PyPerfRegion *region)
 {
     append_unwinding_info(buffer, timestamp, unwind);
-    append_debug_info(buffer, timestamp, piece, filename);
+    append_debug_info(buffer, timestamp, piece, region->filename);
     append_load(buffer, timestamp, piece, index, region);
 }
 
 /* Append the records of a trampoline. */
 static void
 append_trampoline(struct _PyPerfTextWriter *buffer, uint64_t timestamp, uint64_t index,
-                  const struct _PyPerfRegion *region,
-                  const struct _PyPerfTextWriter *filename)
+                  const struct _PyPerfRegion *region)
 {
     const struct _PyPerfLine definition = {
         .start = 0,
@@ -467,15 +469,14 @@ append_trampoline(struct _PyPerfTextWriter *buffer, uint64_t timestamp, uint64_t
         .lines = &definition,
         .line_count = 1,
     };
-    append_piece(buffer, timestamp, &piece, &dump.unwind, index, region, filename);
+    append_piece(buffer, timestamp, &piece, &dump.unwind, index, region);
 }
 
 /* Append the records of the addresses of the instructions.  Behind them is room for the
    index. */
 static void
 append_lines(struct _PyPerfTextWriter *buffer, uint64_t timestamp, uint64_t index,
-             const struct _PyPerfRegion *region,
-             const struct _PyPerfTextWriter *filename)
+             const struct _PyPerfRegion *region)
 {
     const struct piece piece = {
         .address = (uintptr_t)region->line_address,
@@ -484,27 +485,25 @@ append_lines(struct _PyPerfTextWriter *buffer, uint64_t timestamp, uint64_t inde
         .line_count = region->line_count,
     };
     _PyPerfUnwind_SetCodeSize(&dump.line_unwind, piece.size);
-    append_piece(buffer, timestamp, &piece, &dump.line_unwind, index, region, filename);
+    append_piece(buffer, timestamp, &piece, &dump.line_unwind, index, region);
 }
 
 /* Append the records of a function.  Returns as _PyPerfFile_Append() does. */
 static int
 dump_append(const struct _PyPerfRegion *region, struct _PyPerfError *error)
 {
-    struct _PyPerfTextWriter buffer, filename;
+    struct _PyPerfTextWriter buffer;
     const uint64_t timestamp = (uint64_t)_PyPerfOS_Now();
     uint64_t index = dump.next_index;
     int result;
     _PyPerfTextWriter_Init(&buffer);
-    _PyPerfTextWriter_Init(&filename);
-    _PyPerfTextWriter_AppendEscaped(&filename, region->filename);
     if (region->address != NULL) {
-        append_trampoline(&buffer, timestamp, index++, region, &filename);
+        append_trampoline(&buffer, timestamp, index++, region);
     }
     if (region->line_address != NULL) {
-        append_lines(&buffer, timestamp, index++, region, &filename);
+        append_lines(&buffer, timestamp, index++, region);
     }
-    if (buffer.failed || filename.failed || buffer.length > UINT32_MAX) {
+    if (buffer.failed || buffer.length > UINT32_MAX) {
         result = _PyPerfError_Set(error, "announce a function", "", NULL, ENOMEM);
     }
     else {
@@ -514,7 +513,6 @@ dump_append(const struct _PyPerfRegion *region, struct _PyPerfError *error)
     if (result == _PyPerfFile_APPENDED) {
         dump.next_index = index;
     }
-    _PyPerfTextWriter_Fini(&filename);
     _PyPerfTextWriter_Fini(&buffer);
     return result;
 }

@@ -167,11 +167,31 @@ append_range(struct _PyPerfTextWriter *text, const void *address, size_t size)
     _PyPerfTextWriter_Append(text, " ", 1);
 }
 
-/* Append an entry for each run of instructions of one line.  `symbol` is the name of
-   the function. */
+/* A name that is in the text already. */
+struct symbol {
+    size_t start;
+    size_t length;                  // 0: it is not there yet
+};
+
+/* Append the name of a function.  Formats it once. */
+static void
+append_symbol(struct _PyPerfTextWriter *text, const struct _PyPerfRegion *region,
+              struct symbol *symbol)
+{
+    if (symbol->length == 0) {
+        symbol->start = text->length;
+        _PyPerfTextWriter_AppendSymbol(text, region);
+        symbol->length = text->length - symbol->start;
+    }
+    else {
+        _PyPerfTextWriter_AppendAgain(text, symbol->start, symbol->length);
+    }
+}
+
+/* Append an entry for each run of instructions of one line. */
 static void
 append_lines(struct _PyPerfTextWriter *text, const struct _PyPerfRegion *region,
-             const struct _PyPerfTextWriter *symbol)
+             struct symbol *symbol)
 {
     for (size_t i = 0; i < region->line_count; i++) {
         const struct _PyPerfLine *line = &region->lines[i];
@@ -179,7 +199,7 @@ append_lines(struct _PyPerfTextWriter *text, const struct _PyPerfRegion *region,
                                                       : region->line_size;
         append_range(text, (const char *)region->line_address + line->start,
                      end - line->start);
-        _PyPerfTextWriter_Append(text, symbol->bytes, symbol->length);
+        append_symbol(text, region, symbol);
         if (line->line != -1) {
             char number[16];
             PyOS_snprintf(number, sizeof(number), ":%d", line->line);
@@ -235,20 +255,17 @@ static int
 output_announce(const struct _PyPerfRegion *region, _PyPerfGeneration *generation,
                 struct _PyPerfError *error)
 {
-    struct _PyPerfTextWriter text, symbol;
+    struct _PyPerfTextWriter text;
+    struct symbol symbol = {0, 0};
     _PyPerfTextWriter_Init(&text);
-    _PyPerfTextWriter_Init(&symbol);
-    _PyPerfTextWriter_AppendSymbol(&symbol, region);
     if (region->address != NULL) {
         append_range(&text, region->address, region->size);
-        _PyPerfTextWriter_Append(&text, symbol.bytes, symbol.length);
+        append_symbol(&text, region, &symbol);
         _PyPerfTextWriter_Append(&text, "\n", 1);
     }
     if (region->line_address != NULL) {
         append_lines(&text, region, &symbol);
     }
-    text.failed |= symbol.failed;
-    _PyPerfTextWriter_Fini(&symbol);
 
     // The output was opened in this process, so lock_renew() is not needed.
     int number = pthread_mutex_lock(&map.lock);

@@ -113,6 +113,16 @@ _PyPerfTextWriter_Append(struct _PyPerfTextWriter *buffer, const void *bytes,
 }
 
 void
+_PyPerfTextWriter_AppendAgain(struct _PyPerfTextWriter *buffer, size_t start,
+                              size_t length)
+{
+    if (buffer_reserve(buffer, length)) {
+        memcpy(buffer->bytes + buffer->length, buffer->bytes + start, length);
+        buffer->length += length;
+    }
+}
+
+void
 _PyPerfTextWriter_AppendZeros(struct _PyPerfTextWriter *buffer, size_t length)
 {
     if (buffer_reserve(buffer, length)) {

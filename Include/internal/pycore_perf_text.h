@@ -33,6 +33,10 @@ extern void _PyPerfTextWriter_UseSpare(bool on);
 extern void _PyPerfTextWriter_Append(struct _PyPerfTextWriter *buffer,
                                      const void *bytes, size_t length);
 
+/* Append `length` bytes that the buffer has at offset `start` once more. */
+extern void _PyPerfTextWriter_AppendAgain(struct _PyPerfTextWriter *buffer,
+                                          size_t start, size_t length);
+
 /* Append `length` bytes that are 0. */
 extern void _PyPerfTextWriter_AppendZeros(struct _PyPerfTextWriter *buffer,
                                           size_t length);
