@@ -15,6 +15,7 @@
 #define _PyEval_EvalFrameDefault first_eval_loop
 #include "Python.h"
 #include "pycore_ceval.h"
+#include "pycore_perf_base.h"
 #include "pycore_perf_evaluator.h"
 #include "pycore_perf_record.h"
 #undef _PyEval_EvalFrameDefault
@@ -34,6 +35,21 @@ __PyPerf_EvalLoop(PyThreadState *tstate, struct _PyInterpreterFrame *frame,
 #pragma GCC diagnostic ignored "-Wunused-function"
 #include "ceval.c"
 
+/* Run a frame in the second loop, which counts the frame again and compares with the
+   recursion limit.  A thread may have lowered the limit below the present depth.  The
+   frame is running already, so it gets no RecursionError.  It gets one if it calls a
+   function. */
+static PyObject *
+run_handed_over(PyThreadState *tstate, _PyInterpreterFrame *frame, int throwflag)
+{
+    _Py_LeaveRecursiveCallTstate(tstate);
+    const int missing = Py_MAX(1 - _PyPerfBase_RecursionRemaining(tstate), 0);
+    _PyPerfBase_AddRecursionRemaining(tstate, missing);
+    PyObject *result = _PyPerfRecord_RunHandedOver(tstate, frame, throwflag);
+    _PyPerfBase_AddRecursionRemaining(tstate, -missing);
+    return result;
+}
+
 PyObject *
 _PyPerfEvalLoop_RunToEntry(PyThreadState *tstate, _PyInterpreterFrame *frame)
 {
@@ -51,9 +67,7 @@ _PyPerfEvalLoop_RunToEntry(PyThreadState *tstate, _PyInterpreterFrame *frame)
         }
         is_entry = frame->is_entry;
         cframe->current_frame = frame->previous;
-        _Py_LeaveRecursiveCallTstate(tstate);   // the second loop counts it
-        result = _PyPerfRecord_RunHandedOver(tstate, frame,
-                                             !is_first && result == NULL);
+        result = run_handed_over(tstate, frame, !is_first && result == NULL);
     }
     tstate->cframe = cframe->previous;
     tstate->cframe->use_tracing = cframe->use_tracing;

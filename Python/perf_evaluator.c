@@ -420,9 +420,7 @@ must_hand_over(PyThreadState *tstate)
         return false;               // try again when tracing ends
     }
     _PyPerfEvalLoop_RecomputeBreaker(tstate->interp);
-    // The recursion limit may have been lowered below the depth that is reached.
     return tstate->interp->eval_frame == _PyPerfEvaluator_EvalFrame
-           && _PyPerfBase_RecursionRemaining(tstate) >= 0
            && _PyPerfStack_Look() == _PyPerfStack_ENOUGH;
 }
 

@@ -121,6 +121,13 @@ _PyPerfBase_RecursionRemaining(const PyThreadState *tstate)
     return tstate->recursion_remaining;
 }
 
+/* Let a thread push so many more Python frames, or fewer if `count` is negative. */
+static inline void
+_PyPerfBase_AddRecursionRemaining(PyThreadState *tstate, int count)
+{
+    tstate->recursion_remaining += count;
+}
+
 /* Return whether a thread is traced by sys.settrace() or sys.setprofile(). */
 static inline bool
 _PyPerfBase_IsTraced(const PyThreadState *tstate)

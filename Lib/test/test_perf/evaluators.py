@@ -36,6 +36,7 @@ facts = {}
 active = {}
 chains = []
 children = []                       # what forked children report
+not_counted = set()                 # names that are left out of the counts
 
 # What a profiler should see of the functions that the program has called:
 #   shown       all of them
@@ -446,6 +447,9 @@ def with_threads(order):
         for _ in range(5):
             work()
 
+    # Evaluators see the first calls of __getitem__(), until the instruction is
+    # specialized.  How many these are depends on which thread runs when.
+    not_counted.add('__getitem__')
     if order == 'before':
         install(0, 'chain')
     on()
@@ -658,13 +662,16 @@ PROGRAMS = {
 
 
 def report(outermost):
+    counts = [evaluators.counts(number) for number in range(3)]
+    for each in counts:
+        for name in not_counted:
+            each.pop(name, None)
     with open('/proc/self/maps', encoding='utf-8') as file:
         maps = file.read()
     return json.dumps({
-        'counts': [evaluators.counts(number) for number in range(3)], 'facts': facts,
-        'active': active, 'chains': chains, 'outermost': outermost,
-        'children': children, 'pid': os.getpid(), 'time': time.monotonic_ns(),
-        'maps': maps})
+        'counts': counts, 'facts': facts, 'active': active, 'chains': chains,
+        'outermost': outermost, 'children': children, 'pid': os.getpid(),
+        'time': time.monotonic_ns(), 'maps': maps})
 
 
 def main(name):

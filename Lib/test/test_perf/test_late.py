@@ -517,24 +517,60 @@ class SameTests(LateTestCase):
         self.assertEqual(len(out.split()), 9)
 
     def test_a_limit_below_the_depth(self):
-        # Another thread lowers it.  The functions that run are not called again.
+        # Another thread lowers it, before or after the hand-over.  Functions that are
+        # running get no RecursionError.  Those that they call get one.
         self.assert_same("""\
             import threading
+            from _testinternalcapi import get_recursion_depth
             def deep(n):
+                global rounds
                 if n:
                     return deep(n - 1) + 1
                 while not go_on:
-                    pass
+                    rounds += 1
+                if fails:
+                    1 / 0
                 return 0
-            def work():
-                results.append(deep(500))
-            go_on, results = False, []
-            thread = threading.Thread(target=work)
-            thread.start()
-            sys.setrecursionlimit(100)
-            switch()
-            go_on = True
-            thread.join()
+            def leaf():
+                pass
+            def calls(n):
+                result = calls(n - 1) if n else deep(0)
+                try:
+                    leaf()
+                except RecursionError:
+                    return result - 1
+                return result
+            def work(function):
+                before = get_recursion_depth()
+                try:
+                    results.append(function(400))
+                except ZeroDivisionError as error:
+                    results.append(type(error).__name__)
+                results.append(get_recursion_depth() - before)
+            def wait_for_rounds():
+                end = rounds + 1000
+                while rounds < end:
+                    pass
+            results = []
+            # More than 50 below the depth, the RecursionError would be a fatal error.
+            for function, limit, fails in (
+                    (deep, 100, False), (deep, 100, True), (calls, 380, False)):
+                for late in True, False:
+                    go_on, rounds = False, 0
+                    sys.setrecursionlimit(1000)
+                    thread = threading.Thread(target=work, args=(function,))
+                    thread.start()
+                    wait_for_rounds()
+                    if not late:
+                        switch()            # deep(0) is handed over, the others wait
+                        wait_for_rounds()
+                    sys.setrecursionlimit(limit)
+                    if late:
+                        switch()
+                        wait_for_rounds()
+                    go_on = True
+                    thread.join()
+                    switch()
             print(results)
             """)
 
