@@ -588,6 +588,23 @@ class JitdumpExecTests(ExecTests, PersistTests, JitdumpMode):
             """)
         self.assertIn(self.script_name('<module>'), self.child_names(child))
 
+    def test_the_marker_is_there_when_the_program_switches_profiling_on(self):
+        for mode in '', 'sys.activate_stack_trampoline("perf")':
+            with self.subTest(mode=mode):
+                self.run_children(f"""\
+                    child = os.fork()
+                    if not child:
+                        sys.deactivate_stack_trampoline()
+                        {mode}
+                        sys.activate_stack_trampoline('@MODE@')
+                        maps = os.open('/proc/self/maps', os.O_RDONLY)
+                        while data := os.read(maps, 100_000):
+                            if f'@FILE@'.encode() in data:
+                                os._exit(0)
+                        os._exit(1)
+                    print(child, os.waitpid(child, 0)[1])
+                    """)
+
     def test_the_marker_is_there_after_a_call(self):
         run, [child] = self.run_children(MARKER + dedent("""\
             child = os.fork()
