@@ -282,7 +282,7 @@ class ExecTests:
         self.assertIn(self.script_name('known'), self.child_names(grandchild))
 
     def test_while_threads_call_new_functions(self):
-        run = self.assert_no_file("""\
+        self.assert_no_file("""\
             stop = False
 
             def busy(name):
@@ -291,18 +291,18 @@ class ExecTests:
                     exec(f'def {name}{i}(): pass\\n{name}{i}()')
                     i += 1
 
+            sys.setswitchinterval(1e-4)
             threads = [threading.Thread(target=busy, args=(name,))
                        for name in 'abc']
             for thread in threads: thread.start()
-            for i in range(20):
+            for i in range(5):
                 child = os.fork()
                 if not child:
                     os.execv('/bin/true', ['true'])
                 print(child, os.waitpid(child, 0)[1])
             stop = True
             for thread in threads: thread.join()
-            """, count=20)
-        self.assert_good_entries(run.entries)
+            """, count=5)
 
     def test_a_child_that_switches_profiling_on_keeps_its_file(self):
         run, [child] = self.run_children("""\
