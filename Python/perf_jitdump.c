@@ -187,8 +187,8 @@ marker_map(struct _PyPerfError *error)
     return 0;
 }
 
-/* Make sure that the open file has a header and, unless it is hidden, a marker.  Returns
-   0, or -1 with *error filled in. */
+/* Make sure that the open file has a header and, unless it is hidden, a marker.
+   Returns 0, or -1 with *error filled in. */
 static int
 dump_head(struct _PyPerfError *error)
 {
