@@ -189,8 +189,8 @@ marker_map(struct _PyPerfError *error)
     return 0;
 }
 
-/* Make sure that the open file has a header and a marker.  Returns 0, or -1 with
-   *error filled in. */
+/* Make sure that the open file has a header and, unless it is hidden, a marker.
+   Returns 0, or -1 with *error filled in. */
 static int
 dump_head(struct _PyPerfError *error)
 {
@@ -211,7 +211,7 @@ dump_head(struct _PyPerfError *error)
             return -1;
         }
     }
-    return 0;
+    return dump.is_hidden || dump.marker != NULL ? 0 : marker_map(error);
 }
 
 /* Write the path of this process's dump to `path`, which has room for `size` bytes.
@@ -307,8 +307,7 @@ dump_publish(_PyPerfGeneration *generation, struct _PyPerfError *error)
         }
         *generation = dump.file.generation;
     }
-    return _PyPerfBuffer_IsEmpty(&dump.buffer, &dump.file) ? dump_head(error)
-                                                           : marker_map(error);
+    return dump_head(error);
 }
 
 static bool

@@ -542,6 +542,26 @@ slot_add_lines_early(const struct _PyPerfSlot *slot, struct _PyPerfRegion *regio
     region_set_lines(region, slot, lines, count);
 }
 
+/* Compare the code object of a slot (a visitor of slots). */
+static int
+slot_has_code(struct _PyPerfSlot *slot, void *data)
+{
+    return slot->code == data ? (int)slot->number : 0;
+}
+
+/* Return the slot of `code`, or NULL.  Does not read co_extra, which another thread may
+   have been about to change. */
+static struct _PyPerfSlot *
+code_find_slot(PyCodeObject *code)
+{
+    uint32_t number = _PyPerfBase_SlotNumber(code);
+    if (number == 0) {
+        number = (uint32_t)_PyPerfArena_Visit(slot_has_code, code);
+    }
+    struct _PyPerfSlot *slot = _PyPerfArena_FindSlot(number);
+    return slot != NULL && slot->code == code ? slot : NULL;
+}
+
 /* Write the entry of the function that `frame` runs, unless the child's file has it,
    or its names are so long that they must wait. */
 static int
@@ -550,11 +570,10 @@ frame_announce_early(const _PyInterpreterFrame *frame, struct _PyPerfError *erro
     // 1024 bytes, of which each becomes four and some appear three times, fit into the
     // static buffer of perf_text.c.
     static char qualname[1024], filename[1024];
-    const PyCodeObject *code = _PyPerfBase_FrameCode(frame);
+    PyCodeObject *code = _PyPerfBase_FrameCode(frame);
     const int mode = slots.output->mode;
-    struct _PyPerfSlot *slot = _PyPerfArena_FindSlot(_PyPerfBase_SlotNumber(code));
-    if (slot == NULL || slot->code != code
-            || slot->announced_in[mode] == slots.early.generation) {
+    struct _PyPerfSlot *slot = code_find_slot(code);
+    if (slot == NULL || slot->announced_in[mode] == slots.early.generation) {
         return 0;
     }
     struct _PyPerfRegion region = {

@@ -286,8 +286,25 @@ class CForkTests:
             self.assert_once(names, 'fork', '<module>')
         self.assert_none(run.names, *all_names)
 
+    def test_a_child_of_os_fork_has_the_functions_on_its_stack_too(self):
+        # They were on the stack when os.fork() was called.
+        run = self.run_script("""\
+            def outer():
+                child = os.fork()
+                if not child:
+                    fork()
+                    os._exit(0)
+                assert os.waitpid(child, 0)[1] == 0
+            outer()
+            """)
+        [child] = self.children(run)
+        self.assertEqual(
+            [entry.name for entry in
+             self.read_file(self.path('at_once'), child)],
+            [self.script_name(name) for name in
+             ('fork', 'outer', '<module>')])
+
     def test_a_child_forks_again_before_it_runs_python_code(self):
-        import_helper.import_module('ctypes')
         run = self.run_script("""\
             fork(lambda: fork(known))
             """)
