@@ -214,6 +214,21 @@ dump_head(struct _PyPerfError *error)
     return dump.is_hidden || dump.marker != NULL ? 0 : marker_map(error);
 }
 
+/* The same for a file that has just been opened or published.  Removes it on failure:
+   profilers cannot use a file without a marker. */
+static int
+dump_head_or_discard(struct _PyPerfError *error)
+{
+    const int result = dump_head(error);
+    if (result < 0) {
+        unlink(dump.file.path);
+        marker_unmap();
+        _PyPerfBuffer_Drop(&dump.buffer);
+        _PyPerfFile_Close(&dump.file);
+    }
+    return result;
+}
+
 /* Write the path of this process's dump to `path`, which has room for `size` bytes.
    Returns 0, or -1 with *error filled in if the path is too long. */
 static int
@@ -242,13 +257,7 @@ dump_open_file(_PyPerfGeneration *generation, struct _PyPerfError *error)
             || _PyPerfFile_Open(&dump.file, path, error) < 0) {
         return -1;
     }
-    int result = dump_head(error);
-    if (result < 0) {
-        unlink(dump.file.path);     // profilers cannot use such a file
-        marker_unmap();
-        _PyPerfBuffer_Drop(&dump.buffer);
-        _PyPerfFile_Close(&dump.file);
-    }
+    int result = dump_head_or_discard(error);
     *generation = dump.file.generation;
     return result;
 }
@@ -307,7 +316,7 @@ dump_publish(_PyPerfGeneration *generation, struct _PyPerfError *error)
         }
         *generation = dump.file.generation;
     }
-    return dump_head(error);
+    return dump_head_or_discard(error);
 }
 
 static bool
