@@ -96,6 +96,7 @@ class Place:
             # Processes that tests start and embedding programs get no option -X.
             variable, value = SWITCHES[mode]
             result[variable] = value
+            result["DROPIN_MODE"] = mode        # for programs that ignore the variable
         return result
 
     def standard_library(self):

@@ -134,6 +134,15 @@ main(int argc, char **argv)
     for (int round = 0; argc > 1 && round < 2; round++) {
         py::scoped_interpreter interpreter;
         try {
+            // pybind11's configuration is an isolated one: the variables of Python that
+            // switch profiling on have no effect.
+            py::exec(R"(
+import os, sys
+mode = os.environ.get("DROPIN_MODE")
+if mode:
+    name, _, calls = mode.partition("=")
+    sys.activate_stack_trampoline(name, calls=bool(calls))
+)");
             py::eval_file(argv[1]);
         }
         catch (py::error_already_set &error) {
