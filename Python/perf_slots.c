@@ -192,7 +192,7 @@ code_lines(PyCodeObject *code, struct _PyPerfLine *lines)
     int previous = 0;
     PyCodeAddressRange range;
     _PyCode_InitAddressRange(code, &range);
-    while (_PyLineTable_NextAddressRange(&range)) {
+    while (_PyPerfBase_HasLines(code) && _PyLineTable_NextAddressRange(&range)) {
         const int line = Py_MAX(range.ar_line, -1);
         if (count != 0 && line == previous) {
             continue;

@@ -93,6 +93,16 @@ _PyPerfBase_Bytecode(const PyCodeObject *code, size_t *size)
     return (const char *)_PyCode_CODE(code);
 }
 
+/* Return whether the line table of a code object begins as a line table does.  Programs
+   can give a code object any bytes, and debug builds end at an assertion when they read
+   others. */
+static inline bool
+_PyPerfBase_HasLines(const PyCodeObject *code)
+{
+    return PyBytes_GET_SIZE(code->co_linetable) != 0
+           && (PyBytes_AS_STRING(code->co_linetable)[0] & 0x80) != 0;
+}
+
 /* Return the co_extra index that `interp` will assign next. */
 static inline Py_ssize_t
 _PyPerfBase_NextExtraIndex(const PyInterpreterState *interp)

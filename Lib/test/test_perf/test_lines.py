@@ -245,11 +245,16 @@ class LineNames(walker.Names):
 
     @staticmethod
     def read_jitdump(pid, time):
-        dump = jitdump.read(f'/tmp/jit-{pid}.dump')
-        for function in dump.functions():
+        # A function may have addresses that earlier ones had, not all of them.
+        alive = []
+        for function in jitdump.read(f'/tmp/jit-{pid}.dump').functions():
             if function.load.timestamp <= time:
-                for _, line, start, end in function.lines():
-                    yield start, end, f'{function.load.name}:{line}'
+                alive = [other for other in alive if other.end <= function.start
+                         or function.end <= other.start]
+                alive.append(function)
+        for function in alive:
+            for _, line, start, end in function.lines():
+                yield start, end, f'{function.load.name}:{line}'
 
     def qualname(self, name):
         match = re.fullmatch(r'py::(.*?):(.*?)(?::(\d+))?', name, re.DOTALL)
