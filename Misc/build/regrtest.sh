@@ -4,7 +4,7 @@
 #     regrtest.sh          tests the interpreter of BUILD
 #     regrtest.sh plain    tests the unpatched one, build/VERSION-base/python
 #
-# PERF=off|map|jit selects the profiling mode of all interpreters that the suite starts.
+# PERF=off|map|jit|lines|jit-lines selects the profiling mode of all interpreters that the suite starts.
 # For root the suite gets a private /tmp, because it leaves many files there. The results
 # are build/regrtest/NAME.xml and NAME.log. compare_junit.py compares two of them.
 set -eu
@@ -16,7 +16,9 @@ case $name in
 off) switch=(-E) ;;
 map) export PYTHONPERFSUPPORT=1; switch=() ;;
 jit) export PYTHON_PERF_JIT_SUPPORT=1; switch=() ;;
-*) die "PERF=$name: unknown mode; expected off, map or jit" ;;
+lines) export PYTHONPERFSUPPORT=lines; switch=() ;;
+jit-lines) export PYTHON_PERF_JIT_SUPPORT=lines; switch=() ;;
+*) die "PERF=$name: unknown mode; expected off, map, jit, lines or jit-lines" ;;
 esac
 if [ "${1:-}" = plain ]; then
     BUILD=build/$VERSION-base
@@ -26,7 +28,7 @@ fi
 out=$TOP/build/regrtest
 mkdir -p "$out"
 rm -f "$out/$name.xml"
-# The modes map and jit run without -E, so remove all other variables of Python.
+# All modes but off run without -E, so remove all other variables of Python.
 for variable in $(compgen -e PYTHON); do
     case $variable in PYTHONPERFSUPPORT | PYTHON_PERF_JIT_SUPPORT) ;; *) unset "$variable" ;; esac
 done
