@@ -304,6 +304,49 @@ class CForkTests:
             [self.script_name(name) for name in
              ('fork', 'outer', '<module>')])
 
+    def test_a_child_of_clone_forks(self):
+        # The C library knows nothing of the first child.
+        import_helper.import_module('_testinternalcapi')
+        for persist in 0, 1:
+            with self.subTest(persist=persist):
+                run = self.run_script(f"""\
+                    import platform, signal
+                    from _testinternalcapi import (
+                        perf_trampoline_set_persist_after_fork as set_persist)
+
+                    def first(): pass
+                    def second(): pass
+
+                    set_persist({persist})
+                    arguments = [ctypes.c_long(n) for n in (
+                        56 if platform.machine() == 'x86_64' else 220,
+                        signal.SIGCHLD, 0, 0, 0, 0)]
+                    clone = ctypes.PyDLL(None).syscall
+                    content(os.getpid())
+                    before = content(os.getpid())
+                    child = clone(*arguments)
+                    if not child:
+                        grandchild = os.fork()
+                        if not grandchild:
+                            second()
+                            os._exit(0)
+                        print(grandchild, os.waitpid(grandchild, 0)[1],
+                              flush=True)
+                        first()
+                        os._exit(0)
+                    status = os.waitpid(child, 0)[1]
+                    assert content(os.getpid()) == before
+                    print(child, status)
+                    """)
+                grandchild, child = map(self.child_names, self.children(run))
+                self.assert_once(grandchild, 'second', '<module>')
+                self.assert_once(child, 'first', '<module>')
+                self.assert_none(grandchild, 'first')
+                self.assert_none(child, 'second')
+                if persist:
+                    self.assert_once(grandchild, 'known')
+                    self.assert_once(child, 'known')
+
     def test_a_child_forks_again_before_it_runs_python_code(self):
         run = self.run_script("""\
             fork(lambda: fork(known))
@@ -412,11 +455,15 @@ class BusyTests:
         def forking():
             child = fork_and_stay(ready_end, release, release_end)
             if child:
-                os.read(ready, 1)
+                hangs = not select.select([ready], [], [], 120)[0]
                 os.kill(child, 9)
                 os.waitpid(child, 0)
+                if hangs:
+                    os._exit(4)
+                os.read(ready, 1)
             return child
 
+        import select
         stop = False
         ready, ready_end = os.pipe()
         release, release_end = os.pipe()
@@ -459,6 +506,29 @@ class BusyTests:
         # The others were forked while profiling was off, or while a function
         # had no name.
         self.assertGreater(found, 0)
+
+    def test_nothing_is_allocated_without_the_gil(self):
+        # With tracemalloc each allocation needs the GIL.
+        run = self.run_script(self.FORKING + dedent("""\
+            import tracemalloc
+
+            def busy():
+                while not stop: pass
+
+            forking.__code__ = forking.__code__.replace(co_qualname='x' * 900)
+            threads = [threading.Thread(target=busy) for i in range(2)]
+            for thread in threads: thread.start()
+            tracemalloc.start()
+            children = [forking() for i in range(20)]
+            tracemalloc.stop()
+            stop = True
+            for thread in threads: thread.join()
+            print(*children)
+            """))
+        children = run.out.split()
+        self.assertEqual((len(children), run.err), (20, ''))
+        for child in children:
+            self.assert_once(self.child_names(child), 'x' * 900, '<module>')
 
     def test_while_other_threads_hold_the_lock_of_the_map(self):
         run = self.run_script(self.FORKING + dedent("""\

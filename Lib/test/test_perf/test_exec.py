@@ -304,6 +304,30 @@ class ExecTests:
             for thread in threads: thread.join()
             """, count=5)
 
+    def test_a_child_that_nobody_tells_us_of(self):
+        # The C library knows nothing of a child of clone().  Its parent is a
+        # child with a file that could be removed.
+        import_helper.import_module('ctypes')
+        run, [child] = self.run_children("""\
+            import ctypes, platform, signal
+            arguments = [ctypes.c_long(n) for n in (
+                56 if platform.machine() == 'x86_64' else 220,
+                signal.SIGCHLD, 0, 0, 0, 0)]
+            clone = ctypes.PyDLL(None).syscall
+            child = os.fork()
+            if not child:
+                before = CONTENT
+                grandchild = clone(*arguments)
+                if not grandchild:
+                    os.execv('/bin/true', ['true'])
+                assert os.waitpid(grandchild, 0)[1] == 0
+                assert CONTENT == before
+                os._exit(os.access(f'@FILE@'.replace(
+                    str(os.getpid()), str(grandchild)), os.F_OK))
+            print(child, os.waitpid(child, 0)[1])
+            """)
+        self.assertIn(self.script_name('<module>'), self.child_names(child))
+
     def test_a_child_that_switches_profiling_on_keeps_its_file(self):
         run, [child] = self.run_children("""\
             child = os.fork()
@@ -604,6 +628,23 @@ class JitdumpExecTests(ExecTests, PersistTests, JitdumpMode):
                         os._exit(1)
                     print(child, os.waitpid(child, 0)[1])
                     """)
+
+    def test_the_marker_is_there_after_a_call_of_an_inherited_function(self):
+        import_helper.import_module('_testinternalcapi')
+        self.run_children("""\
+            from _testinternalcapi import (
+                perf_trampoline_set_persist_after_fork as set_persist)
+            set_persist(1)
+            child = os.fork()
+            if not child:
+                known()
+                maps = os.open('/proc/self/maps', os.O_RDONLY)
+                while data := os.read(maps, 100_000):
+                    if f'@FILE@'.encode() in data:
+                        os._exit(0)
+                os._exit(1)
+            print(child, os.waitpid(child, 0)[1])
+            """)
 
     def test_the_marker_is_there_after_a_call(self):
         run, [child] = self.run_children(MARKER + dedent("""\
