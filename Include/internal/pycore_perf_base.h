@@ -22,6 +22,17 @@ extern "C" {
 #include <stdbool.h>
 
 
+// --- The public C API ------------------------------------------------------
+
+/* The type of the second argument of PyUnstable_WritePerfMapEntry(), the size of an
+   entry in bytes.  CPython 3.12 and later declare that function themselves. */
+#if PY_VERSION_HEX < 0x030c0000
+typedef size_t _PyPerfBase_EntrySize;
+#else
+typedef unsigned int _PyPerfBase_EntrySize;
+#endif
+
+
 // --- Frames ----------------------------------------------------------------
 
 /* Return the innermost Python frame of a thread, or NULL if it runs none. */
