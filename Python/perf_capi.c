@@ -7,6 +7,7 @@
    perf_stub.c.  */
 
 #include "Python.h"
+#include "pycore_perf_base.h"       // _PyPerfBase_EntrySize
 #include "pycore_perf_fork.h"
 #include "pycore_perf_map.h"
 #include "pycore_perf_profiler.h"
@@ -22,7 +23,7 @@ PyUnstable_PerfMapState_Init(void)
 }
 
 int
-PyUnstable_WritePerfMapEntry(const void *code_addr, size_t size,
+PyUnstable_WritePerfMapEntry(const void *code_addr, _PyPerfBase_EntrySize size,
                              const char *entry_name)
 {
     return _PyPerfMap_WriteEntry(code_addr, size, (struct _PyPerfText){

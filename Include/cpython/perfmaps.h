@@ -5,6 +5,9 @@
    "START SIZE NAME\n", with START and SIZE in hexadecimal (Linux source tree,
    tools/perf/Documentation/jit-interface.txt).
 
+   CPython 3.12 and later declare these functions in cpython/sysmodule.h, where the size
+   of an entry is an unsigned int.  There this header only documents them.
+
    Any thread may call the functions marked [map], with or without the GIL.  They set
    no exception.  Those that return an int return
       0   if it is done
@@ -15,6 +18,7 @@
 #ifndef Py_LIMITED_API
 #ifndef Py_PERFMAPS_H
 #define Py_PERFMAPS_H
+#if PY_VERSION_HEX < 0x030c0000
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -54,5 +58,6 @@ PyAPI_FUNC(int) PyUnstable_PerfTrampoline_SetPersistAfterFork(int enable);
 #ifdef __cplusplus
 }
 #endif
+#endif  /* PY_VERSION_HEX */
 #endif  /* !Py_PERFMAPS_H */
 #endif  /* !Py_LIMITED_API */

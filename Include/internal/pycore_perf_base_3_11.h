@@ -20,6 +20,13 @@ extern "C" {
 #include <stdbool.h>
 
 
+// --- The public C API ------------------------------------------------------
+
+/* The type of the size of an entry in bytes, the second argument of
+   PyUnstable_WritePerfMapEntry(). */
+typedef size_t _PyPerfBase_EntrySize;
+
+
 // --- Frames ----------------------------------------------------------------
 
 /* Return `frame`, or if it belongs to no function the next outer one that does, or NULL.

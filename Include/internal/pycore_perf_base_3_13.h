@@ -23,6 +23,13 @@ extern "C" {
 #include <stdbool.h>
 
 
+// --- The public C API ------------------------------------------------------
+
+/* The type of the size of an entry in bytes, the second argument of
+   PyUnstable_WritePerfMapEntry().  Programs were compiled for this one. */
+typedef unsigned int _PyPerfBase_EntrySize;
+
+
 // --- Frames ----------------------------------------------------------------
 
 /* Return whether `frame` belongs to no function: an eval loop has it under the frame

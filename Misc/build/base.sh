@@ -15,7 +15,12 @@ NAME=base
 
 downloads=build/downloads
 remembered=build/$VERSION/base-path
-release=$(sed -n "s/.*Python-\($VERSION\.[0-9]*\)\.tgz$/\1/p" Misc/base/SHA256SUMS | head -n 1)
+# The first pinned tarball of the series is the one that Debian has in the suite `suite`.
+tarball=$(sed -n "s/.*\(Python-$VERSION\.[0-9]*\.t.*\)/\1/p" Misc/base/SHA256SUMS | head -n 1)
+release=$(echo "$tarball" | sed 's/^Python-//; s/\.t.*//')
+suite=$(awk -v series="$VERSION" '$1 == series { print $2 }' Misc/base/suites)
+[ -n "$release" ] && [ -n "$suite" ] ||
+    die "Misc/base/SHA256SUMS and Misc/base/suites must both have Python $VERSION"
 
 pinned() {
     grep -q "^$1 " Misc/base/SHA256SUMS
@@ -33,7 +38,10 @@ locate() {
         base=
     fi
     if [ -z "$base" ]; then
-        base=$downloads/python${VERSION}_$release.orig.tar.gz
+        case $tarball in
+        *.tgz) base=$downloads/python${VERSION}_$release.orig.tar.gz ;;
+        *) base=$downloads/python${VERSION}_$release.orig.tar.${tarball##*.} ;;
+        esac
         fetched=yes
     else
         base=$(realpath "$base")
@@ -65,11 +73,11 @@ fetch() {
     fi
     rm -rf "$downloads/.new"
     codename=$(sed -n 's/^VERSION_CODENAME=//p' /etc/os-release | tr -d '"')
-    say base "fetching Python $release: source of the distribution's python$VERSION"
-    # Debian bookworm has the pinned release as python3.11.
-    Misc/build/apt.sh source "$downloads/.new" "$codename" "python$VERSION" 2>build/log/base.err ||
-        { [ "$codename" != bookworm ] &&
-            Misc/build/apt.sh source "$downloads/.new" bookworm "python$VERSION" 2>build/log/base.err; } ||
+    say base "fetching Python $release: source of python$VERSION in Debian $suite"
+    # A distribution that derives from Debian may have it in its own suite.
+    Misc/build/apt.sh source "$downloads/.new" "$suite" "python$VERSION" 2>build/log/base.err ||
+        { [ "$codename" != "$suite" ] &&
+            Misc/build/apt.sh source "$downloads/.new" "$codename" "python$VERSION" 2>build/log/base.err; } ||
         die "cannot fetch the source of python$VERSION ($(tail -n 1 build/log/base.err)); give a tarball: make BASE=/path/to/Python-$release.tar.xz"
     pinned "$(sum <"$downloads/.new/${base##*/}")" ||
         die "$downloads/.new/${base##*/}: sha256 is not that of Python $release: damaged or altered; try again or give BASE="

@@ -17,7 +17,8 @@ configure)
     ;;
 config.status)
     say configure "probing this machine"
-    if ! logged "$log" ./configure; then
+    # VERSION is a setting of one command. The Makefile has the default.
+    if ! logged "$log" env -u VERSION ./configure; then
         rm -f config.status
         reason=$(sed -n 's/^configure: error: //p' "$log" | tail -n 1)
         [ -z "$reason" ] || die "$reason"

@@ -1,9 +1,10 @@
 # shellcheck shell=bash disable=SC2034
 # Functions for all scripts of this directory. They source this file from the top
 # directory of the repository. Settings come from the environment:
-#   VERSION  CPython series, 3.11        BUILD  object directory, build/$VERSION
+#   VERSION  CPython series (version.sh)     BUILD  object directory, build/$VERSION
 
-: "${VERSION:=3.11}" "${BUILD:=build/$VERSION}"
+VERSION=$(Misc/build/version.sh) || exit
+: "${BUILD:=build/$VERSION}"
 TOP=$(pwd -P)
 NAME=$(basename "$0" .sh)
 SRC=build/$VERSION/src

@@ -104,6 +104,7 @@ fi
 trap 'rm -rf "$new" "$SRC.stamp.new"' EXIT
 Misc/build/base.sh unpack "$new"
 if [ -z "$plain" ]; then
+    tree_replace "$new"
     tree_link "$new"
     tree_patch "$new" "$logs/quilt.log"
     regenerate

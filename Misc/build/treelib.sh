@@ -25,6 +25,7 @@ tree_stamp() {
     local name
     echo "patches $({
         cat "$PATCHES/series"
+        [ ! -f "$PATCHES/replaced" ] || cat "$PATCHES/replaced"
         patch_names "$PATCHES/series" | while read -r name; do
             cat "$PATCHES/$name" 2>/dev/null || echo "missing $name"
         done
@@ -48,6 +49,23 @@ tree_link() {
         mkdir -p "$(dirname "$1/$path")"
         ln -s "$(relative_top "$path")$path" "$1/$path"
     done
+}
+
+# tree_replace DIR: removes the base's files that ours replace, those in the file
+# `replaced` of the patches. It has lines as sha256sum writes them, one for each known form
+# of a file.
+tree_replace() {
+    local list=$PATCHES/replaced path unknown=''
+    [ -f "$list" ] || return 0
+    bad=$(sed 's/#.*//' "$list" | grep -Evn '^[[:space:]]*$|^[0-9a-f]{64}  [^/ .][^ ]*[[:space:]]*$' | head -n 1) || true
+    [ -z "$bad" ] || die "$list:${bad%%:*}: expected SHA256  PATH"
+    for path in $(sed 's/#.*//' "$list" | awk '{ print $2 }' | sort -u); do
+        [ -f "$1/$path" ] || die "$list: $path: is not a file of this base"
+        grep -q "^$(sum <"$1/$path")  $path\>" "$list" || unknown="$unknown $path"
+        rm "$1/$path"
+    done
+    [ -z "$unknown" ] ||
+        say base "note: these files differ from those of the known releases, and ours replace them all the same:$unknown"
 }
 
 # quilt_in DIR PATCH-DIR COMMAND...: runs quilt in DIR; PATCH-DIR is absolute or relative
