@@ -31,12 +31,10 @@
 
 #ifdef PY_HAVE_PERF_TRAMPOLINE
 extern int _PyPerfEvalLoop_HandlePending(PyThreadState *tstate,
-                                         _PyInterpreterFrame *frame,
-                                         PyObject **stack_pointer,
-                                         _Py_CODEUNIT *next_instr);
+                                         PyObject **stack_pointer);
 #undef PERF_HANDLE_PENDING
 #define PERF_HANDLE_PENDING() \
-    _PyPerfEvalLoop_HandlePending(tstate, frame, stack_pointer, next_instr)
+    _PyPerfEvalLoop_HandlePending(tstate, stack_pointer)
 #endif
 
 #else   /* PERF_EVAL_LOOP */
