@@ -5,7 +5,8 @@
    perf_cases_3_13.sed adds them when the interpreter is built:
 
        PERF_MUST_CALL()        instead of a test for a frame evaluator
-       PERF_LINK_FRAME()       after a frame was pushed
+       PERF_LINK_FRAME()       after a frame was pushed; PERF_LINK(true) if a generator
+                               resumes, and PERF_RESUME_INLINED()
        PERF_UNLINK()           before a function's frame is left
        PERF_LEAVE_INIT()       at the end of EXIT_INIT_CHECK
        PERF_LEAVE_LOOP()       before the loop ends
@@ -88,6 +89,17 @@ static PyObject *run_nested(PyThreadState *tstate, _PyInterpreterFrame *frame);
         frame = tstate->current_frame = (NEW_FRAME); \
         CALL_STAT_INC(inlined_py_calls); \
         PERF_LINK_FRAME(); \
+        goto start_frame; \
+    } while (0)
+
+/* The same for a generator. */
+#define PERF_RESUME_INLINED(NEW_FRAME) \
+    do { \
+        _PyFrame_SetStackPointer(frame, stack_pointer); \
+        (NEW_FRAME)->previous = frame; \
+        frame = tstate->current_frame = (NEW_FRAME); \
+        CALL_STAT_INC(inlined_py_calls); \
+        PERF_LINK(true); \
         goto start_frame; \
     } while (0)
 

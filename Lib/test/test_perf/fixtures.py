@@ -33,6 +33,16 @@ SWITCHES = ('PYTHONPERFSUPPORT', 'PYTHON_PERF_JIT_SUPPORT')
 
 WARNING = 'python: perf profiling is off: '
 
+# The comprehensions that are functions.  Since CPython 3.12 (PEP 709) those of
+# lists, sets and dictionaries are part of the function around them.
+FUNCTION_COMPREHENSIONS = ('genexpr',)
+if sys.version_info < (3, 12):
+    FUNCTION_COMPREHENSIONS += ('listcomp', 'setcomp', 'dictcomp')
+
+# Whether an eval loop resumes generators and coroutines itself, and so hands them over
+# together with their callers.
+INLINED_GENERATORS = sys.version_info >= (3, 13)
+
 
 def require_trampoline():
     """For setUpModule(): skip if the interpreter has no trampolines."""

@@ -20,7 +20,8 @@ TARGETS = [
 ]
 
 FUNCTIONS = {'_PyPerfTrampoline_Code', '_PyPerfTrampoline_BodyCFI',
-             '_PyPerf_EnterEvalLoop', '_PyPerf_EnterEvalLoopWithCallers'}
+             '_PyPerf_EnterEvalLoop', '_PyPerf_EnterBareEvalLoop',
+             '_PyPerf_EnterEvalLoopWithCallers'}
 # Those that only some architectures have.
 MORE_FUNCTIONS = {'x86_64': {'_PyPerf_ReturnTo'}}
 CONSTANTS = {'_PyPerfTrampoline_CodeSize', '_PyPerfTrampoline_ReturnOffset'}

@@ -84,8 +84,8 @@ class ChainTests(LateTestCase):
                     late()
                 chains.append(walk())
                 if count == 4:
-                    signal.setitimer(signal.ITIMER_REAL, 0)
                     raise KeyError
+                signal.setitimer(signal.ITIMER_REAL, 0.01)
             def endless():
                 while True:
                     pass
@@ -97,7 +97,7 @@ class ChainTests(LateTestCase):
                     chains.append(walk())
             count = 0
             signal.signal(signal.SIGALRM, handler)
-            signal.setitimer(signal.ITIMER_REAL, 0.01, 0.01)
+            signal.setitimer(signal.ITIMER_REAL, 0.01)
             outer()
             """,
             # C code calls the handler.  The loop hands over after that.
@@ -169,9 +169,10 @@ class ChainTests(LateTestCase):
             event.set()
             for thread in threads: thread.join()
             """)
-        seen = [names.python(addresses) for addresses in chains]
+        # Without the functions of other files: they may be in another eval loop.
+        seen = [[name for name in names.python(addresses) if ':' not in name]
+                for addresses in chains]
         self.assertEqual(seen.pop(), ['<module>'])
-        # Thread.run() is in another eval loop, because it makes its call with *args.
         self.assertCountEqual(seen, [[name] * 41
                                      for name in ('waiting', 'computing')] * 4)
 
@@ -243,7 +244,9 @@ class ChainTests(LateTestCase):
                 second.close()
                 third.close()
             main()
-            """, 'leaf running',
+            """,
+            'leaf running delegating' if fixtures.INLINED_GENERATORS
+            else 'leaf running',
             'leaf running delegating',
             # main() was not back from a call yet.
             'leaf',
@@ -273,7 +276,9 @@ class ChainTests(LateTestCase):
                 asyncio.run(outer())
                 leaf()
             main()
-            """, 'leaf inner', 'leaf inner middle outer main <module>',
+            """,
+            'leaf inner middle outer' if fixtures.INLINED_GENERATORS
+            else 'leaf inner', 'leaf inner middle outer main <module>',
             'leaf middle outer main <module>', 'leaf other main <module>',
             'leaf outer main <module>', 'leaf main <module>')
 
@@ -396,15 +401,21 @@ class ChainTests(LateTestCase):
                         seen.append(python)
                 # The records of a hand-over are written one after the other, the
                 # outermost first.  Between two frames there are none.
-                self.assertEqual(seen, [
+                expected = [
                     '', '<lambda>', 'main <lambda>', 'outer main <lambda>',
                     'inner outer main <lambda>', 'late inner outer main <lambda>',
-                    '', '<lambda>', 'main <lambda>', 'outer main <lambda>',
-                    'inner outer main <lambda>', 'leaf inner outer main <lambda>',
                     'inner outer main <lambda>',
                     '', '<lambda>', 'main <lambda>', 'outer main <lambda>',
+                    'inner outer main <lambda>', 'leaf inner outer main <lambda>',
+                    'inner outer main <lambda>', 'outer main <lambda>',
+                    '', '<lambda>', 'main <lambda>', 'outer main <lambda>',
                     'leaf outer main <lambda>', 'outer main <lambda>',
-                    '', '<lambda>', 'main <lambda>'])
+                    'main <lambda>', '', '<lambda>', 'main <lambda>']
+                if sys.version_info < (3, 13):
+                    # The last record stays until the loop ends.
+                    for end in reversed([6, 14, 21]):
+                        del expected[end]
+                self.assertEqual(seen, expected)
 
 
 class SameTests(LateTestCase):

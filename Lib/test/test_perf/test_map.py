@@ -42,14 +42,14 @@ class MapTests(fixtures.PerfTestCase):
                     def method(self):
                         def local(): pass
                         local()
-                        [i for i in ()]
+                        list(i for i in ())
                         (lambda: None)()
 
             Outer.Inner().method()
             """)
         for name in ('Outer', 'Outer.Inner', 'Outer.Inner.method',
                      'Outer.Inner.method.<locals>.local',
-                     'Outer.Inner.method.<locals>.<listcomp>',
+                     'Outer.Inner.method.<locals>.<genexpr>',
                      'Outer.Inner.method.<locals>.<lambda>'):
             self.assertIn(self.script_name(name), run.names)
 

@@ -55,7 +55,7 @@ def catching(n):
         leaf(2)
 def key(x): return leaf(x)
 def sorting(): return sorted([3, 1, 2], key=key)
-def comprehension(): return [leaf(i) for i in range(3)]
+def comprehension(): return set(leaf(i) for i in range(3))
 async def awaited(): return leaf(1)
 async def waiting(): return await awaited()
 def driving():
@@ -95,11 +95,11 @@ delegating looping.<locals>.<genexpr>: looping
 generator: delegating looping looping.<locals>.<genexpr>
 failing: catching failing
 key: sorting
-comprehension.<locals>.<listcomp>: comprehension
+comprehension.<locals>.<genexpr>: comprehension
 waiting: driving
 awaited: waiting
 leaf: Class.__init__ Class.__getitem__ Class.method Class.attribute deep \
-generator looping catching key comprehension.<locals>.<listcomp> awaited \
+generator looping catching key comprehension.<locals>.<genexpr> awaited \
 fresh starred
 """
 
