@@ -350,6 +350,9 @@ all_stacks_announce(struct _PyPerfError *error)
     _PyPerfBase_LockThreads();
     for (PyInterpreterState *interp = PyInterpreterState_Head();
             interp != NULL; interp = PyInterpreterState_Next(interp)) {
+        if (!_PyPerfBase_SharesGil(interp)) {
+            continue;
+        }
         for (PyThreadState *tstate = PyInterpreterState_ThreadHead(interp);
                 tstate != NULL && result == 0; tstate = PyThreadState_Next(tstate)) {
             result = stack_announce(tstate, error);

@@ -4,6 +4,7 @@ They are handed over from the first eval loop to the second one.  Profilers see 
 with their callers.  The program does what it does without profiling.
 """
 
+import sys
 import textwrap
 import unittest
 
@@ -923,11 +924,11 @@ class SubinterpreterTests(LateTestCase):
 
     def setUp(self):
         super().setUp()
-        import_helper.import_module('_xxsubinterpreters')
+        import_helper.import_module('test.test_perf.subinterpreters')
 
     def test_each_is_switched_on_late(self):
         self.assert_once("""\
-            import _xxsubinterpreters as interpreters
+            from test.test_perf import subinterpreters as interpreters
             source = '''if True:
                 import sys
                 from _testinternalcapi import perf_walk_stack as walk
@@ -960,9 +961,10 @@ class SubinterpreterTests(LateTestCase):
 
     def test_one_is_switched_on_while_others_run(self):
         run = self.run_python(SwitchingTests.COMPUTE + """
-import _xxsubinterpreters as interpreters, sys, threading
+import sys, threading
+from test.test_perf import subinterpreters as interpreters
 with open(__file__) as file:
-    source = file.read().partition('import _xx')[0]
+    source = file.read().partition('from test.test_perf')[0]
 source += '''
 import sys
 expected = [compute(n) for n in range(30)]

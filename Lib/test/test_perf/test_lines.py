@@ -305,6 +305,8 @@ def following(code):
         if this.opname in ('COMPARE_OP', 'PRECALL'):
             for each in more:
                 result[this.offset] += result[each.offset]
+        elif this.opname == 'CALL' and more[0].opname == 'POP_TOP':
+            result[this.offset] += result[more[0].offset]
     for entry in dis._parse_exception_table(code):
         for offset in range(entry.start, entry.end, 2):
             result[offset].append(entry.target)

@@ -295,11 +295,11 @@ class SubinterpreterTests:
 
     def setUp(self):
         super().setUp()
-        import_helper.import_module('_xxsubinterpreters')
+        import_helper.import_module('test.test_perf.subinterpreters')
 
     def test_a_subinterpreter_lives_and_dies(self):
         run = self.run_on_and_off("""\
-            import _xxsubinterpreters as interpreters
+            from test.test_perf import subinterpreters as interpreters
 
             def before(): pass
             def after(): pass
@@ -319,7 +319,7 @@ class SubinterpreterTests:
 
     def test_a_subinterpreter_can_be_switched_by_itself(self):
         run = self.run_python("""\
-            import _xxsubinterpreters as interpreters
+            from test.test_perf import subinterpreters as interpreters
             import sys
 
             def after(): pass
@@ -346,7 +346,7 @@ class SubinterpreterTests:
     def test_a_subinterpreter_shares_the_file(self):
         run = self.run_python("""\
             import sys
-            import _xxsubinterpreters as interpreters
+            from test.test_perf import subinterpreters as interpreters
 
             def outer(): pass
 
@@ -377,13 +377,14 @@ class SubinterpreterModeTests(fixtures.PerfTestCase):
 
     def setUp(self):
         super().setUp()
-        import_helper.import_module('_xxsubinterpreters')
+        import_helper.import_module('test.test_perf.subinterpreters')
 
     def test_each_is_profiled(self):
         for mode in MODES:
             with self.subTest(mode=mode):
                 run = self.run_python("""\
-                    import _xxsubinterpreters as interpreters, textwrap
+                    import textwrap
+                    from test.test_perf import subinterpreters as interpreters
 
                     new = [interpreters.create() for _ in range(10)]
                     for number, interpreter in enumerate(new):
@@ -409,7 +410,8 @@ class SubinterpreterModeTests(fixtures.PerfTestCase):
         # refers to them any more.  In jitdump mode their addresses are used
         # again.
         run = self.run_python("""\
-            import _xxsubinterpreters as interpreters, os, sys
+            import os, sys
+            from test.test_perf import subinterpreters as interpreters
 
             def size():
                 with open('/proc/self/maps') as file:
@@ -439,7 +441,8 @@ class SubinterpreterModeTests(fixtures.PerfTestCase):
 
     def test_they_are_switched_in_threads(self):
         run = self.run_python("""\
-            import _xxsubinterpreters as interpreters, threading
+            import threading
+            from test.test_perf import subinterpreters as interpreters
 
             def run(number):
                 new = interpreters.create()
@@ -483,11 +486,11 @@ class InterpretersShareOneModeTests(fixtures.PerfTestCase):
 
     def setUp(self):
         super().setUp()
-        import_helper.import_module('_xxsubinterpreters')
+        import_helper.import_module('test.test_perf.subinterpreters')
 
     def test_a_subinterpreter_cannot_choose_a_different_mode(self):
         run = self.run_python("""\
-            import _xxsubinterpreters as interpreters
+            from test.test_perf import subinterpreters as interpreters
             import os, sys
 
             def after(): pass
@@ -518,7 +521,7 @@ class InterpretersShareOneModeTests(fixtures.PerfTestCase):
 
     def test_the_main_interpreter_neither(self):
         run = self.run_python("""\
-            import _xxsubinterpreters as interpreters
+            from test.test_perf import subinterpreters as interpreters
             import sys
 
             def between(): pass
@@ -542,7 +545,7 @@ class InterpretersShareOneModeTests(fixtures.PerfTestCase):
 
     def test_a_new_subinterpreter_takes_the_mode_of_the_others(self):
         run = self.run_python("""\
-            import _xxsubinterpreters as interpreters
+            from test.test_perf import subinterpreters as interpreters
             import sys
 
             def after(): pass
@@ -568,7 +571,7 @@ class InterpretersShareOneModeTests(fixtures.PerfTestCase):
         """An index in co_extra: there are 255, and all users share them."""
         import_helper.import_module('ctypes')
         run = self.run_python("""\
-            import _xxsubinterpreters as interpreters
+            from test.test_perf import subinterpreters as interpreters
             import ctypes, sys
 
             # Ours is the second one in all interpreters.
@@ -669,11 +672,12 @@ for mode in 'perf', 'perf_jit':
             self.assertIn('py::function:<string>', names_of(mode, run.pid))
 
     def test_rounds_with_threads_and_subinterpreters(self):
-        import_helper.import_module('_xxsubinterpreters')
+        import_helper.import_module('test.test_perf.subinterpreters')
         for number, mode in enumerate(MODES, 1):
             with self.subTest(mode=mode):
                 run = self.embed(number, 6, """\
-import threading, _xxsubinterpreters as interpreters
+import threading
+from test.test_perf import subinterpreters as interpreters
 def thread():
     new = interpreters.create()
     interpreters.run_string(new, 'def within(): pass\\nwithin()')
