@@ -107,20 +107,20 @@ static PyObject *run_nested(PyThreadState *tstate, _PyInterpreterFrame *frame);
    was handed over with an exception. */
 #define PERF_IS_THROWN() (!_PyPerfEvaluator_TakeIsHandingOver())
 
+/* An instruction for tools is dispatched again when they have seen it. */
+#define PERF_START_TRACING() PERF_STORE_LINE_IF_WANTED()
+
 #undef TARGET
 #if USE_COMPUTED_GOTOS
 #define TARGET(op) \
     LINE_TARGET_##op: PERF_STORE_LINE_OF(op); \
     TARGET_##op:
-/* An instruction for tools is dispatched again when they have seen it. */
-#define PERF_START_TRACING() PERF_STORE_LINE_IF_WANTED()
 #else
 #define TARGET(op) \
     case op: TARGET_##op: \
         if (_PyPerfLoop_HasLines(&perf_loop)) { \
             PERF_STORE_LINE_OF(op); \
         }
-#define PERF_START_TRACING()
 #endif
 
 /* These instructions run in frames without a record. */
