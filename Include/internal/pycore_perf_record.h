@@ -41,6 +41,17 @@ struct _PyPerfLoop {
    _PyPerf_Pool to link records with. */
 #define _PyPerfLoop_LABELS 256
 
+/* Return the return address for the record of `frame`, whose function has the slot with
+   this number; 0: none. */
+static inline const void *
+_PyPerfRecord_FrameAddress(const _PyInterpreterFrame *frame, unsigned int slot)
+{
+    return _PyPerf_Pool.lines
+           ? _PyPerfWindow_Translate(_PyPerf_Pool.line_addresses[slot],
+                                     _PyPerfBase_LastInstruction(frame))
+           : _PyPerf_Pool.return_addresses[slot];
+}
+
 /* If profiling is on, give the function of `frame` a slot and a name, unless it has
    them.  Returns the number of its slot, or 0 if it has none.  Sets no exception.  An
    exception that is set stays set. */

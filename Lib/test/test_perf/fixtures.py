@@ -359,10 +359,19 @@ class PerfTestCase(unittest.TestCase):
             self.assertGreater(entry.start, 0)
             self.assertGreater(entry.size, 0)
 
+    def assert_once(self, names, *qualnames):
+        """Each of these functions of the script is among the names once."""
+        for name in map(self.script_name, qualnames):
+            self.assertEqual(names.count(name), 1, name)
+
+    def assert_none(self, names, *qualnames):
+        """None of these functions of the script is among the names."""
+        for name in map(self.script_name, qualnames):
+            self.assertNotIn(name, names)
+
     def assert_written(self, run, *qualnames):
         """The file has each of these functions of the script once."""
-        for name in map(self.script_name, qualnames):
-            self.assertEqual(run.names.count(name), 1, name)
+        self.assert_once(run.names, *qualnames)
 
     def script_name(self, qualname):
         """Return the name that a function of the script has in the file."""

@@ -34,7 +34,7 @@ class LateTestCase(RecordTestCase):
             f'mode = {mode!r}\n{self.LATE}{textwrap.dedent(source)}', None,
             **options)
 
-    def assert_once(self, source, *expected):
+    def assert_late_chains(self, source, *expected):
         """Run a program in both modes and check its chains.  At its end the chain
         has only <module>.  Functions of other files are left out."""
         for mode in MODES:
@@ -57,7 +57,7 @@ class ChainTests(LateTestCase):
         import_helper.import_module('_testinternalcapi')
 
     def test_the_function_that_runs_and_its_callers(self):
-        self.assert_once("""\
+        self.assert_late_chains("""\
             def leaf(): chains.append(walk())
             def inner():
                 leaf()
@@ -77,7 +77,7 @@ class ChainTests(LateTestCase):
             'leaf middle outer <module>', 'leaf outer <module>')
 
     def test_an_endless_loop_without_calls(self):
-        self.assert_once("""\
+        self.assert_late_chains("""\
             import signal
             def handler(signum, frame):
                 global count
@@ -107,7 +107,7 @@ class ChainTests(LateTestCase):
             'outer <module>')
 
     def test_another_process_sends_the_signal(self):
-        self.assert_once("""\
+        self.assert_late_chains("""\
             import signal, subprocess
             def handler(signum, frame):
                 if sys.is_stack_trampoline_active():
@@ -129,7 +129,7 @@ class ChainTests(LateTestCase):
             """, 'handler endless main <module>', 'main <module>')
 
     def test_joining_a_thread(self):
-        self.assert_once("""\
+        self.assert_late_chains("""\
             import threading
             def work():
                 late()
@@ -181,7 +181,7 @@ class ChainTests(LateTestCase):
     def test_functions_that_c_code_calls(self):
         # The outer loop follows when control comes back to it.  The second call of
         # key() lowers the eval breaker before that.
-        self.assert_once("""\
+        self.assert_late_chains("""\
             def key(x):
                 late()
                 chains.append(walk())
@@ -204,7 +204,7 @@ class ChainTests(LateTestCase):
 
     def test_a_generator_within_c_code(self):
         # Leaving by a yield raises the breaker again.
-        self.assert_once("""\
+        self.assert_late_chains("""\
             def activating():
                 for n in range(3):
                     late()
@@ -217,7 +217,7 @@ class ChainTests(LateTestCase):
             """, 'inner outer <module>')
 
     def test_generators(self):
-        self.assert_once("""\
+        self.assert_late_chains("""\
             def leaf(): chains.append(walk())
             def suspended():
                 try:
@@ -255,7 +255,7 @@ class ChainTests(LateTestCase):
             *['leaf suspended main <module>'] * 5)
 
     def test_coroutines(self):
-        self.assert_once("""\
+        self.assert_late_chains("""\
             import asyncio
             def leaf(): chains.append(walk())
             async def other():
@@ -285,7 +285,7 @@ class ChainTests(LateTestCase):
             'leaf outer main <module>', 'leaf main <module>')
 
     def test_exceptions(self):
-        self.assert_once("""\
+        self.assert_late_chains("""\
             def leaf(): chains.append(walk())
             def raising():
                 late()
@@ -352,7 +352,7 @@ class ChainTests(LateTestCase):
             self.assertEqual(names.python(addresses), wanted, index)
 
     def test_on_and_off_many_times(self):
-        self.assert_once("""\
+        self.assert_late_chains("""\
             def off():
                 sys.deactivate_stack_trampoline()
             def leaf(): pass
@@ -435,8 +435,7 @@ class SameTests(LateTestCase):
                     f'def switch(): sys.activate_stack_trampoline({mode!r})\n'
                     + textwrap.dedent(source), mode=option)
                 self.assertEqual(run.err, '')
-                self.assertIn(self.script_name('<module>'),
-                              names_of(mode, run.pid))
+                self.assert_once(names_of(mode, run.pid), '<module>')
                 outputs.append(run.out)
         run = self.run_python('def switch(): repr(1)\nimport sys\n'
                               + textwrap.dedent(source), mode=None)
@@ -948,7 +947,7 @@ class SubinterpreterTests(LateTestCase):
         import_helper.import_module('test.test_perf.subinterpreters')
 
     def test_each_is_switched_on_late(self):
-        self.assert_once("""\
+        self.assert_late_chains("""\
             from test.test_perf import subinterpreters as interpreters
             source = '''if True:
                 import sys

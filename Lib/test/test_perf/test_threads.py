@@ -172,7 +172,7 @@ class ThreadSwitchTests(fixtures.PerfTestCase):
                     """, mode, args=[mode])
                 self.assertEqual(run.err, '')
                 names = names_of(mode, run.pid)
-                self.assertIn(self.script_name('busy'), names)
+                self.assert_once(names, 'busy')
 
 
 class ThreadTests:
@@ -259,7 +259,7 @@ class ThreadTests:
                 pass
             print('alive')
             """)
-        self.assertIn(self.script_name('leaving'), run.names)
+        self.assert_written(run, 'leaving')
 
     def test_daemon_threads_live_on_at_the_end(self):
         for i in range(5):
@@ -279,7 +279,7 @@ class ThreadTests:
                                      daemon=True).start()
                 ready.wait()
                 """)
-            self.assertIn(self.script_name('busy'), run.names)
+            self.assert_written(run, 'busy')
             self.assert_good_entries(run.entries)
 
 
@@ -313,8 +313,7 @@ class SubinterpreterTests:
             after()
             """)
         self.assertEqual(run.out, 'within\n' * 3)
-        self.assertIn(self.script_name('before'), run.names)
-        self.assertIn(self.script_name('after'), run.names)
+        self.assert_written(run, 'before', 'after')
         self.assert_good_entries(run.entries)
 
     def test_a_subinterpreter_can_be_switched_by_itself(self):
@@ -339,7 +338,7 @@ class SubinterpreterTests:
             print(sys.is_stack_trampoline_active())
             """)
         self.assertEqual(run.out, 'True\nFalse\nTrue\n')
-        self.assertIn(self.script_name('after'), run.names)
+        self.assert_written(run, 'after')
         self.assertEqual([name for name in run.names if 'within' in name],
                          ['py::within:<string>'])
 
@@ -515,7 +514,7 @@ class InterpretersShareOneModeTests(fixtures.PerfTestCase):
                                 "'perf_jit': another interpreter is profiled "
                                 "with 'perf'")
         self.assertEqual(rest, ['True', 'True False'])
-        self.assertIn(self.script_name('after'), run.names)
+        self.assert_written(run, 'after')
         self.assertIn('py::within:<string>', run.names)
         self.assertEqual(run.err, '')
 
@@ -539,8 +538,8 @@ class InterpretersShareOneModeTests(fixtures.PerfTestCase):
             after()
             """)
         self.assertIn("another interpreter is profiled with 'perf'", run.out)
-        self.assertIn(self.script_name('between'), run.names)
-        self.assertNotIn(self.script_name('after'), run.names)
+        self.assert_written(run, 'between')
+        self.assert_none(run.names, 'after')
         self.assertEqual(run.err, '')
 
     def test_a_new_subinterpreter_takes_the_mode_of_the_others(self):
