@@ -569,6 +569,9 @@ class InterpretersShareOneModeTests(fixtures.PerfTestCase):
     def test_a_refused_activation_uses_up_no_index(self):
         """An index in co_extra: there are 255, and all users share them."""
         import_helper.import_module('ctypes')
+        function = '_PyEval_RequestCodeExtraIndex'
+        if sys.version_info >= (3, 12):
+            function = 'PyUnstable_Eval_RequestCodeExtraIndex'
         run = self.run_python("""\
             from test.test_perf import subinterpreters as interpreters
             import ctypes, sys
@@ -592,7 +595,7 @@ class InterpretersShareOneModeTests(fixtures.PerfTestCase):
                 sys.activate_stack_trampoline('perf')
                 print(request(None))
                 ''')
-            """, mode=None)
+            """.replace('_PyEval_RequestCodeExtraIndex', function), mode=None)
         error, *rest = run.out.splitlines()
         self.assertIn('other extensions use its place', error)
         self.assertEqual(rest, ['0', 'True', '2'])
