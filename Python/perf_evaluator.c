@@ -201,9 +201,10 @@ _PyPerfEvaluator_CallFrame(PyThreadState *tstate, struct _PyInterpreterFrame *fr
     if (slot == 0) {
         return below(tstate, frame, throwflag);
     }
-    // Without profiling these calls need no C stack.
+    // Without profiling these calls need no C stack, and do not count as calls by C.
     if (below == _PyEval_EvalFrameDefault
-            && _PyPerfStack_Look() == _PyPerfStack_SHORT) {
+            && (_PyPerfStack_Look() == _PyPerfStack_SHORT
+                || _PyPerfBase_CCallsAreShort(tstate))) {
         _PyPerfProfiler_StopOnLowStack();
         return below(tstate, frame, throwflag);
     }

@@ -39,7 +39,10 @@ run_nested(PyThreadState *tstate, _PyInterpreterFrame *frame)
     // The caller keeps its generator alive.
     const PyGenObject *generator = frame_generator(frame);
     _PyInterpreterFrame *caller = tstate->current_frame = frame->previous;
+    // Without profiling the frame would run in the same loop.
+    tstate->c_recursion_remaining += PY_EVAL_C_STACK_UNITS;
     PyObject *result = _PyPerfRecord_RunNested(tstate, frame);
+    tstate->c_recursion_remaining -= PY_EVAL_C_STACK_UNITS;
     frame_take_result(caller, generator, result);
     return result;
 }

@@ -151,6 +151,14 @@ _PyPerfBase_AddRecursionRemaining(PyThreadState *tstate, int count)
     tstate->recursion_remaining += count;
 }
 
+/* Return whether a thread will soon get a RecursionError because C functions have called
+   each other too often.  A call of a Python function through its trampoline counts. */
+static inline bool
+_PyPerfBase_CCallsAreShort(const PyThreadState *Py_UNUSED(tstate))
+{
+    return false;
+}
+
 /* Return whether tools watch the instructions of `frame`, which the thread is about to
    execute: sys.settrace() or sys.setprofile(). */
 static inline bool

@@ -174,6 +174,14 @@ _PyPerfBase_AddRecursionRemaining(PyThreadState *tstate, int count)
     tstate->py_recursion_remaining += count;
 }
 
+/* Return whether a thread will soon get a RecursionError because C functions have called
+   each other too often.  A call of a Python function through its trampoline counts. */
+static inline bool
+_PyPerfBase_CCallsAreShort(const PyThreadState *tstate)
+{
+    return tstate->c_recursion_remaining < Py_C_RECURSION_LIMIT / 8;
+}
+
 /* Return whether tools watch the instruction of `frame` that is being executed:
    sys.settrace(), sys.setprofile() or sys.monitoring. */
 static inline bool
