@@ -52,7 +52,7 @@ def main(arguments):
         sys.exit(__doc__)
     sys.argv = arguments
     sys.path[0] = os.getcwd()       # as with -m
-    sys.setswitchinterval(0.0001)
+    sys.setswitchinterval(0.000125)
     # Not threading.Thread, because tests count those.
     _thread.start_new_thread(switch, (is_idle,))
     try:
