@@ -730,7 +730,8 @@ step_window(struct input *input)
     // The same window for the next instruction, a different one for another high half.
     REQUIRE(_PyPerfWindow_Find((void *)(high << 32 | 16), 2, &again, &error) == 0);
     REQUIRE((uintptr_t)again >> 32 == (uintptr_t)address >> 32);
-    if (_PyPerfWindow_Find((void *)((high ^ 1) << 32 | low), size, &other, &error) == 0) {
+    const void *elsewhere = (void *)((high ^ 1) << 32 | low);
+    if (_PyPerfWindow_Find(elsewhere, size, &other, &error) == 0) {
         REQUIRE((uintptr_t)other >> 32 != (uintptr_t)address >> 32);
     }
 }
