@@ -53,9 +53,9 @@
    A child that C code has forked does the same.  There the slow path makes the profiler
    notice that this is a child (perf_fork.c).
 
-   Only x86-64 on Linux without a shadow stack can hand frames over
-   (_PyPerfArch_CAN_RETURN_TO).  Elsewhere running frames have no names until they are
-   called again.  */
+   On macOS (_PyPerfArch_CAN_RETURN_TO is 0), and on threads with a shadow stack, frames
+   cannot be handed over.  There running frames have no names until they are called
+   again.  */
 
 #include "Python.h"
 #include "pycore_ceval.h"           // _PyEval_EvalFrameDefault()

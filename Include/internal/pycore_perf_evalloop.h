@@ -113,6 +113,12 @@ _PyPerfEvalLoop_HandlePending(PyThreadState *tstate)
 #define PERF_STORE_LINE() \
     _PyPerfRecord_StoreLine(PERF_OWN_RECORD(), next_instr)
 
+/* A traced instruction is dispatched to the tracing code first. */
+#define PERF_START_TRACING() \
+    if (_PyPerfLoop_HasLines(&perf_loop)) { \
+        PERF_STORE_LINE(); \
+    }
+
 #if USE_COMPUTED_GOTOS
 
 #define PERF_TABLES_OF_SWITCH
@@ -125,12 +131,6 @@ _PyPerfEvalLoop_HandlePending(PyThreadState *tstate)
     LINE_TARGET_##op: PERF_STORE_LINE(); \
     TARGET_##op: INSTRUCTION_START(op);
 
-/* A traced instruction is dispatched to the tracing code first. */
-#define PERF_START_TRACING() \
-    if (_PyPerfLoop_HasLines(&perf_loop)) { \
-        PERF_STORE_LINE(); \
-    }
-
 #else   /* !USE_COMPUTED_GOTOS */
 
 /* The tables without labels. */
@@ -139,8 +139,6 @@ _PyPerfEvalLoop_HandlePending(PyThreadState *tstate)
         [_PyPerfLoop_LABELS] = PERF_ADDRESSES, \
         [2 * _PyPerfLoop_LABELS + 1] = PERF_LINE_ADDRESSES, \
     };
-
-#define PERF_START_TRACING()
 
 #undef INSTRUCTION_START
 #define INSTRUCTION_START(op) \

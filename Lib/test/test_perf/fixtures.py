@@ -74,16 +74,22 @@ def last_calls_are_jumps():
 def hands_over():
     """Return whether functions that are running when profiling is switched on are
     handed over to the second eval loop (_PyPerfArch_CAN_RETURN_TO)."""
-    return sys.platform == 'linux' and platform.machine() == 'x86_64'
+    return (sys.platform == 'linux'
+            and platform.machine() in ('x86_64', 'aarch64', 'riscv64'))
 
 
 def require_hand_over():
     if not hands_over():
-        raise unittest.SkipTest('no hand-over on this processor yet')
+        raise unittest.SkipTest('no hand-over on this platform')
 
 
 needs_hand_over = unittest.skipUnless(
-    hands_over(), 'no hand-over on this processor yet')
+    hands_over(), 'no hand-over on this platform')
+
+# For tests that observe each instruction.  Of the processors, only x86-64 lets a
+# program ask for its own single steps.
+needs_single_steps = unittest.skipUnless(
+    platform.machine() == 'x86_64', 'no single steps on this processor')
 
 
 def is_emulated():

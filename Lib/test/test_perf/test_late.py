@@ -9,6 +9,7 @@ import unittest
 
 from test.support import import_helper
 from test.test_perf import fixtures
+from test.test_perf.extensions import compile_extension
 from test.test_perf.modes import MODES, names_of
 from test.test_perf.walker import FOREIGN, RecordTestCase
 
@@ -84,8 +85,8 @@ class ChainTests(LateTestCase):
                     late()
                 chains.append(walk())
                 if count == 4:
-                    signal.setitimer(signal.ITIMER_REAL, 0)
                     raise KeyError
+                signal.setitimer(signal.ITIMER_REAL, 0.1)
             def endless():
                 while True:
                     pass
@@ -97,7 +98,7 @@ class ChainTests(LateTestCase):
                     chains.append(walk())
             count = 0
             signal.signal(signal.SIGALRM, handler)
-            signal.setitimer(signal.ITIMER_REAL, 0.01, 0.01)
+            signal.setitimer(signal.ITIMER_REAL, 0.1)
             outer()
             """,
             # C code calls the handler.  The loop hands over after that.
@@ -363,6 +364,7 @@ class ChainTests(LateTestCase):
             outer()
             """, *['inner outer <module>'] * 5, 'outer <module>')
 
+    @fixtures.needs_single_steps
     def test_at_each_instruction_of_a_hand_over(self):
         for mode in MODES:
             with self.subTest(mode=mode):
@@ -822,6 +824,25 @@ for event in events:
                 os._exit(5)
             print(result)
             """)
+
+
+    def test_a_c_function_that_has_numbers_in_its_registers(self):
+        compile_extension('CC', 'perf_registers.c', self.directory)
+        out = self.assert_same("""\
+            import perf_registers
+            def leaf(): return 1
+            def function():
+                switch()
+                leaf()
+                sys.deactivate_stack_trampoline()
+            for numbers in perf_registers.call(function, 10):
+                print(*numbers)
+            switch()
+            """)
+        of_10_calls = (3 ** 10 - 1) // 2
+        self.assertEqual(out.splitlines(), [
+            ' '.join(str(10.0 * factor) for factor in range(1, 13)),
+            ' '.join(str(of_10_calls * factor) for factor in range(1, 13))])
 
 
 class SwitchingTests(LateTestCase):

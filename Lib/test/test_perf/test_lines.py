@@ -1,7 +1,6 @@
 """-X perf=lines: each Python function shows the line that it executes."""
 
 import json
-import os
 import re
 import textwrap
 import unittest
@@ -649,7 +648,7 @@ class RecordTests(walker.RecordTestCase):
                 # store_frames() in _testinternalcapi_perf.c.
                 self.assert_agree(names, codes, samples, 3000, most_faults=50)
 
-    @unittest.skipUnless(os.uname().machine == 'x86_64', 'no single steps on this processor')
+    @fixtures.needs_single_steps
     def test_each_instruction(self):
         for mode in MODES:
             with self.subTest(mode=mode):

@@ -1,7 +1,6 @@
 """Frame records at every instruction."""
 
 import collections
-import os
 import textwrap
 import unittest
 
@@ -16,10 +15,6 @@ def setUpModule():
     fixtures.require_trampoline()
     fixtures.require_frame_pointers()
     import_helper.import_module('_testinternalcapi')
-
-
-can_step = unittest.skipUnless(
-    os.uname().machine == 'x86_64', 'no single steps on this processor')
 
 
 # A program that does a little of everything, and which function calls which in
@@ -256,7 +251,7 @@ class SamplingTests(RecordTestCase):
                                           ('failing', 'failing'),
                                           ('step', 'work')])
 
-    @can_step
+    @fixtures.needs_single_steps
     def test_each_instruction_of_inlined_calls(self):
         # The changes follow one another directly.
         for mode in MODES:
@@ -306,7 +301,7 @@ class SamplingTests(RecordTestCase):
                 for each in seen:
                     self.assertEqual(each[-1], '<module>')
 
-    @can_step
+    @fixtures.needs_single_steps
     def test_each_instruction_of_a_program(self):
         calls = legal_calls(CALLS)
         for mode in MODES:
