@@ -405,27 +405,31 @@ _PyPerfEvaluator_GilTakenLate(PyThreadState *tstate)
 }
 
 /* Return whether the first eval loop must hand its frames over, of which `frame` is the
-   innermost.  Lowers the breaker, except while the frame is traced. */
+   innermost.  Lowers the breaker, but not while tracing prevents it: it is tried again
+   when tracing ends.  Before a traced function begins, the breaker must be lowered in
+   any case, because the loop tests it until it is. */
 static bool
-must_hand_over(PyThreadState *tstate, const struct _PyInterpreterFrame *frame)
+must_hand_over(PyThreadState *tstate, const struct _PyInterpreterFrame *frame,
+               const _Py_CODEUNIT *next_instr)
 {
     if (_PyPerfEvaluator_LateStarts == 0) {
         return false;
     }
     _PyPerfProfiler_DetectFork(tstate);
-    if (_PyPerfBase_IsTraced(tstate, frame)) {
-        return false;               // try again when tracing ends
+    const bool is_on = tstate->interp->eval_frame == _PyPerfEvaluator_EvalFrame;
+    const bool is_traced = _PyPerfBase_IsTraced(tstate, frame);
+    if (is_on && is_traced && !_PyPerfBase_BeginsFunction(next_instr)) {
+        return false;
     }
     _PyPerfEvalLoop_LowerBreaker(tstate);
-    return tstate->interp->eval_frame == _PyPerfEvaluator_EvalFrame
-           && _PyPerfStack_Look() == _PyPerfStack_ENOUGH;
+    return is_on && !is_traced && _PyPerfStack_Look() == _PyPerfStack_ENOUGH;
 }
 
 void
 _PyPerfEvaluator_HandOver(PyThreadState *tstate, struct _PyInterpreterFrame *frame,
                           PyObject **stack_pointer, _Py_CODEUNIT *next_instr)
 {
-    if (!must_hand_over(tstate, frame)) {
+    if (!must_hand_over(tstate, frame, next_instr)) {
         return;
     }
 #if _PyPerfArch_CAN_RETURN_TO

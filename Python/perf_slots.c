@@ -184,16 +184,20 @@ text_from_unicode(struct _PyPerfText *text, PyObject *string, PyObject **owner)
 }
 
 /* Store the runs of instructions of one line in `lines`, which has room for `room` of
-   them, at least 1.  Returns how many there are, also if there are more. */
+   them, at least 1.  Returns how many there are, also if there are more.  A line table
+   that a program has made can go on behind the last instruction. */
 static size_t
 code_lines(PyCodeObject *code, struct _PyPerfLine *lines, size_t room)
 {
     size_t count = 0;
     int previous = 0;
+    size_t size;
     lines[0] = (struct _PyPerfLine){.start = 0, .line = -1};
     PyCodeAddressRange range;
+    _PyPerfBase_Bytecode(code, &size);
     _PyCode_InitAddressRange(code, &range);
-    while (_PyPerfBase_HasLines(code) && _PyLineTable_NextAddressRange(&range)) {
+    while (_PyPerfBase_HasLines(code) && _PyLineTable_NextAddressRange(&range)
+            && (size_t)range.ar_start < size) {
         const int line = Py_MAX(range.ar_line, -1);
         if (count != 0 && line == previous) {
             continue;

@@ -16,7 +16,9 @@ extern "C" {
 #include "pycore_code.h"            // _PyCode_CODE()
 #include "pycore_frame.h"           // _PyInterpreterFrame
 #include "pycore_interp.h"          // PyInterpreterState.co_extra_user_count
+#include "pycore_opcode.h"          // _PyOpcode_Deopt
 #include "pycore_runtime.h"         // _PyRuntime
+#include "opcode.h"                 // RESUME
 #include <stdbool.h>
 
 
@@ -135,6 +137,15 @@ _PyPerfBase_OwnsExtraIndex(const PyInterpreterState *interp, Py_ssize_t index,
 
 
 // --- Eval loops ------------------------------------------------------------
+
+/* Return whether an instruction is the one that functions begin with, and that
+   generators continue with.  While a thread is traced, the eval loop tests the eval
+   breaker in front of it, again after each time that it was raised. */
+static inline bool
+_PyPerfBase_BeginsFunction(const _Py_CODEUNIT *instruction)
+{
+    return _PyOpcode_Deopt[_Py_OPCODE(*instruction)] == RESUME;
+}
 
 /* Return how many Python frames a thread may still push before it reaches the recursion
    limit.  Negative if the limit was lowered below the present depth. */

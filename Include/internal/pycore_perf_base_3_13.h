@@ -159,6 +159,14 @@ _PyPerfBase_OwnsExtraIndex(const PyInterpreterState *interp, Py_ssize_t index,
 
 // --- Eval loops ------------------------------------------------------------
 
+/* Return whether the eval loop tests the eval breaker again and again in front of an
+   instruction.  Here it tests the breaker once in each. */
+static inline bool
+_PyPerfBase_BeginsFunction(const _Py_CODEUNIT *Py_UNUSED(instruction))
+{
+    return false;
+}
+
 /* Return how many Python frames a thread may still push before it reaches the recursion
    limit.  Negative if the limit was lowered below the present depth. */
 static inline int

@@ -22,6 +22,7 @@ SOURCES = ['Python/perf_error.c', 'Python/perf_text.c',
            'Python/perf_fd.c', 'Python/perf_file.c',
            'Python/perf_buffer.c', 'Python/perf_map.c',
            'Python/perf_jitdump.c', 'Python/perf_unwind.c',
+           'Python/perf_window.c',
            f'Python/asm_trampoline_{platform.machine()}.S']
 
 # Inputs that once found faults.
@@ -47,6 +48,12 @@ def function(kind, qualname=b'function', filename=b'/file.py'):
             + bytes([len(filename)]) + filename)
 
 
+def function_with_lines(kind, *lines, qualname=b'function'):
+    """Return the same with (size - 1, line's high byte, low byte)s."""
+    return (bytes([kind // 3 + 12]) + function(kind, qualname)[1:]
+            + bytes([len(lines)]) + b''.join(map(bytes, lines)))
+
+
 def fault(name, turn=0, forever=False):
     """Return the step after which the call at this turn fails."""
     return bytes([11, FAULTS[name], 16 + 8 * forever + turn])
@@ -66,6 +73,20 @@ def seeds():
              for later in (b'', fault('fstat'), fault('fstat', 1),
                            fault('fstat', forever=True), fault('open'))]
     tears.append((fault('fstat', forever=True), b''))
+    window = bytes([14, 1, 200, 0, 16, 3, 2, 0])
+    fork = window[:-1] + b'\xff'
+    yield window + fork + window
+    for turn in range(3):
+        for name in ('memory', 'mmap'):
+            yield fork + fault(name, turn) + window + window
+    for kind in (0, 3):
+        lines = [(1, 0, 0), (9, 0, 1), (255, 0, 2), (3, 255, 255)]
+        for name in FAULTS:
+            for turn in range(3):
+                yield b''.join([
+                    function_with_lines(kind, *lines), fault(name, turn),
+                    function_with_lines(kind, *lines * 60, qualname=b'x' * 500),
+                    function_with_lines(kind, (0, 0, 1)), function(kind)])
     for kind in (0, 3):
         for name in FAULTS:
             for turn in range(3):

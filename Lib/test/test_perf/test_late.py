@@ -649,6 +649,33 @@ for event in events:
                         + self.TRACED)
                     self.assertGreater(len(out.splitlines()), 8)
 
+    def test_a_traced_function_begins(self):
+        # The eval loop tests the breaker until it is lowered.
+        run = self.run_python("""\
+            import itertools, sys, threading, time
+            def leaf(n): return n + 1
+            def trace(frame, event, arg): return trace
+            def switch_in_thread():
+                for mode, lines in itertools.cycle([('perf', False), ('perf_jit', True)]):
+                    sys.activate_stack_trampoline(mode, lines=lines)
+                    time.sleep(0.0003)
+                    sys.deactivate_stack_trampoline()
+                    time.sleep(0.0003)
+            sys.settrace(trace)
+            for options in {}, {'lines': True}, {'calls': True}:
+                sys.activate_stack_trampoline('perf', **options)
+                leaf(1)
+                sys.deactivate_stack_trampoline()
+                leaf(1)
+            sys.setswitchinterval(0.0001)
+            threading.Thread(target=switch_in_thread, daemon=True).start()
+            end = time.monotonic() + 2
+            while time.monotonic() < end:
+                leaf(1)
+            print('end')
+            """, mode=None)
+        self.assertEqual((run.out, run.err), ('end\n', ''))
+
     def test_a_debugger_jumps(self):
         self.assert_same("""\
             def hook(frame, event, arg):

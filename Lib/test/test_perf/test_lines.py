@@ -143,22 +143,64 @@ class EntriesTests(fixtures.PerfTestCase):
             """)
 
     def test_a_line_table_that_is_damaged(self):
-        # The files must be well-formed, and the program must run.
+        # The files must be well-formed, and the program must run.  Each function has
+        # exactly the addresses of its instructions.  Three kinds of tables: any bytes;
+        # entries of any kind, mostly for more instructions than there are; one that is
+        # right but for one byte.
+        source = """\
+            import random
+            def f():
+                x = 1
+                return x
+            random.seed(1)
+            right = f.__code__.co_linetable
+            for n in range(2000):
+                table = bytearray(random.randbytes(random.randrange(24)))
+                if n % 3 == 1:
+                    table = bytes(byte | 0x80 if i % 2 == 0 else byte & 0x7f
+                                  for i, byte in enumerate(table))
+                elif n % 3 == 2:
+                    table = bytearray(right)
+                    table[random.randrange(len(table))] = random.randrange(256)
+                f.__code__ = f.__code__.replace(co_linetable=bytes(table))
+                f()
+            print(len(f.__code__.co_code))
+            """
         for mode in MODES:
-            run = self.run_python("""\
-                import random
-                def f():
-                    x = 1
-                    return x
-                random.seed(1)
-                for n in range(2000):
-                    table = random.randbytes(random.randrange(12))
-                    f.__code__ = f.__code__.replace(co_linetable=table)
-                    f()
-                print('end')
-                """, f'{mode}=lines')
-            self.assertEqual((run.out, run.err), ('end\n', ''))
-            self.assertGreater(len(walker.regions(run, mode)), 2000)
+            with self.subTest(mode=mode):
+                run = self.run_python(source, f'{mode}=lines')
+                self.assertEqual(run.err, '')
+                size = int(run.out) + self.BEFORE + self.BEHIND[mode]
+                pieces = self.pieces(run, mode, self.script_name('f'), size)
+                self.assertEqual(len(pieces), 2000)
+                for piece in pieces:
+                    position = piece[0][0]
+                    for start, end in piece:
+                        self.assertEqual(start, position)
+                        self.assertGreater(end, start)
+                        position = end
+                    self.assertEqual(position - piece[0][0], size)
+                if mode == 'perf':
+                    self.assert_good_map(run.entries)
+
+    def pieces(self, run, mode, name, size):
+        """Return, for each function of this name and size, the ranges of its lines."""
+        if mode == 'perf_jit':
+            dump = jitdump.read(f'/tmp/jit-{run.pid}.dump')
+            functions = [function for function in dump.functions()
+                         if function.load.name == name]
+            return [[(start, end) for _, _, start, end in function.lines()]
+                    for function in functions[1::2]]    # the others are trampolines
+        entries = [entry for entry in run.entries
+                   if re.fullmatch(re.escape(name) + r'(:-?\d+)?', entry.name)]
+        pieces = []
+        while entries:
+            entries.pop(0)      # the trampoline
+            pieces.append([])
+            while entries and sum(end - start for start, end in pieces[-1]) < size:
+                entry = entries.pop(0)
+                pieces[-1].append((entry.start, entry.start + entry.size))
+        return pieces
 
     def test_a_function_of_200000_instructions(self):
         self.assert_entries("""\

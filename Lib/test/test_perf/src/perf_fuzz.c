@@ -6,10 +6,11 @@
        one byte: what to do; two bytes: the length of the first name (for a
        function one more byte, for the length of the second); the names
 
-   A step writes a function to the map or to the jitdump, writes an entry by the
-   public function, copies another map, makes a file disappear, starts or ends
-   buffering, or sets a fault.  After a fault is set, some call of a kind fails,
-   once or until another step clears the fault.
+   A step writes a function to the map or to the jitdump, with lines or without,
+   writes an entry by the public function, copies another map, makes a file
+   disappear, starts or ends buffering, looks for the addresses of bytecode, or
+   sets a fault.  After a fault is set, some call of a kind fails, once or until
+   another step clears the fault.
 
    Afterwards both files must be well formed and have all entries that were
    written successfully.  If the system prevented the removal of a partial
@@ -24,9 +25,11 @@
 #include "Python.h"
 #include "pycore_perf_asm.h"
 #include "pycore_perf_fd.h"
+#include "pycore_perf_gdb.h"
 #include "pycore_perf_jitdump.h"
 #include "pycore_perf_map.h"
 #include "pycore_perf_output.h"
+#include "pycore_perf_window.h"
 #include <dirent.h>
 #include <fcntl.h>
 #include <stdarg.h>
@@ -142,6 +145,12 @@ PyMem_RawMalloc(size_t size)
     return fails(memory_KIND) ? NULL : malloc(size);
 }
 
+void *
+PyMem_RawCalloc(size_t count, size_t size)
+{
+    return fails(memory_KIND) ? NULL : calloc(count, size);
+}
+
 void
 PyMem_RawFree(void *block)
 {
@@ -159,6 +168,14 @@ PyOS_snprintf(char *text, size_t size, const char *format, ...)
 }
 
 const char *Py_hexdigits = "0123456789abcdef";
+
+/* Debuggers need not know the windows. */
+void
+_PyPerfGdb_Register(uint16_t Py_UNUSED(machine), const char *Py_UNUSED(code),
+                    size_t Py_UNUSED(size), const char *Py_UNUSED(unwind),
+                    size_t Py_UNUSED(unwind_size))
+{
+}
 
 /* The assembly file refers to it but is never run. */
 PyObject *
@@ -324,20 +341,59 @@ number(const char *p)
     return value;
 }
 
-/* The same for the three records of a function in a jitdump. */
+static uint64_t
+wide_number(const char *p)
+{
+    uint64_t value;
+    memcpy(&value, p, sizeof(value));
+    return value;
+}
+
+/* Check the lines of a piece of code of `size` bytes, in a record of debug
+   information: each begins behind the one before it. */
+static const char *
+read_debug_info(const char *p, const char *end, uint64_t size)
+{
+    const uint64_t address = wide_number(p + 16);
+    const uint64_t count = wide_number(p + 24);
+    uint64_t previous = 0;
+    p += 32;
+    for (uint64_t i = 0; i < count; i++) {
+        EXPECT(end - p >= 16);
+        const uint64_t offset = wide_number(p) - address;
+        EXPECT(i == 0 ? offset == 0 : offset > previous);
+        EXPECT(i + 1 < count ? offset < size : offset == size);
+        previous = offset;
+        p = memchr(p + 16, '\0', (size_t)(end - p - 16));
+        EXPECT(p != NULL);
+        p++;
+    }
+    EXPECT(p == end);
+    return p;
+}
+
+/* The same for the three records of a piece of code in a jitdump. */
 static const char *
 read_dump_entry(const char *p, const char *end)
 {
+    const char *debug_info = NULL;
     for (const uint32_t *id = (uint32_t[]){4, 2, 0, 9}; *id != 9; id++) {
         EXPECT(end - p >= 16 && number(p) == *id);
         const uint32_t size = number(p + 4);
         EXPECT(size >= 16 && (size_t)(end - p) >= size);
+        if (*id == 2) {
+            EXPECT(size >= 32);
+            debug_info = p;
+        }
         if (*id == 0) {
             const char *name = p + 56;
             const char *nul = memchr(name, '\0', size - 56);
             EXPECT(nul != NULL);
-            EXPECT(nul + 1 + _PyPerfTrampoline_CodeSize == p + size);
-            if (read_name(name, nul) == NULL) {
+            const uint64_t code_size = wide_number(p + 40);
+            EXPECT(nul + 1 + code_size == p + size);
+            if (read_name(name, nul) == NULL
+                    || read_debug_info(debug_info, debug_info + number(debug_info + 4),
+                                       code_size) == NULL) {
                 return NULL;
             }
         }
@@ -355,6 +411,7 @@ read_dump_header(const char *p, const char *end)
 
 struct kind {
     const struct _PyPerfOutput *output;
+    bool counts_lines;              // each line has an entry
     const char *(*read_header)(const char *, const char *);     // or NULL
     const char *(*read_entry)(const char *, const char *);
 };
@@ -436,9 +493,9 @@ static struct target {
     size_t written;                     // entries that must be in the file
     size_t announced;                   // in all
 } map = {
-    .kind = {&_PyPerfMap_Output, NULL, read_map_entry},
+    .kind = {&_PyPerfMap_Output, true, NULL, read_map_entry},
 }, dump = {
-    .kind = {&_PyPerfJitdump_Output, read_dump_header, read_dump_entry},
+    .kind = {&_PyPerfJitdump_Output, false, read_dump_header, read_dump_entry},
 };
 
 static bool is_buffering;
@@ -477,7 +534,12 @@ target_announce(struct target *target, const struct _PyPerfRegion *region)
     if ((target->is_open || output->open(&generation, &error) == 0)
             && output->announce(region, &generation, &error) == 0) {
         target->is_open = true;
-        target_count(target, 1);
+        if (region->address != NULL) {
+            target_count(target, 1);
+        }
+        if (region->line_address != NULL) {
+            target_count(target, target->kind.counts_lines ? region->line_count : 1);
+        }
         return 0;
     }
     REQUIRE(error.action[0] != '\0');
@@ -486,8 +548,31 @@ target_announce(struct target *target, const struct _PyPerfRegion *region)
     return -1;
 }
 
+/* Read lines: a number, then the size and the number of each. */
+static struct _PyPerfLine *
+input_lines(struct input *input, struct _PyPerfRegion *region)
+{
+    const size_t count = input_byte(input);
+    if (count == 0) {
+        return NULL;
+    }
+    struct _PyPerfLine *lines = malloc(count * sizeof(*lines));
+    size_t start = 0;
+    for (size_t i = 0; i < count; i++) {
+        lines[i].start = start;
+        start += 1 + input_byte(input) % 64;
+        const unsigned int high = input_byte(input);
+        lines[i].line = (int)(high << 23 | input_byte(input)) - 1;
+    }
+    region->line_address = (const void *)(uintptr_t)0x123400000000;
+    region->line_size = start;
+    region->lines = lines;
+    region->line_count = count;
+    return lines;
+}
+
 static void
-step_announce(struct input *input, struct target *target)
+step_announce(struct input *input, struct target *target, bool lines)
 {
     size_t length = input_byte(input) << 8;
     length += input_byte(input);
@@ -500,9 +585,14 @@ step_announce(struct input *input, struct target *target)
         .filename = filename,
         .first_line = (int)length - 1000,
     };
+    struct _PyPerfLine *list = lines ? input_lines(input, &region) : NULL;
+    if (list != NULL && list[0].line % 2 == 0) {
+        region.address = NULL;          // it has been announced already
+    }
     const unsigned int before = count_hits();
     const int result = target_announce(target, &region);
     REQUIRE(result == 0 || count_hits() != before);
+    free(list);
     free((char *)qualname.bytes);
     free((char *)filename.bytes);
 }
@@ -608,15 +698,53 @@ step_fault(struct input *input)
     }
 }
 
+/* Look for the addresses of bytecode.  Windows exist until the process ends, so few
+   are made: for 16 high halves, and again after a few of the first forks. */
+static void
+step_window(struct input *input)
+{
+    static unsigned int seals;
+    const uintptr_t high = input_byte(input) % 16;
+    uintptr_t low = input_byte(input) << 24;
+    low |= input_byte(input) << 16;
+    low |= input_byte(input);
+    const size_t size = 2 * (input_byte(input) + 1) << input_byte(input) % 16;
+    if (input_byte(input) == 255 && seals < 16) {
+        seals++;
+        _PyPerfWindow_Seal();
+    }
+    struct _PyPerfError error;
+    const void *address, *again, *other;
+    const unsigned int before = count_hits();
+    if (_PyPerfWindow_Find((void *)(high << 32 | low), size, &address, &error) < 0) {
+        REQUIRE(count_hits() != before && error.action[0] != '\0' && address == NULL);
+        return;
+    }
+    if (address == NULL) {
+        REQUIRE(low < _PyPerfWindow_BEFORE_FIRST
+                || low + size > ((size_t)1 << 32) - 256 * 1024);
+        return;
+    }
+    REQUIRE((uint32_t)(uintptr_t)address == low);
+    REQUIRE(_PyPerfWindow_Translate(address, (void *)low) == address);
+    // The same window for the next instruction, a different one for another high half.
+    REQUIRE(_PyPerfWindow_Find((void *)(high << 32 | 16), 2, &again, &error) == 0);
+    REQUIRE((uintptr_t)again >> 32 == (uintptr_t)address >> 32);
+    const void *elsewhere = (void *)((high ^ 1) << 32 | low);
+    if (_PyPerfWindow_Find(elsewhere, size, &other, &error) == 0) {
+        REQUIRE((uintptr_t)other >> 32 != (uintptr_t)address >> 32);
+    }
+}
+
 static void
 step(struct input *input)
 {
-    switch (input_byte(input) % 12) {
+    switch (input_byte(input) % 15) {
     case 0: case 1: case 2:
-        step_announce(input, &map);
+        step_announce(input, &map, false);
         break;
     case 3: case 4: case 5:
-        step_announce(input, &dump);
+        step_announce(input, &dump, false);
         break;
     case 6:
         step_entry(input);
@@ -636,6 +764,15 @@ step(struct input *input)
         break;
     case 11:
         step_fault(input);
+        break;
+    case 12:
+        step_announce(input, &map, true);
+        break;
+    case 13:
+        step_announce(input, &dump, true);
+        break;
+    case 14:
+        step_window(input);
         break;
     }
 }
