@@ -3,6 +3,7 @@
 #
 #     base.sh id            prints a text that identifies the base
 #     base.sh unpack DIR    checks the base and unpacks it to DIR, which it replaces
+#     base.sh path          prints the path of the tarball or tree
 #     base.sh fetch         downloads the base and the distribution's patches
 #
 # BASE=PATH uses a tarball or an unpacked tree instead of a download. The scripts
@@ -156,6 +157,7 @@ locate
 mkdir -p build/log
 case $1 in
 id) base_id ;;
+path) echo "$base" ;;
 fetch) fetch distro ;;
 unpack)
     # Remove an incomplete tree after a failure.
