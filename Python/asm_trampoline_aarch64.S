@@ -69,11 +69,11 @@
    - the return address of this function, signed
    - a record for the function that the eval loop runs first, with `returns_to` as the
      return address
-   - room for 32 more records
+   - room for 32 more records; _PyPerf_EnterBareEvalLoop() has none
 
-   The eval loop gets that record as the frame pointer of its caller.  One rule of
-   unwinding holds throughout: the frame pointer is two words below the canonical
-   frame address, of this function or of the record. */
+   The eval loop gets that record as the frame pointer of its caller.  It may unlink it.
+   One rule of unwinding holds throughout: the frame pointer is two words below the
+   canonical frame address, of this function or of the record. */
 
 /* Leave the frame whose own record x29 points to.  The return address is signed. */
         .macro leave_frame_of_entry
@@ -89,7 +89,7 @@
         ret
         .endm
 
-        function _PyPerf_EnterEvalLoop
+        .macro enter_eval_loop room
         hint    34                      /* bti c */
         enter_frame
         sub     sp, sp, 16
@@ -97,11 +97,19 @@
         str     x30, [sp]
         stp     x29, x3, [sp, -16]!
         mov     x29, sp
-        sub     sp, sp, 32 * 16
+        sub     sp, sp, \room * 16
         bl      SYMBOL(__PyPerf_EvalLoop)
 1:
-        add     x29, x29, 32            /* never below the stack pointer */
+        add     x29, sp, (\room + 2) * 16
         leave_frame_of_entry
+        .endm
+
+        function _PyPerf_EnterBareEvalLoop
+        enter_eval_loop 0
+        end_function _PyPerf_EnterBareEvalLoop
+
+        function _PyPerf_EnterEvalLoop
+        enter_eval_loop 32
         end_function _PyPerf_EnterEvalLoop
 
         address _PyPerf_EnterEvalLoopReturn, 1b

@@ -75,24 +75,32 @@
    - its own frame record
    - a record for the function that the eval loop runs first, with `returns_to` as the
      return address
-   - room for 32 more records
+   - room for 32 more records; _PyPerf_EnterBareEvalLoop() has none
 
-   The eval loop gets the end of that record as the frame pointer of its caller.  One
-   rule of unwinding holds throughout: the frame pointer is the canonical frame
-   address, of this function or of the record. */
+   The eval loop gets the end of that record as the frame pointer of its caller.  It may
+   unlink it.  One rule of unwinding holds throughout: the frame pointer is the
+   canonical frame address, of this function or of the record. */
 
-        function _PyPerf_EnterEvalLoop
+        .macro enter_eval_loop room
         enter_frame
         addi    sp, sp, -16
         sd      a3, 8(sp)
         sd      s0, 0(sp)
         addi    s0, sp, 16
-        addi    sp, sp, -32 * 16
+        addi    sp, sp, -\room * 16
         call    SYMBOL(__PyPerf_EvalLoop)
 1:
-        addi    s0, s0, 16              /* never below the stack pointer */
+        addi    s0, sp, (\room + 2) * 16
         addi    sp, s0, -16
         leave_frame
+        .endm
+
+        function _PyPerf_EnterBareEvalLoop
+        enter_eval_loop 0
+        end_function _PyPerf_EnterBareEvalLoop
+
+        function _PyPerf_EnterEvalLoop
+        enter_eval_loop 32
         end_function _PyPerf_EnterEvalLoop
 
         address _PyPerf_EnterEvalLoopReturn, 1b

@@ -62,26 +62,34 @@
    - its own frame record
    - a record for the function that the eval loop runs first, with `returns_to` as the
      return address
-   - room for 32 more records
+   - room for 32 more records; _PyPerf_EnterBareEvalLoop() has none
 
-   The eval loop gets that record as the frame pointer of its caller.  One rule of
-   unwinding holds throughout: the frame pointer is two words below the canonical
-   frame address, of this function or of the record. */
+   The eval loop gets that record as the frame pointer of its caller.  It may unlink it.
+   One rule of unwinding holds throughout: the frame pointer is two words below the
+   canonical frame address, of this function or of the record. */
 
-        function _PyPerf_EnterEvalLoop
+        .macro enter_eval_loop room
         endbr64
         enter_frame
         pushq   %rcx
         pushq   %rbp
         movq    %rsp, %rbp
-        subq    $32 * 16, %rsp
+        subq    $\room * 16, %rsp
         callq   SYMBOL(__PyPerf_EvalLoop)
 1:
-        addq    $16, %rbp       /* never below the stack pointer */
+        leaq    (\room + 1) * 16(%rsp), %rbp
         leaveq
         .cfi_def_cfa %rsp, 8
         .cfi_restore %rbp
         retq
+        .endm
+
+        function _PyPerf_EnterBareEvalLoop
+        enter_eval_loop 0
+        end_function _PyPerf_EnterBareEvalLoop
+
+        function _PyPerf_EnterEvalLoop
+        enter_eval_loop 32
         end_function _PyPerf_EnterEvalLoop
 
         address _PyPerf_EnterEvalLoopReturn, 1b

@@ -264,7 +264,7 @@ _PyPerfEvaluator_Install(PyInterpreterState *interp, bool calls)
     evaluator->was_read = evaluator->is_chained = false;
     evaluator_set(interp, evaluator->installed);
     if (interpreter_runs_frames(interp)) {
-        _PyPerfEvaluator_StartLate(interp);
+        _PyPerfEvaluator_StartLate(_PyThreadState_GET());
     }
     return 0;
 }
@@ -378,17 +378,17 @@ _PyPerfEvaluator_IsSet(PyInterpreterState *interp, _PyFrameEvalFunction function
 // --- Frames that are running -----------------------------------------------
 
 void
-_PyPerfEvaluator_RaiseBreaker(PyInterpreterState *interp)
+_PyPerfEvaluator_RaiseBreaker(PyThreadState *tstate)
 {
-    _PyPerfBase_SetBreaker(interp);
+    _PyPerfBase_RaiseBreaker(tstate);
 }
 
 void
-_PyPerfEvaluator_StartLate(PyInterpreterState *interp)
+_PyPerfEvaluator_StartLate(PyThreadState *tstate)
 {
     _PyPerfEvaluator_LateStarts++;
-    if (interp != NULL) {
-        _PyPerfEvaluator_RaiseBreaker(interp);
+    if (tstate != NULL) {
+        _PyPerfEvaluator_RaiseBreaker(tstate);
     }
 }
 
@@ -403,23 +403,23 @@ void
 _PyPerfEvaluator_GilTakenLate(PyThreadState *tstate)
 {
     if (!thread_has_caught_up(tstate)) {
-        _PyPerfEvaluator_RaiseBreaker(tstate->interp);
+        _PyPerfEvaluator_RaiseBreaker(tstate);
     }
 }
 
-/* Return whether the first eval loop must hand its frames over.  Lowers the breaker,
-   except while the thread is traced. */
+/* Return whether the first eval loop must hand its frames over, of which `frame` is the
+   innermost.  Lowers the breaker, except while the frame is traced. */
 static bool
-must_hand_over(PyThreadState *tstate)
+must_hand_over(PyThreadState *tstate, const struct _PyInterpreterFrame *frame)
 {
     if (_PyPerfEvaluator_LateStarts == 0) {
         return false;
     }
     _PyPerfProfiler_DetectFork(tstate);
-    if (_PyPerfBase_IsTraced(tstate)) {
+    if (_PyPerfBase_IsTraced(tstate, frame)) {
         return false;               // try again when tracing ends
     }
-    _PyPerfEvalLoop_RecomputeBreaker(tstate->interp);
+    _PyPerfEvalLoop_LowerBreaker(tstate);
     return tstate->interp->eval_frame == _PyPerfEvaluator_EvalFrame
            && _PyPerfStack_Look() == _PyPerfStack_ENOUGH;
 }
@@ -428,19 +428,19 @@ void
 _PyPerfEvaluator_HandOver(PyThreadState *tstate, struct _PyInterpreterFrame *frame,
                           PyObject **stack_pointer, _Py_CODEUNIT *next_instr)
 {
-    if (!must_hand_over(tstate)) {
+    if (!must_hand_over(tstate, frame)) {
         return;
     }
 #if _PyPerfArch_CAN_RETURN_TO
     struct _PyPerfArch_Registers registers;
-    // The _PyCFrame is a variable in the C frame of the eval loop.
     if (_PyPerfArch_HasShadowStack()
-            || !_PyPerfUnwind_FindCaller(tstate->cframe, &registers)) {
+            || !_PyPerfUnwind_FindCaller(_PyPerfBase_LoopVariable(tstate),
+                                         &registers)) {
         return;
     }
-    _PyFrame_SetStackPointer(frame, stack_pointer);
-    frame->prev_instr = next_instr - 1;
-    _PyPerf_ReturnTo(_PyPerfEvalLoop_RunToEntry(tstate, frame), &registers);
+    PyObject *result = _PyPerfEvalLoop_RunToEntry(tstate, frame, stack_pointer,
+                                                  next_instr);
+    _PyPerf_ReturnTo(result, &registers);
 #endif
 }
 
@@ -451,7 +451,7 @@ _PyPerfEvaluator_MustCatchUp(PyThreadState *tstate)
         return false;
     }
     _PyPerfProfiler_DetectFork(tstate);
-    _PyPerfEvalLoop_RecomputeBreaker(tstate->interp);
+    _PyPerfEvalLoop_LowerBreaker(tstate);
     return is_ours(tstate->interp->eval_frame) && !thread_has_caught_up(tstate);
 }
 

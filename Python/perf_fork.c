@@ -117,9 +117,9 @@ child_of_c_code(void)
     if (_PyPerfSlots_OpenMode() == _PyPerf_OFF) {
         return;
     }
-    const PyThreadState *tstate = PyGILState_GetThisThreadState();
+    PyThreadState *tstate = PyGILState_GetThisThreadState();
     _PyPerfSlots_ReopenEarly(tstate, persists);
-    _PyPerfEvaluator_StartLate(tstate != NULL ? tstate->interp : NULL);
+    _PyPerfEvaluator_StartLate(tstate);
 }
 
 void

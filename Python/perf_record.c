@@ -37,14 +37,16 @@
    - The second loop links a record for each frame that it pushes, also after profiling
      has been switched off.  The record of a function without a name returns into
      _PyPerf_EnterEvalLoop().  So the loop unlinks one record for each frame that it
-     pushed, on every way out: return, creation of a generator, exception.
+     pushed, on every way out: return, yield, creation of a generator, exception.
    - _PyPerf_EnterEvalLoop() writes the record of the function that the loop is entered
-     for.  This record exists as long as the C frame and is never unlinked.  A real call
-     through the trampoline would have two more jumps that the processor must predict.
-     With such a call generators were 15 % slower, with the record 4 %.
+     for.  A real call through the trampoline would have two more jumps that the
+     processor must predict.  With such a call generators were 15 % slower, with the
+     record 4 %.  On 3.11 this record is never unlinked.  On 3.13 the loop leaves that
+     function as it leaves any other, and then ends.
    - When there is no room for a record, the frame runs in a nested eval loop, which has
      room for more.  If little of the C stack is left, profiling is switched off first.
-     On a stack whose end is unknown (perf_stack.c) the frame runs without a record.
+     On a stack whose end is unknown (perf_stack.c) the nested loop is a bare one: it
+     links no records, so it nests no further.
 
    DWARF unwinders follow the same list.  The second loop is always compiled with a
    frame pointer.  So its unwind information says that its caller's registers are where
@@ -64,94 +66,16 @@
 #include "pycore_perf_stack.h"
 #include "pycore_perf_window.h"     // _PyPerfWindow_Translate()
 
-unsigned int
+uint32_t
 _PyPerfRecord_EnsureSlot(PyThreadState *tstate, _PyInterpreterFrame *frame)
 {
+    PyCodeObject *code = _PyPerfBase_FrameCode(frame);
     if (tstate->interp->eval_frame == NULL) {
         // If it has a slot, its name appears as soon as profiling is on again.
-        return _PyPerfSlots_Find(frame->f_code);
+        return _PyPerfSlots_Find(code);
     }
-    _PyPerfProfiler_EnsureAnnounced(tstate, frame->f_code);
-    return frame->f_code->_co_perf_slot;
-}
-
-/* Flags in _PyPerfLoop.unlinked, in addition to the number of frames. */
-enum {
-    RAISE_BREAKER = 1 << 30,        // when this loop ends, for the loops further out
-    PAUSES_LINES = 1 << 29,         // until the topmost frame has a record again
-    UNLINKED_FLAGS = RAISE_BREAKER | PAUSES_LINES,
-};
-
-/* Return the number of frames without a record that this loop has pushed. */
-static int
-loop_unlinked(const struct _PyPerfLoop *loop)
-{
-    return loop->unlinked & ~UNLINKED_FLAGS;
-}
-
-/* Return whether the loop stores lines, or pauses. */
-static bool
-loop_has_lines(const struct _PyPerfLoop *loop)
-{
-    return _PyPerfLoop_HasLines(loop) || (loop->unlinked & PAUSES_LINES) != 0;
-}
-
-/* Let the loop store lines, or no longer.  While the topmost frame has no record, only
-   note it. */
-static void
-loop_set_lines(struct _PyPerfLoop *loop, bool on)
-{
-    loop->unlinked &= ~PAUSES_LINES;
-    if (loop_unlinked(loop) != 0) {
-        loop->unlinked |= on ? PAUSES_LINES : 0;
-        on = false;
-    }
-    _PyPerfLoop_SetLines(loop, on);
-}
-
-bool
-_PyPerfRecord_NoRoom(PyThreadState *tstate, _PyInterpreterFrame *frame,
-                     struct _PyPerfLoop *loop)
-{
-    switch (_PyPerfStack_Look()) {
-    case _PyPerfStack_ENOUGH:
-        return true;
-    case _PyPerfStack_SHORT:
-        // The first eval loop is entered once.  Calls within it use no C stack.
-        if (tstate->interp->eval_frame != NULL) {
-            _PyPerfProfiler_StopOnLowStack();
-        }
-        return true;
-    case _PyPerfStack_FOREIGN:
-        break;
-    }
-    frame->is_entry = true;
-    loop->unlinked++;
-    loop_set_lines(loop, loop_has_lines(loop));
-    return false;
-}
-
-PyObject *
-_PyPerfRecord_RunNested(PyThreadState *tstate, _PyInterpreterFrame *frame)
-{
-    return tstate->interp->eval_frame == _PyPerfEvaluator_EvalFrame
-           ? _PyPerfEvaluator_EvalFrame(tstate, frame, 0)
-           : _PyEval_EvalFrameDefault(tstate, frame, 0);
-}
-
-
-// --- Profiling is switched on late -----------------------------------------
-
-bool
-_PyPerfRecord_LeaveRarely(PyThreadState *tstate, struct _PyPerfLoop *loop)
-{
-    if (loop_unlinked(loop) != 0) {
-        loop->unlinked--;
-        loop_set_lines(loop, loop_has_lines(loop));
-        return true;
-    }
-    _PyPerfEvaluator_RaiseBreaker(tstate->interp);
-    return false;
+    _PyPerfProfiler_EnsureAnnounced(tstate, code);
+    return _PyPerfBase_SlotNumber(code);
 }
 
 /* Return the return address for the record of `frame`.  Names its function, if need
@@ -159,7 +83,7 @@ _PyPerfRecord_LeaveRarely(PyThreadState *tstate, struct _PyPerfLoop *loop)
 static const void *
 frame_address(PyThreadState *tstate, _PyInterpreterFrame *frame)
 {
-    unsigned int slot = frame->f_code->_co_perf_slot;
+    uint32_t slot = _PyPerfBase_SlotNumber(_PyPerfBase_FrameCode(frame));
     if (slot == 0) {
         slot = _PyPerfRecord_EnsureSlot(tstate, frame);
     }
@@ -169,6 +93,41 @@ frame_address(PyThreadState *tstate, _PyInterpreterFrame *frame)
            : _PyPerf_Pool.return_addresses[slot];
 }
 
+bool
+_PyPerfRecord_NoRoom(PyThreadState *tstate, _PyInterpreterFrame *frame,
+                     struct _PyPerfLoop *loop)
+{
+    if (loop->step != 0 && _PyPerfBase_IsEntryFrame(_PyPerfBase_OuterFrame(frame))) {
+        loop->step = 0;
+        _PyPerfLoop_SetLines(loop, false);
+    }
+    if (loop->step == 0) {
+        return false;
+    }
+    // The first eval loop is entered once.  Calls within it use no C stack.
+    if (tstate->interp->eval_frame != NULL
+            && _PyPerfStack_Look() == _PyPerfStack_SHORT) {
+        _PyPerfProfiler_StopOnLowStack();
+    }
+    return true;
+}
+
+PyObject *
+_PyPerfRecord_RunNested(PyThreadState *tstate, _PyInterpreterFrame *frame)
+{
+    if (tstate->interp->eval_frame != _PyPerfEvaluator_EvalFrame) {
+        return _PyEval_EvalFrameDefault(tstate, frame, 0);
+    }
+    if (_PyPerfStack_Look() != _PyPerfStack_FOREIGN) {
+        return _PyPerfEvaluator_EvalFrame(tstate, frame, 0);
+    }
+    return _PyPerf_EnterBareEvalLoop(tstate, frame, 0, frame_address(tstate, frame));
+}
+
+
+
+// --- Profiling is switched on late -----------------------------------------
+
 void
 _PyPerfRecord_CatchUp(PyThreadState *tstate, _PyInterpreterFrame *frame,
                       struct _PyPerfRecord *head, struct _PyPerfLoop *loop)
@@ -176,21 +135,19 @@ _PyPerfRecord_CatchUp(PyThreadState *tstate, _PyInterpreterFrame *frame,
     if (!_PyPerfEvaluator_MustCatchUp(tstate)) {
         return;
     }
-    for (int count = loop_unlinked(loop); count > 0; count--) {
-        frame = frame->previous;    // has no record
-    }
-    for (volatile struct _PyPerfRecord *record =
-             head->caller - _PyPerfArch_RECORDS_BELOW; ; record++) {
-        record->return_address = frame_address(tstate, frame);
-        if (frame->is_entry) {
+    volatile struct _PyPerfRecord *record = head->caller - _PyPerfArch_RECORDS_BELOW;
+    for (;; frame = _PyPerfBase_OuterFrame(frame)) {
+        const bool is_entry = _PyPerfBase_IsEntryFrame(frame);
+        if (loop->step != 0 || is_entry) {
+            record->return_address = frame_address(tstate, frame);
+            record++;
+        }
+        if (is_entry) {
             break;
         }
-        frame = frame->previous;
     }
-    loop_set_lines(loop, _PyPerf_Pool.lines);
-    if (!_PyPerfEvaluator_IsOutermostLoop(tstate)) {
-        loop->unlinked |= RAISE_BREAKER;
-    }
+    _PyPerfLoop_SetLines(loop, _PyPerf_Pool.lines && loop->step != 0);
+    loop->raises_breaker |= !_PyPerfEvaluator_IsOutermostLoop(tstate);
 }
 
 /* The largest number of records for frames that are handed over together.  Each one
@@ -207,16 +164,18 @@ _PyPerfRecord_RunHandedOver(PyThreadState *tstate, _PyInterpreterFrame *frame,
     const size_t most = Py_MIN(
         MOST_CALLERS, _PyPerfStack_Left() / 2 / sizeof(struct _PyPerfRecord) + 1);
     size_t count = 0;
-    for (_PyInterpreterFrame *next = frame; count < most; next = next->previous) {
+    for (_PyInterpreterFrame *next = _PyPerfBase_FunctionFrame(frame); count < most;
+            next = _PyPerfBase_OuterFrame(next)) {
         addresses[MOST_CALLERS - ++count] = frame_address(tstate, next);
-        if (next->is_entry) {
+        if (_PyPerfBase_IsEntryFrame(next)) {
             break;
         }
     }
     _PyPerfEvaluator_IsHandingOver = throwflag != 0;
     PyObject *result = _PyPerf_EnterEvalLoopWithCallers(
         tstate, frame, throwflag, addresses + MOST_CALLERS - count, count);
+    _PyPerfEvaluator_IsHandingOver = false;
     // Frames beyond C functions must be handed over too.
-    _PyPerfEvaluator_RaiseBreaker(tstate->interp);
+    _PyPerfEvaluator_RaiseBreaker(tstate);
     return result;
 }

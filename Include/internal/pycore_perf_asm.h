@@ -31,6 +31,11 @@ extern PyObject *_PyPerf_EnterEvalLoop(PyThreadState *tstate,
                                        struct _PyInterpreterFrame *frame,
                                        int throwflag, const void *returns_to);
 
+/* The same without room for more records than the first. */
+extern PyObject *_PyPerf_EnterBareEvalLoop(PyThreadState *tstate,
+                                           struct _PyInterpreterFrame *frame,
+                                           int throwflag, const void *returns_to);
+
 /* The address in _PyPerf_EnterEvalLoop() after its call of the eval loop. */
 extern const void *const _PyPerf_EnterEvalLoopReturn;
 

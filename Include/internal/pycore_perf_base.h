@@ -1,202 +1,32 @@
 /* What differs from one CPython release to another, for native profiling.
 
-   The files of native profiling are the same for each release.  They use the
-   functions below where releases name or store something differently.  These are
-   the forms for CPython 3.11.  Functions here need the GIL unless they say
-   otherwise. */
+   The files of native profiling are the same for each release.  They use the functions
+   of this header where releases name or store something differently.  Here the header
+   for the release is selected.  Nothing else asks for the version.
+
+       pycore_perf_base_3_11.h         the functions that differ
+       pycore_perf_evalloop_3_11.h     the hooks of the eval loop
+       perf_handover_3_11.h            how the second eval loop takes frames over
+
+   Functions here need the GIL unless they say otherwise. */
 
 #ifndef Py_INTERNAL_PERF_BASE_H
 #define Py_INTERNAL_PERF_BASE_H
-#ifdef __cplusplus
-extern "C" {
-#endif
 
 #ifndef Py_BUILD_CORE
 #  error "this header requires Py_BUILD_CORE define"
 #endif
 
-#include "pycore_code.h"            // _PyCode_CODE()
-#include "pycore_frame.h"           // _PyInterpreterFrame
-#include "pycore_interp.h"          // PyInterpreterState.co_extra_user_count
-#include "pycore_runtime.h"         // _PyRuntime
-#include <stdbool.h>
+#include "patchlevel.h"             // PY_VERSION_HEX
 
-
-// --- The public C API ------------------------------------------------------
-
-/* The type of the second argument of PyUnstable_WritePerfMapEntry(), the size of an
-   entry in bytes.  CPython 3.12 and later declare that function themselves. */
-#if PY_VERSION_HEX < 0x030c0000
-typedef size_t _PyPerfBase_EntrySize;
+#if PY_VERSION_HEX >= 0x030d0000
+#  include "pycore_perf_base_3_13.h"
+#  define _PyPerfBase_EVALLOOP_HOOKS "pycore_perf_evalloop_3_13.h"
+#  define _PyPerfBase_HANDOVER "perf_handover_3_13.h"
 #else
-typedef unsigned int _PyPerfBase_EntrySize;
+#  include "pycore_perf_base_3_11.h"
+#  define _PyPerfBase_EVALLOOP_HOOKS "pycore_perf_evalloop_3_11.h"
+#  define _PyPerfBase_HANDOVER "perf_handover_3_11.h"
 #endif
 
-
-// --- Frames ----------------------------------------------------------------
-
-/* Return the innermost Python frame of a thread, or NULL if it runs none. */
-static inline _PyInterpreterFrame *
-_PyPerfBase_TopFrame(const PyThreadState *tstate)
-{
-    return tstate->cframe->current_frame;
-}
-
-/* Return the next outer frame, across C functions between the two, or NULL. */
-static inline _PyInterpreterFrame *
-_PyPerfBase_OuterFrame(const _PyInterpreterFrame *frame)
-{
-    return frame->previous;
-}
-
-/* Return the instruction that `frame` has begun last.  Before the first one, return the
-   place in front of it. */
-static inline const _Py_CODEUNIT *
-_PyPerfBase_LastInstruction(const _PyInterpreterFrame *frame)
-{
-    return frame->prev_instr;
-}
-
-/* Return the code object of a frame, a borrowed reference. */
-static inline PyCodeObject *
-_PyPerfBase_FrameCode(const _PyInterpreterFrame *frame)
-{
-    return frame->f_code;
-}
-
-
-// --- Code objects ----------------------------------------------------------
-
-/* Return the slot number that is stored in a code object; 0: none. */
-static inline uint32_t
-_PyPerfBase_SlotNumber(const PyCodeObject *code)
-{
-    return code->_co_perf_slot;
-}
-
-static inline void
-_PyPerfBase_SetSlotNumber(PyCodeObject *code, uint32_t number)
-{
-    code->_co_perf_slot = number;
-}
-
-/* Called when `code` dies, while its slot is released: do not free its memory, so that
-   no other code object will have its address. */
-static inline void
-_PyPerfBase_KeepMemory(PyCodeObject *code)
-{
-    code->_co_perf_slot = UINT32_MAX;
-}
-
-/* Return whether _PyPerfBase_KeepMemory() was called for a code object that is being
-   deallocated. */
-static inline bool
-_PyPerfBase_KeepsMemory(const PyCodeObject *code)
-{
-    return code->_co_perf_slot == UINT32_MAX;
-}
-
-/* Return the bytecode of a code object, and store its size in bytes in *size. */
-static inline const char *
-_PyPerfBase_Bytecode(const PyCodeObject *code, size_t *size)
-{
-    *size = (size_t)_PyCode_NBYTES(code);
-    return (const char *)_PyCode_CODE(code);
-}
-
-/* Return whether the line table of a code object begins as a line table does.  Programs
-   can give a code object any bytes, and debug builds end at an assertion when they read
-   others. */
-static inline bool
-_PyPerfBase_HasLines(const PyCodeObject *code)
-{
-    return PyBytes_GET_SIZE(code->co_linetable) != 0
-           && (PyBytes_AS_STRING(code->co_linetable)[0] & 0x80) != 0;
-}
-
-/* Return the co_extra index that `interp` will assign next. */
-static inline Py_ssize_t
-_PyPerfBase_NextExtraIndex(const PyInterpreterState *interp)
-{
-    return interp->co_extra_user_count;
-}
-
-/* Return whether the co_extra index `index` of `interp` was requested with
-   `release`. */
-static inline bool
-_PyPerfBase_OwnsExtraIndex(const PyInterpreterState *interp, Py_ssize_t index,
-                           freefunc release)
-{
-    return index >= 0 && index < interp->co_extra_user_count
-           && interp->co_extra_freefuncs[index] == release;
-}
-
-
-// --- Eval loops ------------------------------------------------------------
-
-/* Return how many Python frames a thread may still push before it reaches the recursion
-   limit.  Negative if the limit was lowered below the present depth. */
-static inline int
-_PyPerfBase_RecursionRemaining(const PyThreadState *tstate)
-{
-    return tstate->recursion_remaining;
-}
-
-/* Let a thread push so many more Python frames, or fewer if `count` is negative. */
-static inline void
-_PyPerfBase_AddRecursionRemaining(PyThreadState *tstate, int count)
-{
-    tstate->recursion_remaining += count;
-}
-
-/* Return whether a thread is traced by sys.settrace() or sys.setprofile(). */
-static inline bool
-_PyPerfBase_IsTraced(const PyThreadState *tstate)
-{
-    return tstate->cframe->use_tracing != 0;
-}
-
-/* Return whether a thread runs only one eval loop.  Returns false if the loop runs on a
-   stack of a coroutine library. */
-static inline bool
-_PyPerfBase_IsOutermostLoop(const PyThreadState *tstate)
-{
-    return tstate->cframe->previous == &tstate->root_cframe;
-}
-
-/* Make the eval loops of an interpreter take the slow path of the eval breaker. */
-static inline void
-_PyPerfBase_SetBreaker(PyInterpreterState *interp)
-{
-    _Py_atomic_store_relaxed(&interp->ceval.eval_breaker, 1);
-}
-
-
-// --- Threads ---------------------------------------------------------------
-
-/* Lock the lists of interpreters and threads.  Threads are added to them without
-   the GIL, but not without this lock. */
-static inline void
-_PyPerfBase_LockThreads(void)
-{
-    PyThread_acquire_lock(_PyRuntime.interpreters.mutex, WAIT_LOCK);
-}
-
-static inline void
-_PyPerfBase_UnlockThreads(void)
-{
-    PyThread_release_lock(_PyRuntime.interpreters.mutex);
-}
-
-/* Return whether the caller is the thread that the process began with.  No GIL
-   needed. */
-static inline bool
-_PyPerfBase_IsMainThread(void)
-{
-    return PyThread_get_thread_ident() == _PyRuntime.main_thread;
-}
-
-#ifdef __cplusplus
-}
-#endif
 #endif  /* !Py_INTERNAL_PERF_BASE_H */

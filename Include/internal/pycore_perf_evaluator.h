@@ -87,14 +87,23 @@ extern void _PyPerfEvaluator_HandOver(PyThreadState *tstate,
    loop. */
 extern bool _PyPerfEvaluator_IsHandingOver;
 
-/* Make the eval loops of `interp` take the slow path of the eval breaker. */
-extern void _PyPerfEvaluator_RaiseBreaker(PyInterpreterState *interp);
+/* Return _PyPerfEvaluator_IsHandingOver and set it to false. */
+static inline bool
+_PyPerfEvaluator_TakeIsHandingOver(void)
+{
+    const bool result = _PyPerfEvaluator_IsHandingOver;
+    _PyPerfEvaluator_IsHandingOver = false;
+    return result;
+}
+
+/* Make the eval loops of a thread take the slow path of the eval breaker. */
+extern void _PyPerfEvaluator_RaiseBreaker(PyThreadState *tstate);
 
 /* Make each thread take the slow path in its outermost eval loop: functions that are
-   running may lack names.  Raises the breaker of `interp`, if it is not NULL, at once;
-   other threads raise it when they take the GIL.  No GIL needed in a process with one
-   thread. */
-extern void _PyPerfEvaluator_StartLate(PyInterpreterState *interp);
+   running may lack names.  Raises the breaker of the thread `tstate`, if it is not NULL,
+   at once; other threads raise theirs when they take the GIL.  No GIL needed in a
+   process with one thread. */
+extern void _PyPerfEvaluator_StartLate(PyThreadState *tstate);
 
 /* Called by the second eval loop on the slow path of the eval breaker.  Lowers the
    breaker.  Returns true if functions of this loop may lack names, or loops further out
@@ -125,20 +134,18 @@ _PyPerfEvaluator_GilTaken(PyThreadState *tstate)
 
 // --- What is compiled with an eval loop ------------------------------------
 
-/* eval_frame_handle_pending() of the first eval loop, for the second one.  Functions
-   that it calls have static variables, which must exist only once.  Takes and returns
-   what eval_frame_handle_pending() does. */
-extern int _PyPerfEvalLoop_HandlePending(PyThreadState *tstate);
-
 /* Run the rest of `frame`, which the first eval loop has begun, and then its callers up
-   to the one that the first loop was entered for.  Leaves the first loop's _PyCFrame.
-   Returns what the first loop has to return. */
+   to the one that the first loop was entered for.  `stack_pointer` and `next_instr` are
+   what the first loop has in its variables.  Leaves the first loop.  Returns what the
+   first loop has to return. */
 extern PyObject *_PyPerfEvalLoop_RunToEntry(PyThreadState *tstate,
-                                            struct _PyInterpreterFrame *frame);
+                                            struct _PyInterpreterFrame *frame,
+                                            PyObject **stack_pointer,
+                                            _Py_CODEUNIT *next_instr);
 
-/* Raise the eval breaker of `interp` if signals, other threads or pending calls need
-   it, otherwise lower it. */
-extern void _PyPerfEvalLoop_RecomputeBreaker(PyInterpreterState *interp);
+/* Undo _PyPerfEvaluator_RaiseBreaker().  Signals, other threads and pending calls may
+   still need the slow path. */
+extern void _PyPerfEvalLoop_LowerBreaker(PyThreadState *tstate);
 
 #ifdef __cplusplus
 }

@@ -17,6 +17,8 @@ extern "C" {
 #include "pycore_frame.h"           // _PyInterpreterFrame
 #include "pycore_perf_arch.h"
 #include "pycore_perf_arena.h"      // _PyPerf_Pool
+#include "pycore_perf_base.h"       // _PyPerfBase_FrameCode()
+#include "pycore_perf_evaluator.h"  // _PyPerfEvaluator_RaiseBreaker()
 
 /* Two words of a C stack, in the order that the platform's frame pointer convention
    requires (pycore_perf_arch.h). */
@@ -25,10 +27,13 @@ struct _PyPerfRecord {
     const void *return_address;
 };
 
-/* The state of one run of the second eval loop, in its C frame. */
+/* The state of one run of the second eval loop, in its C frame.  A bare loop is one
+   that links no records: it has no room even for the first.  It knows that as soon as
+   it finds none. */
 struct _PyPerfLoop {
     void *const *targets;           // one of the two tables for dispatch
-    int unlinked;                   // _PyPerfRecord_LeaveUnlinked()
+    size_t step;                    // the size of a record; 0: a bare loop
+    bool raises_breaker;            // when it ends
 };
 
 /* How many labels a table for dispatch has.  Then comes the address of the field of
@@ -38,19 +43,17 @@ struct _PyPerfLoop {
 /* If profiling is on, give the function of `frame` a slot and a name, unless it has
    them.  Returns the number of its slot, or 0 if it has none.  Sets no exception.  An
    exception that is set stays set. */
-extern unsigned int _PyPerfRecord_EnsureSlot(PyThreadState *tstate,
-                                             _PyInterpreterFrame *frame);
+extern uint32_t _PyPerfRecord_EnsureSlot(PyThreadState *tstate,
+                                         _PyInterpreterFrame *frame);
 
-/* Called if there is no room for the record of `frame`.  Returns true if `frame` must
-   run in a nested eval loop.  Switches profiling off if little of the C stack is left.
-   If the end of the stack is unknown, marks the frame as an entry frame, so that
-   _PyPerfRecord_LeaveUnlinked() knows it, adds 1 to loop->unlinked and returns
-   false. */
+/* Called if there is no room for the record of `frame`.  Returns true if the frame must
+   run in a nested eval loop, and false if it runs without a record: the loop is a bare
+   one.  Switches profiling off if little of the C stack is left. */
 extern bool _PyPerfRecord_NoRoom(PyThreadState *tstate, _PyInterpreterFrame *frame,
                                  struct _PyPerfLoop *loop);
 
-/* Run `frame`, which an eval loop has pushed, in a nested eval loop.  Returns what that
-   loop returns. */
+/* Run `frame`, which an eval loop has pushed, in a nested eval loop: a bare one if the
+   end of the C stack is unknown.  Returns what that loop returns. */
 extern PyObject *_PyPerfRecord_RunNested(PyThreadState *tstate,
                                          _PyInterpreterFrame *frame);
 
@@ -70,13 +73,10 @@ extern PyObject *_PyPerfRecord_RunHandedOver(PyThreadState *tstate,
 extern void _PyPerfRecord_CatchUp(PyThreadState *tstate, _PyInterpreterFrame *frame,
                                   struct _PyPerfRecord *head, struct _PyPerfLoop *loop);
 
-/* The slow path of _PyPerfRecord_LeaveUnlinked(), when loop->unlinked is not 0. */
-extern bool _PyPerfRecord_LeaveRarely(PyThreadState *tstate, struct _PyPerfLoop *loop);
-
 /* Return whether there is room for another record below the one that `head` refers to.
-   `limit` is the end of the eval loop's C frame, where the room begins.  (The two would
-   differ if the loop used alloca() and the compiler realigned its frame.  Then tests
-   would fail.) */
+   `head` is the eval loop's own frame record.  `limit` is the end of the loop's C frame,
+   where the room begins.  (The two would differ if the loop used alloca() and the
+   compiler realigned its frame.  Then tests would fail.) */
 static inline bool
 _PyPerfRecord_HasRoom(const struct _PyPerfRecord *head, const void *limit)
 {
@@ -84,15 +84,14 @@ _PyPerfRecord_HasRoom(const struct _PyPerfRecord *head, const void *limit)
 }
 
 /* Link a record for `frame`, which this eval loop has pushed and is about to run.
-   `head` is the eval loop's own frame record.  Returns false if the frame must run in
-   a nested eval loop.  For `limit` see _PyPerfRecord_HasRoom().  `loop` is the eval
-   loop's state. */
+   `loop` is the loop's state.  Returns false if the frame must run in a nested eval
+   loop.  For `head` and `limit` see _PyPerfRecord_HasRoom(). */
 static inline bool
 _PyPerfRecord_Link(PyThreadState *tstate, _PyInterpreterFrame *frame,
                    struct _PyPerfRecord *head, const void *limit,
                    struct _PyPerfLoop *loop)
 {
-    unsigned int slot = frame->f_code->_co_perf_slot;
+    uint32_t slot = _PyPerfBase_SlotNumber(_PyPerfBase_FrameCode(frame));
     if (__builtin_expect(slot == 0, 0)) {
         slot = _PyPerfRecord_EnsureSlot(tstate, frame);
     }
@@ -111,24 +110,22 @@ _PyPerfRecord_Link(PyThreadState *tstate, _PyInterpreterFrame *frame,
 }
 
 /* Unlink the record of the frame that is being left.  `head` is the eval loop's own
-   frame record. */
+   frame record, `loop` its state. */
 static inline void
-_PyPerfRecord_Unlink(struct _PyPerfRecord *head)
+_PyPerfRecord_Unlink(struct _PyPerfRecord *head, const struct _PyPerfLoop *loop)
 {
     // The caller's record is the next one, because the records are adjacent.
-    *(struct _PyPerfRecord *volatile *)&head->caller = head->caller + 1;
+    *(struct _PyPerfRecord *volatile *)&head->caller =
+        (struct _PyPerfRecord *)((char *)head->caller + loop->step);
 }
 
-/* Called when the second loop leaves a frame that is marked as an entry frame.  Returns
-   true if this loop pushed the frame and there was no room for its record
-   (_PyPerfRecord_NoRoom()).  Then the loop continues with the caller.  Otherwise the
-   loop itself ends, and its flag to raise the eval breaker is obeyed
-   (_PyPerfRecord_CatchUp()). */
-static inline bool
-_PyPerfRecord_LeaveUnlinked(PyThreadState *tstate, struct _PyPerfLoop *loop)
+/* Called when the second loop ends. */
+static inline void
+_PyPerfRecord_LeaveLoop(PyThreadState *tstate, const struct _PyPerfLoop *loop)
 {
-    return __builtin_expect(loop->unlinked != 0, 0)
-           && _PyPerfRecord_LeaveRarely(tstate, loop);
+    if (__builtin_expect(loop->raises_breaker, 0)) {
+        _PyPerfEvaluator_RaiseBreaker(tstate);
+    }
 }
 
 
@@ -170,8 +167,9 @@ _PyPerfLoop_SetLines(struct _PyPerfLoop *loop, bool on)
 static inline void
 _PyPerfLoop_Init(struct _PyPerfLoop *loop, void *const *tables)
 {
-    loop->unlinked = 0;
     loop->targets = tables;
+    loop->step = sizeof(struct _PyPerfRecord);
+    loop->raises_breaker = false;
     if (__builtin_expect(_PyPerf_Pool.lines, 0)) {
         loop->targets = tables + _PyPerfLoop_LABELS + 1;
     }

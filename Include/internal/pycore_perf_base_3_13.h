@@ -1,0 +1,260 @@
+/* What differs between CPython releases, for native profiling: CPython 3.13.
+
+   pycore_perf_base.h includes this file.  Functions here need the GIL unless they say
+   otherwise.  pycore_perf_base_3_11.h has the same functions. */
+
+#ifndef Py_INTERNAL_PERF_BASE_3_13_H
+#define Py_INTERNAL_PERF_BASE_3_13_H
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#ifndef Py_BUILD_CORE
+#  error "this header requires Py_BUILD_CORE define"
+#endif
+
+#include "pycore_ceval.h"           // _Py_set_eval_breaker_bit()
+#include "pycore_code.h"            // _PyCode_CODE()
+#include "pycore_frame.h"           // _PyInterpreterFrame
+#include "opcode.h"                 // MIN_INSTRUMENTED_OPCODE
+#include "pycore_interp.h"          // PyInterpreterState.co_extra_user_count
+#include "pycore_pystate.h"         // HEAD_LOCK()
+#include "pycore_runtime.h"         // _PyRuntime
+#include <stdbool.h>
+
+
+// --- The public C API ------------------------------------------------------
+
+/* The type of the size of an entry in bytes, the second argument of
+   PyUnstable_WritePerfMapEntry().  Programs were compiled for this one. */
+typedef unsigned int _PyPerfBase_EntrySize;
+
+
+// --- Frames ----------------------------------------------------------------
+
+/* Return whether `frame` belongs to no function: an eval loop has it under the frame
+   that the loop was entered for. */
+static inline bool
+_PyPerfBase_IsLoopFrame(const _PyInterpreterFrame *frame)
+{
+    return frame->owner == FRAME_OWNED_BY_CSTACK;
+}
+
+/* Return whether `frame`, which is no loop frame, is the one that checks what
+   __init__() returns. */
+static inline bool
+_PyPerfBase_IsInitCleanup(const _PyInterpreterFrame *frame)
+{
+    return frame->f_funcobj == Py_None;
+}
+
+/* Return `frame`, or if it belongs to no function the next outer one that does, or
+   NULL. */
+static inline _PyInterpreterFrame *
+_PyPerfBase_FunctionFrame(_PyInterpreterFrame *frame)
+{
+    while (frame != NULL
+            && (_PyPerfBase_IsLoopFrame(frame) || _PyPerfBase_IsInitCleanup(frame))) {
+        frame = frame->previous;
+    }
+    return frame;
+}
+
+/* Return the innermost Python frame of a thread, or NULL if it runs none. */
+static inline _PyInterpreterFrame *
+_PyPerfBase_TopFrame(const PyThreadState *tstate)
+{
+    return _PyPerfBase_FunctionFrame(tstate->current_frame);
+}
+
+/* Return the next outer frame, across C functions between the two, or NULL. */
+static inline _PyInterpreterFrame *
+_PyPerfBase_OuterFrame(const _PyInterpreterFrame *frame)
+{
+    return _PyPerfBase_FunctionFrame(frame->previous);
+}
+
+/* Return the instruction that `frame` has begun last.  Before the first one, return that
+   one. */
+static inline const _Py_CODEUNIT *
+_PyPerfBase_LastInstruction(const _PyInterpreterFrame *frame)
+{
+    return frame->instr_ptr;
+}
+
+/* Return the code object of a frame, a borrowed reference. */
+static inline PyCodeObject *
+_PyPerfBase_FrameCode(const _PyInterpreterFrame *frame)
+{
+    return (PyCodeObject *)frame->f_executable;
+}
+
+
+// --- Code objects ----------------------------------------------------------
+
+/* Return the slot number that is stored in a code object; 0: none. */
+static inline uint32_t
+_PyPerfBase_SlotNumber(const PyCodeObject *code)
+{
+    return code->_co_perf_slot;
+}
+
+static inline void
+_PyPerfBase_SetSlotNumber(PyCodeObject *code, uint32_t number)
+{
+    code->_co_perf_slot = number;
+}
+
+/* Called when `code` dies, while its slot is released: do not free its memory, so that
+   no other code object will have its address. */
+static inline void
+_PyPerfBase_KeepMemory(PyCodeObject *code)
+{
+    code->_co_perf_slot = UINT32_MAX;
+}
+
+/* Return whether _PyPerfBase_KeepMemory() was called for a code object that is being
+   deallocated. */
+static inline bool
+_PyPerfBase_KeepsMemory(const PyCodeObject *code)
+{
+    return code->_co_perf_slot == UINT32_MAX;
+}
+
+/* Return the bytecode of a code object, and store its size in bytes in *size. */
+static inline const char *
+_PyPerfBase_Bytecode(const PyCodeObject *code, size_t *size)
+{
+    *size = (size_t)_PyCode_NBYTES(code);
+    return (const char *)_PyCode_CODE(code);
+}
+
+/* Return whether the line table of a code object begins as a line table does.  Programs
+   can give a code object any bytes, and debug builds end at an assertion when they read
+   others. */
+static inline bool
+_PyPerfBase_HasLines(const PyCodeObject *code)
+{
+    return PyBytes_GET_SIZE(code->co_linetable) != 0
+           && (PyBytes_AS_STRING(code->co_linetable)[0] & 0x80) != 0;
+}
+
+/* Return the co_extra index that `interp` will assign next. */
+static inline Py_ssize_t
+_PyPerfBase_NextExtraIndex(const PyInterpreterState *interp)
+{
+    return interp->co_extra_user_count;
+}
+
+/* Return whether the co_extra index `index` of `interp` was requested with
+   `release`. */
+static inline bool
+_PyPerfBase_OwnsExtraIndex(const PyInterpreterState *interp, Py_ssize_t index,
+                           freefunc release)
+{
+    return index >= 0 && index < interp->co_extra_user_count
+           && interp->co_extra_freefuncs[index] == release;
+}
+
+
+// --- Eval loops ------------------------------------------------------------
+
+/* Return how many Python frames a thread may still push before it reaches the recursion
+   limit.  Negative if the limit was lowered below the present depth. */
+static inline int
+_PyPerfBase_RecursionRemaining(const PyThreadState *tstate)
+{
+    return tstate->py_recursion_remaining;
+}
+
+/* Let a thread push so many more Python frames, or fewer if `count` is negative. */
+static inline void
+_PyPerfBase_AddRecursionRemaining(PyThreadState *tstate, int count)
+{
+    tstate->py_recursion_remaining += count;
+}
+
+/* Return whether tools watch the instruction of `frame` that is being executed:
+   sys.settrace(), sys.setprofile() or sys.monitoring. */
+static inline bool
+_PyPerfBase_IsTraced(const PyThreadState *Py_UNUSED(tstate),
+                     const _PyInterpreterFrame *frame)
+{
+    return frame->instr_ptr->op.code >= MIN_INSTRUMENTED_OPCODE;
+}
+
+/* Return the frame that the eval loop of `frame` has under its frames. */
+static inline _PyInterpreterFrame *
+_PyPerfBase_LoopFrame(_PyInterpreterFrame *frame)
+{
+    while (!_PyPerfBase_IsLoopFrame(frame)) {
+        frame = frame->previous;
+    }
+    return frame;
+}
+
+/* Return whether a thread runs only one eval loop.  Returns false if the loop runs on a
+   stack of a coroutine library. */
+static inline bool
+_PyPerfBase_IsOutermostLoop(const PyThreadState *tstate)
+{
+    return _PyPerfBase_LoopFrame(tstate->current_frame)->previous == NULL;
+}
+
+/* Return the address of a variable in the C frame of the innermost eval loop of a
+   thread. */
+static inline const void *
+_PyPerfBase_LoopVariable(const PyThreadState *tstate)
+{
+    return _PyPerfBase_LoopFrame(tstate->current_frame);
+}
+
+/* Return whether an eval loop was entered for `frame`.  Otherwise the frame was pushed by
+   the loop that runs the next outer frame too. */
+static inline bool
+_PyPerfBase_IsEntryFrame(const _PyInterpreterFrame *frame)
+{
+    return _PyPerfBase_IsLoopFrame(frame->previous);
+}
+
+/* A bit of the eval breaker that the base does not use, and does not mind. */
+#define _PyPerfBase_BREAKER_BIT ((uintptr_t)1 << (_PY_EVAL_EVENTS_BITS - 1))
+static_assert(_PyPerfBase_BREAKER_BIT > _PY_EVAL_EXPLICIT_MERGE_BIT,
+              "the highest bit of the eval breaker's events is in use");
+
+/* Make the eval loops of a thread take the slow path of the eval breaker. */
+static inline void
+_PyPerfBase_RaiseBreaker(PyThreadState *tstate)
+{
+    _Py_set_eval_breaker_bit(tstate, _PyPerfBase_BREAKER_BIT);
+}
+
+
+// --- Threads ---------------------------------------------------------------
+
+/* Lock the lists of interpreters and threads.  Threads are added to them without
+   the GIL, but not without this lock. */
+static inline void
+_PyPerfBase_LockThreads(void)
+{
+    HEAD_LOCK(&_PyRuntime);
+}
+
+static inline void
+_PyPerfBase_UnlockThreads(void)
+{
+    HEAD_UNLOCK(&_PyRuntime);
+}
+
+/* Return whether the caller is the thread that the process began with.  No GIL
+   needed. */
+static inline bool
+_PyPerfBase_IsMainThread(void)
+{
+    return _Py_IsMainThread();
+}
+
+#ifdef __cplusplus
+}
+#endif
+#endif  /* !Py_INTERNAL_PERF_BASE_3_13_H */

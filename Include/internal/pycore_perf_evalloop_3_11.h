@@ -1,0 +1,115 @@
+/* The hooks of the eval loop that differ between CPython releases: CPython 3.11.
+   pycore_perf_evalloop.h includes this file and explains the hooks. */
+
+#ifndef Py_INTERNAL_PERF_EVALLOOP_3_11_H
+#define Py_INTERNAL_PERF_EVALLOOP_3_11_H
+
+#ifndef PERF_EVAL_LOOP
+
+#define PERF_BEGIN_FRAME()
+#define PERF_LEAVE_INLINED(FRAME) (!(FRAME)->is_entry)
+#define PERF_LEAVE_YIELDING()
+#define PERF_START_TRACING()
+
+#ifdef PY_HAVE_PERF_TRAMPOLINE
+
+extern int _PyPerfEvalLoop_HandlePending(PyThreadState *tstate);
+
+int
+_PyPerfEvalLoop_HandlePending(PyThreadState *tstate)
+{
+    return eval_frame_handle_pending(tstate);
+}
+
+/* This call does not return if it hands the frame over.  There is no branch after it.
+   One more edge in the loop's flow graph makes compilers allocate the registers of the
+   whole loop differently. */
+#define PERF_CHECK_HAND_OVER() \
+    _PyPerfEvaluator_HandOver(tstate, frame, stack_pointer, next_instr)
+
+#else
+#define PERF_CHECK_HAND_OVER()
+#endif
+#define PERF_RUN_NESTED
+
+#else   /* PERF_EVAL_LOOP */
+
+/* The first loop's copy of this helper.  Functions that it calls have static variables,
+   which must exist only once. */
+extern int _PyPerfEvalLoop_HandlePending(PyThreadState *tstate);
+#define eval_frame_handle_pending _PyPerfEvalLoop_HandlePending
+
+/* A frame begins.  If this loop pushed it, link its record. */
+#define PERF_BEGIN_FRAME() \
+    do { \
+        if (!frame->is_entry) { \
+            PERF_LINK_FRAME(); \
+        } \
+    } while (0)
+
+/* Called when the loop leaves FRAME.  True if this loop pushed FRAME.  Then its record,
+   if it has one, is unlinked.  Otherwise the loop itself ends. */
+#define PERF_LEAVE_INLINED(FRAME) \
+    (__builtin_expect(!(FRAME)->is_entry, 1) \
+     ? (_PyPerfRecord_Unlink(PERF_OWN_RECORD(), &perf_loop), true) \
+     : (_PyPerfRecord_LeaveLoop(tstate, &perf_loop), false))
+
+/* Called when the loop ends because a generator yields. */
+#define PERF_LEAVE_YIELDING() \
+    _PyPerfRecord_LeaveLoop(tstate, &perf_loop)
+
+#define PERF_CHECK_HAND_OVER() \
+    _PyPerfRecord_CatchUp(tstate, frame, PERF_OWN_RECORD(), &perf_loop)
+
+#if USE_COMPUTED_GOTOS
+
+#undef TARGET
+#define TARGET(op) \
+    LINE_TARGET_##op: PERF_STORE_LINE(); \
+    TARGET_##op: INSTRUCTION_START(op);
+
+/* A traced instruction is dispatched to the tracing code first. */
+#define PERF_START_TRACING() PERF_STORE_LINE_IF_WANTED()
+
+#else   /* !USE_COMPUTED_GOTOS */
+
+#define PERF_START_TRACING()
+
+#undef INSTRUCTION_START
+#define INSTRUCTION_START(op) \
+    do { \
+        PERF_STORE_LINE_IF_WANTED(); \
+        frame->prev_instr = next_instr++; \
+    } while (0)
+
+#endif  /* !USE_COMPUTED_GOTOS */
+
+/* The label perf_run_nested: there is no room for the frame's record.  Run the frame in
+   a nested eval loop.  Then continue with its caller as if the frame had returned in
+   this loop. */
+#define PERF_RUN_NESTED \
+perf_run_nested: \
+    { \
+        _PyInterpreterFrame *done = frame; \
+        cframe.current_frame = done->previous; \
+        PyObject *retval = _PyPerfRecord_RunNested(tstate, done); \
+        frame = cframe.current_frame = done->previous; \
+        _PyEvalFrameClearAndPop(tstate, done); \
+        if (retval == NULL) { \
+            goto resume_with_error; \
+        } \
+        _PyFrame_StackPush(frame, retval); \
+        goto resume_frame; \
+    }
+
+/* A frame that is handed over with an exception is not being called.  So tracers get no
+   call event. */
+#undef TRACE_FUNCTION_THROW_ENTRY
+#define TRACE_FUNCTION_THROW_ENTRY() \
+    if (!_PyPerfEvaluator_TakeIsHandingOver() && cframe.use_tracing \
+            && trace_function_entry(tstate, frame)) { \
+        goto exit_unwind; \
+    }
+
+#endif  /* PERF_EVAL_LOOP */
+#endif  /* !Py_INTERNAL_PERF_EVALLOOP_3_11_H */

@@ -1,0 +1,15 @@
+# Makes the instructions of the second eval loop from those of the first, that is
+# perf_cases.h from generated_cases.c.h of CPython 3.13.  Adds the hooks that
+# pycore_perf_evalloop_3_13.h explains.
+
+/assert(tstate->interp->eval_frame == NULL);/d
+s/tstate->interp->eval_frame == NULL/!PERF_MUST_CALL()/
+s/DEOPT_IF(tstate->interp->eval_frame,/DEOPT_IF(PERF_MUST_CALL(),/
+
+# The frame of __init__() is the one that is pushed with a goto.
+s/^\( *\)frame = tstate->current_frame = new_frame;$/&\n\1PERF_LINK_FRAME();/
+s/^\( *\)goto start_frame;$/\1PERF_LINK_FRAME();\n&/
+
+s/^\( *\)_Py_LeaveRecursiveCallPy(tstate);$/\1PERF_UNLINK();\n&/
+/TARGET(EXIT_INIT_CHECK)/,/^        }$/s/DISPATCH();/PERF_LEAVE_INIT();/
+/TARGET(INTERPRETER_EXIT)/,/^        }$/s/^\( *\)return retval;$/\1PERF_LEAVE_LOOP();\n&/
