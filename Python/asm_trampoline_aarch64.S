@@ -144,6 +144,29 @@
         leave_frame_of_entry
         end_function _PyPerf_EnterEvalLoopWithCallers
 
+/* Return to a function further out (pycore_perf_arch.h):
+
+       void _PyPerf_ReturnTo(result, registers)
+
+   The return address is not signed: libgcc's unwinder has checked it. */
+
+        function _PyPerf_ReturnTo
+        hint    34                      /* bti c */
+        ldp     x19, x20, [x1]
+        ldp     x21, x22, [x1, 16]
+        ldp     x23, x24, [x1, 32]
+        ldp     x25, x26, [x1, 48]
+        ldp     x27, x28, [x1, 64]
+        ldp     d8, d9, [x1, 88]
+        ldp     d10, d11, [x1, 104]
+        ldp     d12, d13, [x1, 120]
+        ldp     d14, d15, [x1, 136]
+        ldr     x29, [x1, 80]
+        ldp     x9, x30, [x1, 152]
+        mov     sp, x9
+        ret
+        end_function _PyPerf_ReturnTo
+
 /* GNU_PROPERTY_AARCH64_FEATURE_1_AND = BTI | PAC (ELF for the Arm 64-bit
    Architecture, section 6.2.1). */
         feature_note 0xc0000000, 3

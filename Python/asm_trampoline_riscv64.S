@@ -135,3 +135,39 @@
         addi    sp, s0, -16
         leave_frame
         end_function _PyPerf_EnterEvalLoopWithCallers
+
+#ifdef __riscv_float_abi_double
+/* Return to a function further out (pycore_perf_arch.h):
+
+       void _PyPerf_ReturnTo(result, registers)  */
+
+        function _PyPerf_ReturnTo
+        ld      s1, 8(a1)
+        ld      s2, 16(a1)
+        ld      s3, 24(a1)
+        ld      s4, 32(a1)
+        ld      s5, 40(a1)
+        ld      s6, 48(a1)
+        ld      s7, 56(a1)
+        ld      s8, 64(a1)
+        ld      s9, 72(a1)
+        ld      s10, 80(a1)
+        ld      s11, 88(a1)
+        fld     fs0, 96(a1)
+        fld     fs1, 104(a1)
+        fld     fs2, 112(a1)
+        fld     fs3, 120(a1)
+        fld     fs4, 128(a1)
+        fld     fs5, 136(a1)
+        fld     fs6, 144(a1)
+        fld     fs7, 152(a1)
+        fld     fs8, 160(a1)
+        fld     fs9, 168(a1)
+        fld     fs10, 176(a1)
+        fld     fs11, 184(a1)
+        ld      s0, 0(a1)
+        ld      ra, 200(a1)
+        ld      sp, 192(a1)
+        ret
+        end_function _PyPerf_ReturnTo
+#endif

@@ -132,13 +132,12 @@ arena_fill(struct _PyPerfArena *arena)
     }
 }
 
-/* Register an arena with the unwinders in this process.  Without `load`, do so
-   only if an unwinder has been loaded. */
+/* Register an arena with the unwinder in this process, unless it is. */
 static void
-arena_register(struct _PyPerfArena *arena, bool load)
+arena_register(struct _PyPerfArena *arena)
 {
     if (arena->machine != 0 && !arena->is_registered) {
-        arena->is_registered = _PyPerfUnwind_Register(arena->memory, load);
+        arena->is_registered = _PyPerfUnwind_Register(arena->memory);
     }
 }
 
@@ -187,7 +186,7 @@ pool_add(struct _PyPerfArena *arena)
     _PyPerf_Pool.last_number += (uint32_t)arena->capacity;
     arena->older = _PyPerf_Pool.newest;
     _PyPerf_Pool.newest = arena;
-    arena_register(arena, _PyPerf_Pool.is_registered);
+    arena_register(arena);
     if (arena->machine != 0) {
         _PyPerfGdb_Register(arena->machine, arena->memory + SLOT_SIZE,
                             arena->size - SLOT_SIZE, arena->memory, SLOT_SIZE);
@@ -336,11 +335,10 @@ _PyPerfArena_Seal(void)
 void
 _PyPerfArena_Register(void)
 {
-    if (!_PyPerf_Pool.is_registered) {
-        _PyPerf_Pool.is_registered = true;
+    if (_PyPerfUnwind_AllowLoading()) {
         for (struct _PyPerfArena *arena = _PyPerf_Pool.newest; arena != NULL;
                 arena = arena->older) {
-            arena_register(arena, true);
+            arena_register(arena);
         }
         _PyPerfWindow_Register();
     }

@@ -10,6 +10,10 @@ s/DEOPT_IF(tstate->interp->eval_frame,/DEOPT_IF(PERF_MUST_CALL(),/
 s/^\( *\)frame = tstate->current_frame = new_frame;$/&\n\1PERF_LINK_FRAME();/
 s/^\( *\)goto start_frame;$/\1PERF_LINK_FRAME();\n&/
 
+# A generator resumes.
+/TARGET(FOR_ITER_GEN)/,/^        }$/s/PERF_LINK_FRAME();/PERF_LINK(true);/
+s/DISPATCH_INLINED(gen_frame);/PERF_RESUME_INLINED(gen_frame);/
+
 s/^\( *\)_Py_LeaveRecursiveCallPy(tstate);$/\1PERF_UNLINK();\n&/
 /TARGET(EXIT_INIT_CHECK)/,/^        }$/s/DISPATCH();/PERF_LEAVE_INIT();/
 /TARGET(INTERPRETER_EXIT)/,/^        }$/s/^\( *\)return retval;$/\1PERF_LEAVE_LOOP();\n&/

@@ -53,9 +53,9 @@
    A child that C code has forked does the same.  There the slow path makes the profiler
    notice that this is a child (perf_fork.c).
 
-   Only x86-64 on Linux without a shadow stack can hand frames over
-   (_PyPerfArch_CAN_RETURN_TO).  Elsewhere running frames have no names until they are
-   called again.  */
+   On macOS (_PyPerfArch_CAN_RETURN_TO is 0), and on threads with a shadow stack, frames
+   cannot be handed over.  There running frames have no names until they are called
+   again.  */
 
 #include "Python.h"
 #include "pycore_ceval.h"           // _PyEval_EvalFrameDefault()
@@ -65,10 +65,10 @@
 #include "pycore_perf_base.h"
 #include "pycore_perf_evaluator.h"
 #include "pycore_perf_profiler.h"   // _PyPerfProfiler_EnsureAnnounced()
+#include "pycore_perf_record.h"     // _PyPerfRecord_FrameAddress()
 #include "pycore_perf_slots.h"
 #include "pycore_perf_stack.h"
 #include "pycore_perf_unwind.h"     // _PyPerfUnwind_FindCaller()
-#include "pycore_perf_window.h"     // _PyPerfWindow_Translate()
 #include "pycore_pystate.h"         // _PyThreadState_GET()
 
 struct evaluator {
@@ -150,12 +150,8 @@ eval_announced_frame(PyThreadState *tstate, struct _PyInterpreterFrame *frame,
                      int throwflag)
 {
     const uint32_t slot = _PyPerfBase_SlotNumber(_PyPerfBase_FrameCode(frame));
-    const void *address = _PyPerf_Pool.return_addresses[slot];
-    if (_PyPerf_Pool.lines) {
-        address = _PyPerfWindow_Translate(_PyPerf_Pool.line_addresses[slot],
-                                          _PyPerfBase_LastInstruction(frame));
-    }
-    return _PyPerf_EnterEvalLoop(tstate, frame, throwflag, address);
+    return _PyPerf_EnterEvalLoop(tstate, frame, throwflag,
+                                 _PyPerfRecord_FrameAddress(frame, slot));
 }
 
 static Py_NO_INLINE PyObject *

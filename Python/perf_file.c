@@ -72,7 +72,7 @@ bool
 _PyPerfFile_OwnsDescriptor(struct _PyPerfFile *file)
 {
     struct stat status;
-    if (!_PyPerfFd_Owns(&file->fd, &status)) {
+    if (!_PyPerfFd_Check(&file->fd, &status)) {
         return false;
     }
     file_set_size(file, &status);
@@ -150,6 +150,16 @@ fail:
     return -1;
 }
 
+int
+_PyPerfFile_Reclaim(struct _PyPerfFile *file, struct _PyPerfError *error)
+{
+    if (_PyPerfFile_OwnsDescriptor(file)) {
+        return 0;
+    }
+    file->fd.number = -1;           // the number belongs to the program now
+    return _PyPerfFile_Open(file, file->path, error);
+}
+
 void
 _PyPerfFile_Close(struct _PyPerfFile *file)
 {
@@ -221,22 +231,16 @@ size_limit(void)
     return (off_t)limit.rlim_cur;
 }
 
-/* Make sure that the descriptor is ours.  Returns as _PyPerfFile_Append() does. */
+/* Prepare the file for an entry.  Returns as _PyPerfFile_Append() does. */
 static int
 file_ensure_open(struct _PyPerfFile *file, struct _PyPerfError *error)
 {
-    struct stat status;
     if (file->limit == NO_LIMIT && _PyPerfFd_IsChecked(&file->fd)) {
         return file_remove_partial_entry(file, error);
     }
     file->limit = size_limit();
-    if (_PyPerfFd_Check(&file->fd, &status)) {
-        file_set_size(file, &status);
-        return file_remove_partial_entry(file, error);
-    }
-    _PyPerfGeneration generation = file->generation;
-    file->fd.number = -1;           // the number belongs to the program now
-    if (_PyPerfFile_Open(file, file->path, error) < 0) {
+    const _PyPerfGeneration generation = file->generation;
+    if (_PyPerfFile_Reclaim(file, error) < 0) {
         return -1;
     }
     return file->generation == generation ? file_remove_partial_entry(file, error)
@@ -366,16 +370,8 @@ _PyPerfFile_Withdraw(struct _PyPerfFile *file)
 {
     struct stat status;
     struct _PyPerfError ignored;
-    if (lstat(file->path, &status) < 0 || !_PyPerfFd_IsFile(&file->fd, &status)) {
-        return false;
-    }
-    if (!_PyPerfFile_OwnsDescriptor(file)) {
-        file->fd.number = -1;       // the number belongs to the program now
-        if (_PyPerfFile_Open(file, file->path, &ignored) < 0) {
-            return false;
-        }
-    }
-    return unlink(file->path) == 0;
+    return lstat(file->path, &status) == 0 && _PyPerfFd_IsFile(&file->fd, &status)
+           && _PyPerfFile_Reclaim(file, &ignored) == 0 && unlink(file->path) == 0;
 }
 
 int

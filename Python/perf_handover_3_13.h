@@ -57,19 +57,6 @@ handle_pending(PyThreadState *tstate, _PyInterpreterFrame *frame,
     return result;
 }
 
-/* The slow path of the first loop's eval breaker.  Does not return if it hands the frame
-   over. */
-int
-_PyPerfEvalLoop_HandlePending(PyThreadState *tstate, _PyInterpreterFrame *frame,
-                              PyObject **stack_pointer, _Py_CODEUNIT *next_instr)
-{
-    if (_Py_HandlePending(tstate) != 0) {
-        return -1;
-    }
-    _PyPerfEvaluator_HandOver(tstate, frame, stack_pointer, next_instr);
-    return 0;
-}
-
 /* Return the argument of the instruction of `frame`, with those of the EXTENDED_ARG in
    front of it. */
 static int
@@ -85,6 +72,27 @@ frame_argument(_PyInterpreterFrame *frame)
         i += _PyOpcode_Caches[opcode];
     }
     return argument | _PyCode_CODE(code)[last].op.arg;
+}
+
+/* The slow path of the first loop's eval breaker, which tests it at the end of an
+   instruction, or before it jumps backward.  Does not return if it hands the frame over.
+   Each further argument would make compilers allocate the registers of the whole loop
+   differently. */
+int
+_PyPerfEvalLoop_HandlePending(PyThreadState *tstate, PyObject **stack_pointer)
+{
+    if (_Py_HandlePending(tstate) != 0) {
+        return -1;
+    }
+    _PyInterpreterFrame *frame = tstate->current_frame;
+    const int opcode = _Py_GetBaseOpcode(_PyFrame_GetCode(frame),
+                                         _PyInterpreterFrame_LASTI(frame));
+    _Py_CODEUNIT *next_instr = frame->instr_ptr + 1 + _PyOpcode_Caches[opcode];
+    if (opcode == JUMP_BACKWARD) {
+        next_instr -= frame_argument(frame);
+    }
+    _PyPerfEvaluator_HandOver(tstate, frame, stack_pointer, next_instr);
+    return 0;
 }
 
 /* Run a frame in the second loop, which counts the frame again and compares with the
@@ -109,10 +117,6 @@ _PyPerfEvalLoop_RunToEntry(PyThreadState *tstate, _PyInterpreterFrame *frame,
                            PyObject **stack_pointer, _Py_CODEUNIT *next_instr)
 {
     _PyInterpreterFrame *loop_frame = _PyPerfBase_LoopFrame(frame);
-    // A jump backward tests the breaker before it jumps, all others at their end.
-    if (frame->instr_ptr->op.code == JUMP_BACKWARD) {
-        next_instr -= frame_argument(frame);
-    }
     _PyFrame_SetStackPointer(frame, stack_pointer);
     frame->instr_ptr = next_instr;
     PyObject *result = NULL;

@@ -309,13 +309,10 @@ static int
 dump_publish(_PyPerfGeneration *generation, struct _PyPerfError *error)
 {
     dump.is_hidden = false;
-    if (!_PyPerfFile_OwnsDescriptor(&dump.file)) {
-        dump.file.fd.number = -1;   // the number belongs to the program now
-        if (_PyPerfFile_Open(&dump.file, dump.file.path, error) < 0) {
-            return -1;
-        }
-        *generation = dump.file.generation;
+    if (_PyPerfFile_Reclaim(&dump.file, error) < 0) {
+        return -1;
     }
+    *generation = dump.file.generation;
     return dump_head_or_discard(error);
 }
 

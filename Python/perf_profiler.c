@@ -51,6 +51,7 @@
 
 #include "Python.h"
 #include "pycore_perf_arena.h"
+#include "pycore_perf_base.h"       // _PyPerfBase_SharesGil()
 #include "pycore_perf_evaluator.h"
 #include "pycore_perf_fork.h"
 #include "pycore_perf_jitdump.h"
@@ -166,6 +167,11 @@ interpreter_activate(PyInterpreterState *interp, int mode, int flags,
         *exception = PyExc_ValueError;
         return "perf trampoline not available";
     }
+    if (!_PyPerfBase_SharesGil(interp)) {
+        *exception = PyExc_RuntimeError;
+        return "cannot activate the perf trampoline: this interpreter does not share "
+               "the GIL of the main interpreter";
+    }
     if (!_PyPerfSlots_RequestExtraIndex(interp)) {
         *exception = PyExc_RuntimeError;
         return "cannot activate the perf trampoline: other extensions use its "
@@ -239,7 +245,9 @@ _PyPerfProfiler_InitInterpreter(PyThreadState *tstate)
 {
     const int profiling = tstate->interp->config.perf_profiling;
     int mode = profiling & ~_PyPerf_FLAGS;
-    if (mode == _PyPerf_OFF) {
+    if (mode == _PyPerf_OFF
+            || (!_PyPerfBase_SharesGil(tstate->interp)
+                && !_Py_IsMainInterpreter(tstate->interp))) {
         return;
     }
     if (_PyPerfSlots_OpenMode() != _PyPerf_OFF) {

@@ -64,7 +64,6 @@
 #include "pycore_perf_record.h"
 #include "pycore_perf_slots.h"
 #include "pycore_perf_stack.h"
-#include "pycore_perf_window.h"     // _PyPerfWindow_Translate()
 
 uint32_t
 _PyPerfRecord_EnsureSlot(PyThreadState *tstate, _PyInterpreterFrame *frame)
@@ -87,10 +86,7 @@ frame_address(PyThreadState *tstate, _PyInterpreterFrame *frame)
     if (slot == 0) {
         slot = _PyPerfRecord_EnsureSlot(tstate, frame);
     }
-    return _PyPerf_Pool.lines
-           ? _PyPerfWindow_Translate(_PyPerf_Pool.line_addresses[slot],
-                                     _PyPerfBase_LastInstruction(frame))
-           : _PyPerf_Pool.return_addresses[slot];
+    return _PyPerfRecord_FrameAddress(frame, slot);
 }
 
 bool

@@ -183,13 +183,14 @@ text_from_unicode(struct _PyPerfText *text, PyObject *string, PyObject **owner)
     return 0;
 }
 
-/* Store the runs of instructions of one line in `lines`, which has room for them all.
-   With NULL, only count them.  Returns how many there are. */
+/* Store the runs of instructions of one line in `lines`, which has room for `room` of
+   them, at least 1.  Returns how many there are, also if there are more. */
 static size_t
-code_lines(PyCodeObject *code, struct _PyPerfLine *lines)
+code_lines(PyCodeObject *code, struct _PyPerfLine *lines, size_t room)
 {
     size_t count = 0;
     int previous = 0;
+    lines[0] = (struct _PyPerfLine){.start = 0, .line = -1};
     PyCodeAddressRange range;
     _PyCode_InitAddressRange(code, &range);
     while (_PyPerfBase_HasLines(code) && _PyLineTable_NextAddressRange(&range)) {
@@ -198,7 +199,7 @@ code_lines(PyCodeObject *code, struct _PyPerfLine *lines)
             continue;
         }
         previous = line;
-        if (lines != NULL) {
+        if (count < room) {
             lines[count] = (struct _PyPerfLine){
                 .start = count == 0 ? 0 : (size_t)range.ar_start
                                           + _PyPerfWindow_BEFORE_FIRST
@@ -207,9 +208,6 @@ code_lines(PyCodeObject *code, struct _PyPerfLine *lines)
             };
         }
         count++;
-    }
-    if (count == 0 && lines != NULL) {
-        lines[0] = (struct _PyPerfLine){.start = 0, .line = -1};
     }
     return Py_MAX(count, 1);
 }
@@ -244,15 +242,15 @@ slot_add_lines(struct _PyPerfSlot *slot, struct _PyPerfRegion *region,
     if (address == NULL) {
         return 0;
     }
-    const size_t count = code_lines(slot->code, NULL);
-    struct _PyPerfLine *lines = PyMem_RawMalloc(count * sizeof(*lines));
+    // An entry of the table has at least one byte.
+    const size_t room = Py_MAX((size_t)PyBytes_GET_SIZE(slot->code->co_linetable), 1);
+    struct _PyPerfLine *lines = PyMem_RawMalloc(room * sizeof(*lines));
     if (lines == NULL) {
         return _PyPerfError_Set(error, "announce the lines of a function", "", NULL,
                                 ENOMEM);
     }
-    code_lines(slot->code, lines);
     _PyPerfArena_SetLineAddress(slot, address);
-    region_set_lines(region, slot, lines, count);
+    region_set_lines(region, slot, lines, code_lines(slot->code, lines, room));
     return 0;
 }
 
@@ -350,6 +348,9 @@ all_stacks_announce(struct _PyPerfError *error)
     _PyPerfBase_LockThreads();
     for (PyInterpreterState *interp = PyInterpreterState_Head();
             interp != NULL; interp = PyInterpreterState_Next(interp)) {
+        if (!_PyPerfBase_SharesGil(interp)) {
+            continue;
+        }
         for (PyThreadState *tstate = PyInterpreterState_ThreadHead(interp);
                 tstate != NULL && result == 0; tstate = PyThreadState_Next(tstate)) {
             result = stack_announce(tstate, error);
@@ -533,12 +534,11 @@ slot_add_lines_early(const struct _PyPerfSlot *slot, struct _PyPerfRegion *regio
     if (!_PyPerf_Pool.lines || slot->line_address == NULL) {
         return;
     }
-    const size_t count = code_lines(slot->code, NULL);
+    const size_t count = code_lines(slot->code, lines, Py_ARRAY_LENGTH(lines));
     const size_t largest = 64 + 4 * (region->qualname.length + region->filename.length);
     if (count > Py_ARRAY_LENGTH(lines) || count * largest > 16 * 1024) {
         return;
     }
-    code_lines(slot->code, lines);
     region_set_lines(region, slot, lines, count);
 }
 

@@ -402,15 +402,25 @@ _PyPerfUnwind_Describe(char *place, size_t room, const char *code, size_t size)
     return found.machine;
 }
 
+static bool loads_unwinder;         // if it is not loaded yet
+
 bool
-_PyPerfUnwind_Register(char *place, bool load)
+_PyPerfUnwind_AllowLoading(void)
+{
+    const bool is_first = !loads_unwinder;
+    loads_unwinder = true;
+    return is_first;
+}
+
+bool
+_PyPerfUnwind_Register(char *place)
 {
     // libgcc is the unwinder of C++ runtimes, pthread_exit() and backtrace().  The
     // GNU C library loads it when it first needs it.
     static void (*register_frame)(void *) = NULL;
     if (register_frame == NULL) {
         void *library = dlopen("libgcc_s.so.1",
-                               RTLD_LAZY | (load ? 0 : RTLD_NOLOAD));
+                               RTLD_LAZY | (loads_unwinder ? 0 : RTLD_NOLOAD));
         if (library == NULL) {
             return false;
         }

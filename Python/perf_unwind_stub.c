@@ -46,7 +46,13 @@ _PyPerfUnwind_Describe(char *Py_UNUSED(place), size_t Py_UNUSED(room),
 }
 
 bool
-_PyPerfUnwind_Register(char *Py_UNUSED(place), bool Py_UNUSED(load))
+_PyPerfUnwind_AllowLoading(void)
+{
+    return false;
+}
+
+bool
+_PyPerfUnwind_Register(char *Py_UNUSED(place))
 {
     return false;
 }

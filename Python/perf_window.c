@@ -56,7 +56,6 @@ struct window {
 };
 
 static struct window *newest;
-static bool is_registering;         // unwinders have to know each window
 
 
 // --- Memory ----------------------------------------------------------------
@@ -138,16 +137,15 @@ window_prepare(struct window *window, struct _PyPerfError *error)
 
 // --- Unwinders -------------------------------------------------------------
 
-/* Register a window with the unwinder in this process.  Without `load`, do so only if
-   it has been loaded. */
+/* Register a window with the unwinder in this process, unless it is. */
 static void
-window_register(struct window *window, bool load)
+window_register(struct window *window)
 {
     if (window->machine != 0 && !window->is_registered) {
         window->is_registered = true;
         for (int number = 0; number < 2; number++) {
             const struct half half = window_half(window, number);
-            window->is_registered &= _PyPerfUnwind_Register(half.unwind, load);
+            window->is_registered &= _PyPerfUnwind_Register(half.unwind);
         }
     }
 }
@@ -155,9 +153,8 @@ window_register(struct window *window, bool load)
 void
 _PyPerfWindow_Register(void)
 {
-    is_registering = true;
     for (struct window *window = newest; window != NULL; window = window->older) {
-        window_register(window, true);
+        window_register(window);
     }
 }
 
@@ -187,7 +184,7 @@ window_new(uint32_t high, struct _PyPerfError *error)
     }
     window->older = newest;
     newest = window;
-    window_register(window, is_registering);
+    window_register(window);
     for (int number = 0; number < 2 && window->machine != 0; number++) {
         const struct half half = window_half(window, number);
         _PyPerfGdb_Register(window->machine, half.start, half.size, half.unwind,

@@ -45,8 +45,6 @@ struct _PyPerfArenaPool {
                                        parent process mapped */
     struct _PyPerfArena *newest;    /* the head of the list of arenas */
     struct _PyPerfSlot *free;       /* the head of the list of free slots */
-    bool is_registered;             /* unwinders know all arenas, and will know
-                                       new ones */
 };
 
 /* Other files only read the first three fields. */
@@ -93,8 +91,8 @@ extern int _PyPerfArena_Visit(int (*visit)(struct _PyPerfSlot *, void *),
    not name the child's functions. */
 extern void _PyPerfArena_Seal(void);
 
-/* Register all arenas, now and in future, with the unwinders in this process.
-   Before the first call, an arena is registered only if an unwinder has been
+/* Register all arenas and windows, now and in future, with the unwinder in this
+   process.  Before the first call, they are registered only if the unwinder has been
    loaded. */
 extern void _PyPerfArena_Register(void);
 

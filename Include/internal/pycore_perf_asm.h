@@ -48,7 +48,7 @@ extern PyObject *_PyPerf_EnterEvalLoopWithCallers(PyThreadState *tstate,
                                                   size_t count);
 
 /* Return `result` to a function further out, which expects *registers.  The C frames in
-   between are abandoned.  Exists only if _PyPerfArch_CAN_RETURN_TO. */
+   between are abandoned.  Call it only if _PyPerfArch_CAN_RETURN_TO. */
 struct _PyPerfArch_Registers;
 extern void _PyPerf_ReturnTo(PyObject *result,
                              const struct _PyPerfArch_Registers *registers)

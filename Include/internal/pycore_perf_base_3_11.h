@@ -194,6 +194,14 @@ _PyPerfBase_RaiseBreaker(PyThreadState *tstate)
 
 // --- Threads ---------------------------------------------------------------
 
+/* Return whether the threads of an interpreter need the GIL that the main interpreter has.
+   The state of the profiler is protected by that GIL.  No GIL needed. */
+static inline bool
+_PyPerfBase_SharesGil(const PyInterpreterState *Py_UNUSED(interp))
+{
+    return true;
+}
+
 /* Lock the lists of interpreters and threads.  Threads are added to them without
    the GIL, but not without this lock. */
 static inline void

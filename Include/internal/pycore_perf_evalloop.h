@@ -47,10 +47,11 @@
     _PyPerfLoop_Init(&perf_loop, opcode_targets)
 
 /* The loop has pushed `frame`: link its record. */
-#define PERF_LINK_FRAME() \
+#define PERF_LINK_FRAME() PERF_LINK(false)
+#define PERF_LINK(RESUMES) \
     do { \
         if (!_PyPerfRecord_Link(tstate, frame, PERF_OWN_RECORD(), \
-                                _PyPerfArch_END_OF_FRAME(), &perf_loop)) { \
+                                _PyPerfArch_END_OF_FRAME(), &perf_loop, RESUMES)) { \
             goto perf_run_nested; \
         } \
     } while (0)

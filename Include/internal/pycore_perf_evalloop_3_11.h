@@ -61,6 +61,9 @@ extern int _PyPerfEvalLoop_HandlePending(PyThreadState *tstate);
 #define PERF_CHECK_HAND_OVER() \
     _PyPerfRecord_CatchUp(tstate, frame, PERF_OWN_RECORD(), &perf_loop)
 
+/* A traced instruction is dispatched to the tracing code first. */
+#define PERF_START_TRACING() PERF_STORE_LINE_IF_WANTED()
+
 #if USE_COMPUTED_GOTOS
 
 #undef TARGET
@@ -68,12 +71,7 @@ extern int _PyPerfEvalLoop_HandlePending(PyThreadState *tstate);
     LINE_TARGET_##op: PERF_STORE_LINE(); \
     TARGET_##op: INSTRUCTION_START(op);
 
-/* A traced instruction is dispatched to the tracing code first. */
-#define PERF_START_TRACING() PERF_STORE_LINE_IF_WANTED()
-
 #else   /* !USE_COMPUTED_GOTOS */
-
-#define PERF_START_TRACING()
 
 #undef INSTRUCTION_START
 #define INSTRUCTION_START(op) \

@@ -5,7 +5,8 @@
    perf_cases_3_13.sed adds them when the interpreter is built:
 
        PERF_MUST_CALL()        instead of a test for a frame evaluator
-       PERF_LINK_FRAME()       after a frame was pushed
+       PERF_LINK_FRAME()       after a frame was pushed; PERF_LINK(true) if a generator
+                               resumes, and PERF_RESUME_INLINED()
        PERF_UNLINK()           before a function's frame is left
        PERF_LEAVE_INIT()       at the end of EXIT_INIT_CHECK
        PERF_LEAVE_LOOP()       before the loop ends
@@ -31,12 +32,10 @@
 
 #ifdef PY_HAVE_PERF_TRAMPOLINE
 extern int _PyPerfEvalLoop_HandlePending(PyThreadState *tstate,
-                                         _PyInterpreterFrame *frame,
-                                         PyObject **stack_pointer,
-                                         _Py_CODEUNIT *next_instr);
+                                         PyObject **stack_pointer);
 #undef PERF_HANDLE_PENDING
 #define PERF_HANDLE_PENDING() \
-    _PyPerfEvalLoop_HandlePending(tstate, frame, stack_pointer, next_instr)
+    _PyPerfEvalLoop_HandlePending(tstate, stack_pointer)
 #endif
 
 #else   /* PERF_EVAL_LOOP */
@@ -93,24 +92,35 @@ static PyObject *run_nested(PyThreadState *tstate, _PyInterpreterFrame *frame);
         goto start_frame; \
     } while (0)
 
+/* The same for a generator. */
+#define PERF_RESUME_INLINED(NEW_FRAME) \
+    do { \
+        _PyFrame_SetStackPointer(frame, stack_pointer); \
+        (NEW_FRAME)->previous = frame; \
+        frame = tstate->current_frame = (NEW_FRAME); \
+        CALL_STAT_INC(inlined_py_calls); \
+        PERF_LINK(true); \
+        goto start_frame; \
+    } while (0)
+
 /* Whether the loop was entered by the throw() of a generator, and not because a frame
    was handed over with an exception. */
 #define PERF_IS_THROWN() (!_PyPerfEvaluator_TakeIsHandingOver())
+
+/* An instruction for tools is dispatched again when they have seen it. */
+#define PERF_START_TRACING() PERF_STORE_LINE_IF_WANTED()
 
 #undef TARGET
 #if USE_COMPUTED_GOTOS
 #define TARGET(op) \
     LINE_TARGET_##op: PERF_STORE_LINE_OF(op); \
     TARGET_##op:
-/* An instruction for tools is dispatched again when they have seen it. */
-#define PERF_START_TRACING() PERF_STORE_LINE_IF_WANTED()
 #else
 #define TARGET(op) \
     case op: TARGET_##op: \
         if (_PyPerfLoop_HasLines(&perf_loop)) { \
             PERF_STORE_LINE_OF(op); \
         }
-#define PERF_START_TRACING()
 #endif
 
 /* These instructions run in frames without a record. */

@@ -36,6 +36,12 @@ extern int _PyPerfFile_Open(struct _PyPerfFile *file, const char *path,
 /* Return whether the descriptor still refers to the file.  Updates file->size. */
 extern bool _PyPerfFile_OwnsDescriptor(struct _PyPerfFile *file);
 
+/* Open the file again if the program has closed our descriptor or taken its number.
+   Updates file->size.  If the old file is gone, a new, empty one is open, and the
+   generation is a different one.
+   Returns 0, or -1 with *error filled in. */
+extern int _PyPerfFile_Reclaim(struct _PyPerfFile *file, struct _PyPerfError *error);
+
 /* Append `length` bytes with one write, whole or not at all.  Opens the file again
    if the program has closed our descriptor.
    Returns _PyPerfFile_APPENDED, or -1 with *error filled in.  Returns

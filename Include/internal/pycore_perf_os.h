@@ -52,6 +52,13 @@ _PyPerfOS_GetStack(uintptr_t *low, size_t *size)
     return true;
 }
 
+/* Return true if the process certainly has only one thread. */
+static inline bool
+_PyPerfOS_IsSingleThreaded(void)
+{
+    return false;
+}
+
 /* Make machine code that was written at `code`, `size` bytes, visible to the
    processor. */
 static inline void
@@ -64,6 +71,10 @@ _PyPerfOS_FlushCode(char *code, size_t size)
 
 #ifdef __linux__
 #  include <sys/syscall.h>
+#endif
+
+#if __has_include(<sys/single_threaded.h>)
+#  include <sys/single_threaded.h>      // glibc 2.32
 #endif
 
 /* Yes: profilers find a jitdump by an executable mapping of it. */
@@ -98,6 +109,16 @@ _PyPerfOS_GetStack(uintptr_t *low, size_t *size)
     return result == 0;
 }
 #endif
+
+static inline bool
+_PyPerfOS_IsSingleThreaded(void)
+{
+#if __has_include(<sys/single_threaded.h>)
+    return __libc_single_threaded;
+#else
+    return false;
+#endif
+}
 
 static inline void
 _PyPerfOS_FlushCode(char *code, size_t size)

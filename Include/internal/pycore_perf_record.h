@@ -19,6 +19,7 @@ extern "C" {
 #include "pycore_perf_arena.h"      // _PyPerf_Pool
 #include "pycore_perf_base.h"       // _PyPerfBase_FrameCode()
 #include "pycore_perf_evaluator.h"  // _PyPerfEvaluator_RaiseBreaker()
+#include "pycore_perf_window.h"     // _PyPerfWindow_Translate()
 
 /* Two words of a C stack, in the order that the platform's frame pointer convention
    requires (pycore_perf_arch.h). */
@@ -39,6 +40,17 @@ struct _PyPerfLoop {
 /* How many labels a table for dispatch has.  Then comes the address of the field of
    _PyPerf_Pool to link records with. */
 #define _PyPerfLoop_LABELS 256
+
+/* Return the return address for the record of `frame`, whose function has the slot with
+   this number; 0: none. */
+static inline const void *
+_PyPerfRecord_FrameAddress(const _PyInterpreterFrame *frame, unsigned int slot)
+{
+    return _PyPerf_Pool.lines
+           ? _PyPerfWindow_Translate(_PyPerf_Pool.line_addresses[slot],
+                                     _PyPerfBase_LastInstruction(frame))
+           : _PyPerf_Pool.return_addresses[slot];
+}
 
 /* If profiling is on, give the function of `frame` a slot and a name, unless it has
    them.  Returns the number of its slot, or 0 if it has none.  Sets no exception.  An
@@ -83,13 +95,20 @@ _PyPerfRecord_HasRoom(const struct _PyPerfRecord *head, const void *limit)
     return (const void *)(head->caller - 1 - _PyPerfArch_RECORDS_BELOW) >= limit;
 }
 
-/* Link a record for `frame`, which this eval loop has pushed and is about to run.
-   `loop` is the loop's state.  Returns false if the frame must run in a nested eval
+/* Return whether the loop stores lines. */
+static inline bool
+_PyPerfLoop_HasLines(const struct _PyPerfLoop *loop)
+{
+    return loop->targets[_PyPerfLoop_LABELS] == &_PyPerf_Pool.line_addresses;
+}
+
+/* Link a record for `frame`, which this eval loop has pushed and is about to run.  With
+   `resumes` it continues behind its last instruction, otherwise it begins.  `loop` is the loop's state.  Returns false if the frame must run in a nested eval
    loop.  For `head` and `limit` see _PyPerfRecord_HasRoom(). */
 static inline bool
 _PyPerfRecord_Link(PyThreadState *tstate, _PyInterpreterFrame *frame,
                    struct _PyPerfRecord *head, const void *limit,
-                   struct _PyPerfLoop *loop)
+                   struct _PyPerfLoop *loop, bool resumes)
 {
     uint32_t slot = _PyPerfBase_SlotNumber(_PyPerfBase_FrameCode(frame));
     if (__builtin_expect(slot == 0, 0)) {
@@ -103,7 +122,11 @@ _PyPerfRecord_Link(PyThreadState *tstate, _PyInterpreterFrame *frame,
     struct _PyPerfRecord *frame_pointer = head->caller - 1;
     volatile struct _PyPerfRecord *record = frame_pointer - _PyPerfArch_RECORDS_BELOW;
     const void *const *const *addresses = loop->targets[_PyPerfLoop_LABELS];
-    record->return_address = (*addresses)[slot];
+    const void *address = (*addresses)[slot];
+    if (resumes && __builtin_expect(_PyPerfLoop_HasLines(loop), 0)) {
+        address = _PyPerfWindow_Translate(address, _PyPerfBase_LastInstruction(frame));
+    }
+    record->return_address = address;
     record->caller = head->caller;
     *(struct _PyPerfRecord *volatile *)&head->caller = frame_pointer;
     return true;
@@ -143,13 +166,6 @@ _PyPerfRecord_StoreLine(const struct _PyPerfRecord *head, const _Py_CODEUNIT *by
     typedef uint32_t __attribute__((may_alias)) low_half;
     const struct _PyPerfRecord *record = head->caller - _PyPerfArch_RECORDS_BELOW;
     *(volatile low_half *)&record->return_address = (uint32_t)(uintptr_t)bytecode;
-}
-
-/* Return whether the loop stores lines. */
-static inline bool
-_PyPerfLoop_HasLines(const struct _PyPerfLoop *loop)
-{
-    return loop->targets[_PyPerfLoop_LABELS] == &_PyPerf_Pool.line_addresses;
 }
 
 /* Let the loop store lines, or no longer. */

@@ -44,9 +44,13 @@ extern uint16_t _PyPerfUnwind_Describe(char *place, size_t room, const char *cod
                                        size_t size);
 
 /* Register the .eh_frame at `place` with the unwinder in this process.  `place` must
-   remain until the process ends.  Needs the GIL.  With `load`, load the unwinder if it
-   is not loaded yet.  Returns false if it is not loaded. */
-extern bool _PyPerfUnwind_Register(char *place, bool load);
+   remain until the process ends.  Needs the GIL.  Returns false if the unwinder is not
+   loaded and cannot or must not be loaded. */
+extern bool _PyPerfUnwind_Register(char *place);
+
+/* Let _PyPerfUnwind_Register() load the unwinder from now on.  Needs the GIL.  Returns
+   whether this is new, so that what is not registered yet should be. */
+extern bool _PyPerfUnwind_AllowLoading(void);
 
 struct _PyPerfArch_Registers;
 

@@ -31,8 +31,8 @@ extern int _PyPerfWindow_Find(const void *bytecode, size_t size, const void **ad
    look up the names of inherited memory in the parent's file. */
 extern void _PyPerfWindow_Seal(void);
 
-/* Register all windows, now and in future, with the unwinders in this process.
-   Before the first call, a window is registered only if an unwinder has been loaded. */
+/* Register the windows that are not registered with the unwinder in this process yet.
+   (perf_arena.c) */
 extern void _PyPerfWindow_Register(void);
 
 /* How many bytes before its first instruction the addresses of a function begin, and

@@ -1,7 +1,7 @@
 #!/bin/bash
 # Runs packages that Debian compiled for its own interpreter. Runs them with that
-# interpreter and with ours: off, with -X perf, -X perf_jit and -X perf=calls. Compares
-# the results (Misc/dropin/dropin.py). TESTS names packages, all by default.
+# interpreter and with ours: off, with -X perf, -X perf_jit, -X perf=calls and
+# -X perf=lines. Compares the results (Misc/dropin/dropin.py). TESTS names packages, all by default.
 #
 # Downloads the packages, Debian's interpreter and all libraries, and unpacks them below
 # build/dropin. The packages that the machine has installed stay unchanged. Programs that

@@ -49,8 +49,8 @@ if [ -n "$private" ]; then
 fi
 # Tests fail if SIGINT is ignored, as it is in background jobs.
 command=(env --default-signal "${command[@]}")
-# The usual limit of a login session. A test lists all descriptors up to the limit. Our
-# descriptor is above it if the hard limit is higher.
+# The usual limit of a login session. Tests list all descriptors up to the limit. Our
+# descriptor is above it (Python/perf_fd.c), if the hard limit is higher.
 ulimit -S -n 1024
 cd "$BUILD"
 say regrtest "${private:+in a private /tmp: }python ${switch[*]} -bb -m test $TESTOPTS"

@@ -10,10 +10,10 @@ LIBRARY   the directory of our libpython3.11.so.1.0
 NAME      the packages to run, all by default
 
 Each package's tests, or a program that uses it, are run by the stock interpreter
-and then by ours: off, under -X perf, -X perf_jit and -X perf=calls.  Programs that embed
-the interpreter load our library in the place of the stock one.  A package passes in a
-mode on two conditions.  The outcomes of its tests, or its output, are those of the stock
-interpreter.  Profiling was on, or off, as the mode requires.
+and then by ours: off, under -X perf, -X perf_jit, -X perf=calls and -X perf=lines.
+Programs that embed the interpreter load our library in the place of the stock one.  A
+package passes in a mode on two conditions.  The outcomes of its tests, or its output, are
+those of the stock interpreter.  Profiling was on, or off, as the mode requires.
 
 Files are written to WORK/NAME/MODE.log and the like.  The last line is "N passed, N
 failed, N skipped", one for each package and mode; the exit status is 1 if one failed.
@@ -37,12 +37,13 @@ import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 TESTS = os.path.join(os.path.dirname(os.path.dirname(HERE)), "Lib/test/test_perf")
-MODES = ("off", "perf", "perf_jit", "perf=calls")
+MODES = ("off", "perf", "perf_jit", "perf=calls", "perf=lines")
 # Variables that switch profiling on, and their values.
 SWITCHES = {
     "perf": ("PYTHONPERFSUPPORT", "1"),
     "perf_jit": ("PYTHON_PERF_JIT_SUPPORT", "1"),
     "perf=calls": ("PYTHONPERFSUPPORT", "calls"),
+    "perf=lines": ("PYTHONPERFSUPPORT", "lines"),
 }
 SECONDS = int(os.environ.get("DROPIN_SECONDS", 3600))   # for one package in one mode
 SUFFIX = ".cpython-311-x86_64-linux-gnu.so"
@@ -560,7 +561,8 @@ def compare(place, name):
                 print("    " + each, flush=True)
             continue
         functions = sum(process[2] for process in ours.processes)
-        shown = f"; {functions} functions shown" if mode in SWITCHES else ""
+        what = "functions and lines" if mode == "perf=lines" else "functions"
+        shown = f"; {functions} {what} shown" if mode in SWITCHES else ""
         line(name, mode, f"the same{shown}", begin)
         passed += 1
     return passed

@@ -140,8 +140,8 @@ main(int argc, char **argv)
 import os, sys
 mode = os.environ.get("DROPIN_MODE")
 if mode:
-    name, _, calls = mode.partition("=")
-    sys.activate_stack_trampoline(name, calls=bool(calls))
+    name, _, more = mode.partition("=")
+    sys.activate_stack_trampoline(name, **({more: True} if more else {}))
 )");
             py::eval_file(argv[1]);
         }

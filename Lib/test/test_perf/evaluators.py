@@ -3,9 +3,9 @@
     python evaluators.py PROGRAM [BACKEND]
 
 runs one of PROGRAMS.  It needs the extension module perf_evaluators, whose source is
-in src.  With a BACKEND, "perf", "perf_jit" or "perf=calls", the program switches
-profiling on and off at run time.  Without one, or on an interpreter that cannot
-profile, it runs unprofiled.  It prints a line of JSON:
+in src.  With a BACKEND, "perf", "perf_jit", "perf=calls" or "perf=lines", the program
+switches profiling on and off at run time.  Without one, or on an interpreter that
+cannot profile, it runs unprofiled.  It prints a line of JSON:
 
     counts      how often each evaluator was called, by names of functions
     facts       results of the program, by name; equal with every interpreter
@@ -59,8 +59,9 @@ def expect(what):
 
 def on():
     if backend:
-        name, _, calls = backend.partition('=')
-        sys.activate_stack_trampoline(name, calls=bool(calls))
+        name, _, more = backend.partition('=')
+        # A comprehension would be one more call.
+        sys.activate_stack_trampoline(name, **({more: True} if more else {}))
     expect('shown')
 
 

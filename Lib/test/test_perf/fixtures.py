@@ -33,6 +33,16 @@ SWITCHES = ('PYTHONPERFSUPPORT', 'PYTHON_PERF_JIT_SUPPORT')
 
 WARNING = 'python: perf profiling is off: '
 
+# The comprehensions that are functions.  Since CPython 3.12 (PEP 709) those of
+# lists, sets and dictionaries are part of the function around them.
+FUNCTION_COMPREHENSIONS = ('genexpr',)
+if sys.version_info < (3, 12):
+    FUNCTION_COMPREHENSIONS += ('listcomp', 'setcomp', 'dictcomp')
+
+# Whether an eval loop resumes generators and coroutines itself, and so hands them over
+# together with their callers.
+INLINED_GENERATORS = sys.version_info >= (3, 13)
+
 
 def require_trampoline():
     """For setUpModule(): skip if the interpreter has no trampolines."""
@@ -74,16 +84,22 @@ def last_calls_are_jumps():
 def hands_over():
     """Return whether functions that are running when profiling is switched on are
     handed over to the second eval loop (_PyPerfArch_CAN_RETURN_TO)."""
-    return sys.platform == 'linux' and platform.machine() == 'x86_64'
+    return (sys.platform == 'linux'
+            and platform.machine() in ('x86_64', 'aarch64', 'riscv64'))
 
 
 def require_hand_over():
     if not hands_over():
-        raise unittest.SkipTest('no hand-over on this processor yet')
+        raise unittest.SkipTest('no hand-over on this platform')
 
 
 needs_hand_over = unittest.skipUnless(
-    hands_over(), 'no hand-over on this processor yet')
+    hands_over(), 'no hand-over on this platform')
+
+# For tests that observe each instruction.  Of the processors, only x86-64 lets a
+# program ask for its own single steps.
+needs_single_steps = unittest.skipUnless(
+    platform.machine() == 'x86_64', 'no single steps on this processor')
 
 
 def is_emulated():
@@ -343,10 +359,19 @@ class PerfTestCase(unittest.TestCase):
             self.assertGreater(entry.start, 0)
             self.assertGreater(entry.size, 0)
 
+    def assert_once(self, names, *qualnames):
+        """Each of these functions of the script is among the names once."""
+        for name in map(self.script_name, qualnames):
+            self.assertEqual(names.count(name), 1, name)
+
+    def assert_none(self, names, *qualnames):
+        """None of these functions of the script is among the names."""
+        for name in map(self.script_name, qualnames):
+            self.assertNotIn(name, names)
+
     def assert_written(self, run, *qualnames):
         """The file has each of these functions of the script once."""
-        for name in map(self.script_name, qualnames):
-            self.assertEqual(run.names.count(name), 1, name)
+        self.assert_once(run.names, *qualnames)
 
     def script_name(self, qualname):
         """Return the name that a function of the script has in the file."""

@@ -49,6 +49,7 @@ FAULTS = [
     ('write', SHORT_WRITE),
     ('fcntl', errno.EMFILE),
     ('getrlimit', errno.EINVAL),
+    ('setrlimit', errno.EPERM),
     ('unlink', errno.EACCES),
     ('lseek', errno.ESPIPE),
     ('atfork', errno.ENOMEM),

@@ -369,8 +369,7 @@ class ProfilerTestCase(PerfTestCase):
             until(0.5, catching)
             """)
         for sample in self.assert_nested(samples, 'spin', 'catching'):
-            self.assertNotIn(self.script_name('raising'),
-                             python_names(sample))
+            self.assert_none(python_names(sample), 'raising')
         return run, samples
 
     def record_fork(self, *args):

@@ -20,9 +20,8 @@ TARGETS = [
 ]
 
 FUNCTIONS = {'_PyPerfTrampoline_Code', '_PyPerfTrampoline_BodyCFI',
-             '_PyPerf_EnterEvalLoop', '_PyPerf_EnterEvalLoopWithCallers'}
-# Those that only some architectures have.
-MORE_FUNCTIONS = {'x86_64': {'_PyPerf_ReturnTo'}}
+             '_PyPerf_EnterEvalLoop', '_PyPerf_EnterBareEvalLoop',
+             '_PyPerf_EnterEvalLoopWithCallers', '_PyPerf_ReturnTo'}
 CONSTANTS = {'_PyPerfTrampoline_CodeSize', '_PyPerfTrampoline_ReturnOffset'}
 ADDRESSES = {'_PyPerf_EnterEvalLoopReturn'}
 CALLED = '__PyPerf_EvalLoop'
@@ -33,10 +32,6 @@ ROW = re.compile(r' +0x([0-9a-f]+): CFA=(.*)')
 # " 0010 fd7bc1a8 c0035fd6 00000000 00000000  .{...._........."
 WORDS = re.compile(r'^ [0-9a-f]{4} ((?:[0-9a-f]{2,8} ){1,4})', re.MULTILINE)
 RANGE = re.compile(r' pc=([0-9a-f]+)\.\.\.([0-9a-f]+)$')
-
-
-def functions(architecture):
-    return FUNCTIONS | MORE_FUNCTIONS.get(architecture, set())
 
 
 def setUpModule():
@@ -112,7 +107,7 @@ class AssemblyTests(fixtures.PerfTestCase):
         for architecture, target, _ in TARGETS:
             with self.subTest(target):
                 symbols = self.assemble(architecture, target).symbols()
-                for name in functions(architecture) | CONSTANTS | ADDRESSES:
+                for name in FUNCTIONS | CONSTANTS | ADDRESSES:
                     value, section, rest = symbols[name]
                     self.assertNotEqual(section, '*UND*')
                     self.assertIn('.hidden', rest)
@@ -136,7 +131,7 @@ class AssemblyTests(fixtures.PerfTestCase):
                 continue
             with self.subTest(target):
                 symbols = self.assemble(architecture, target).symbols()
-                for names, section in ((functions(architecture), '__TEXT,__text'),
+                for names, section in ((FUNCTIONS, '__TEXT,__text'),
                                        (CONSTANTS, '__TEXT,__const'),
                                        (ADDRESSES, '__DATA,__const')):
                     for name in names:
@@ -146,7 +141,7 @@ class AssemblyTests(fixtures.PerfTestCase):
                 self.assertEqual(
                     {name for name in symbols if not name.startswith('ltmp')},
                     {'_' + name for name in
-                     functions(architecture) | CONSTANTS | ADDRESSES | {CALLED}})
+                     FUNCTIONS | CONSTANTS | ADDRESSES | {CALLED}})
 
     def test_mach_o_has_the_code_and_the_unwind_information_of_elf(self):
         for architecture, elf, mach_o in TARGETS:
@@ -160,7 +155,7 @@ class AssemblyTests(fixtures.PerfTestCase):
                 self.assertEqual(mach_o.code(), elf.code())
                 rows = elf.rows()
                 self.assertEqual([length > 0 for length, _ in rows],
-                                 [True] * len(functions(architecture)))
+                                 [True] * len(FUNCTIONS))
                 self.assertGreater(sum(len(r) for _, r in rows), 8)
                 self.assertEqual([self.plain(r) for r in mach_o.rows()],
                                  [self.plain(r) for r in rows])

@@ -103,14 +103,6 @@ class CForkTestCase(fixtures.PerfTestCase):
         return (run, [entry.name for entry in at_once],
                 self.child_names(run.child))
 
-    def assert_once(self, names, *qualnames):
-        for name in map(self.script_name, qualnames):
-            self.assertEqual(names.count(name), 1, name)
-
-    def assert_none(self, names, *qualnames):
-        for name in map(self.script_name, qualnames):
-            self.assertNotIn(name, names)
-
 
 class CForkTests:
 

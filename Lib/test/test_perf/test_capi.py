@@ -168,7 +168,7 @@ class MapFileTests(fixtures.PerfTestCase):
             function()
             """)
         self.assertIn('of another compiler', run.names)
-        self.assertIn(self.script_name('function'), run.names)
+        self.assert_written(run, 'function')
 
     def test_a_forked_child_writes_to_a_file_of_its_own(self):
         run = self.write(
@@ -368,7 +368,7 @@ class CFunctionTests(fixtures.PerfTestCase):
             print(compile_perf_trampoline_entry(function.__code__))
             """)
         self.assertEqual(run.out, '0\n0\n')
-        self.assertEqual(run.names.count(self.script_name('function')), 1)
+        self.assert_written(run, 'function')
 
     def test_compiled_code_keeps_its_trampoline_when_called(self):
         run = self.run_python("""\
@@ -381,7 +381,7 @@ class CFunctionTests(fixtures.PerfTestCase):
             print(function())
             """)
         self.assertEqual(run.out, 'was run\n')
-        self.assertEqual(run.names.count(self.script_name('function')), 1)
+        self.assert_written(run, 'function')
 
     def test_only_code_can_be_compiled(self):
         self.run_python("""\

@@ -101,7 +101,7 @@ class InheritanceTests(fixtures.PerfTestCase):
             with self.subTest(mode=mode):
                 pid, is_active = self.worker(mode, method, way)
                 self.assertTrue(is_active)
-                self.assertIn(self.script_name('work'), names_of(mode, pid))
+                self.assert_once(names_of(mode, pid), 'work')
 
     def test_spawn(self):
         self.assert_inherited('spawn')
@@ -132,7 +132,7 @@ class InheritanceTests(fixtures.PerfTestCase):
                 pid, is_active = self.worker(None, method,
                                              env={'PYTHONPERFSUPPORT': '1'})
                 self.assertTrue(is_active)
-                self.assertIn(self.script_name('work'), names_of('perf', pid))
+                self.assert_once(names_of('perf', pid), 'work')
 
     def test_activation_by_the_program_is_not_inherited(self):
         for method in 'spawn', 'forkserver':

@@ -8,6 +8,19 @@ from test.test_perf import fixtures
 from test.test_perf.modes import JitdumpMode, MapMode
 
 
+# Our descriptor is below the limit, so that programs can take its number.
+WITHIN_REACH = 'ulimit -n 1024'
+
+NUMBERS = """\
+            import os
+
+            def numbers_of(path):
+                return [int(fd) for fd in os.listdir('/proc/self/fd')
+                        if os.path.exists(f'/proc/self/fd/{fd}')
+                        and os.readlink(f'/proc/self/fd/{fd}') == path]
+"""
+
+
 def setUpModule():
     fixtures.require_trampoline()
 
@@ -50,7 +63,7 @@ class DescriptorTests:
                 exec(f'def f{i}(): pass\\nf{i}()')
             after()
             print(os.fstat(own).st_size)
-            """, args=[self.path('own')])
+            """, args=[self.path('own')], prepare=WITHIN_REACH)
         self.assertEqual(run.out, '0\n')
         self.assert_written(run, 'after')
 
@@ -74,52 +87,46 @@ class DescriptorTests:
             os.lseek(own, 0, os.SEEK_SET)
             with open(os.path.join(sys.argv[1], 'file')) as file:
                 print(file.read())
-            """, args=[self.path('own')])
+            """, args=[self.path('own')], prepare=WITHIN_REACH)
         self.assertEqual(run.out, 'own data\n')
         self.assert_written(run, 'after')
         self.assert_good_entries(run.entries)
 
     def test_a_file_opened_in_its_place_is_left_alone(self):
-        run = self.run_python("""\
+        run = self.run_python(NUMBERS + """\
             import os, sys
 
             def before(): pass
             def after(): pass
 
             before()
-            path = f'@FILE@'
-            [number] = [int(fd) for fd in os.listdir('/proc/self/fd')
-                        if os.path.exists(f'/proc/self/fd/{fd}')
-                        and os.readlink(f'/proc/self/fd/{fd}') == path]
+            [number] = numbers_of(f'@FILE@')
             print(number)
             own = os.open(sys.argv[1], os.O_CREAT | os.O_RDWR)
             os.dup2(own, number)
             after()
             os.write(number, b'own data')
             print(os.pread(own, 1000, 0))
-            """, args=[self.path('own')])
+            """, args=[self.path('own')], prepare=WITHIN_REACH)
         number, data = run.out.splitlines()
         self.assertEqual(data, "b'own data'")
         self.assertGreaterEqual(int(number), 512)
         self.assert_written(run, 'before', 'after')
 
     def test_a_file_put_in_its_place_between_two_lines_is_left_alone(self):
-        run = self.run_python("""\
+        run = self.run_python(NUMBERS + """\
             import os, sys
 
             def before(): pass
             def after(): pass
 
-            path = f'@FILE@'
-            [number] = [int(fd) for fd in os.listdir('/proc/self/fd')
-                        if os.path.exists(f'/proc/self/fd/{fd}')
-                        and os.readlink(f'/proc/self/fd/{fd}') == path]
+            [number] = numbers_of(f'@FILE@')
             own = os.open(sys.argv[1], os.O_CREAT | os.O_RDWR)
             before()
             os.dup2(own, number)
             after()
             print(os.pread(own, 1000, 0))
-            """, args=[self.path('own')])
+            """, args=[self.path('own')], prepare=WITHIN_REACH)
         self.assertEqual(run.out, "b''\n")
         self.assert_written(run, 'after')
 
@@ -133,33 +140,37 @@ class DescriptorTests:
         self.assert_written(run, 'function')
         self.assertEqual(run.err, '')
 
-    def test_low_numbers_and_the_limit_are_left_to_the_program(self):
+    def test_no_number_below_the_limit_is_taken(self):
         run = self.run_on_and_off("""\
             import os, resource
             def function(): pass
             function()
-            for number in range(512):
+            limit, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+            for number in range(limit):
                 try:
                     os.fstat(number)
                 except OSError:
                     continue
                 print(number)
-            print(*resource.getrlimit(resource.RLIMIT_NOFILE))
-            """, prepare='ulimit -S -n 1024')
+            print(limit, hard)
+            """, prepare='ulimit -S -n 1000')
         self.assert_written(run, 'function')
 
-    def test_with_a_lower_limit_it_is_in_the_last_quarter(self):
-        run = self.run_python("""\
-            import os
-            def function(): pass
-            function()
-            path = f'%s'
-            print(*[fd for fd in range(100)
-                    if os.path.exists(f'/proc/self/fd/{fd}')
-                    and os.readlink(f'/proc/self/fd/{fd}') == path])
-            """ % self.FILE, prepare='ulimit -S -n 100')
+    def test_it_is_high_if_there_are_threads(self):
+        # They might see that the limit is raised for a moment.
+        run = self.run_python(NUMBERS + """\
+            import _thread, sys, time
+            _thread.start_new_thread(time.sleep, (60,))
+            sys.activate_stack_trampoline('@MODE@')
+            print(*numbers_of(f'@FILE@'))
+            """, mode=None, prepare='ulimit -S -n 1000')
+        self.assertEqual(run.out, '512\n')
+
+    def test_it_is_in_the_last_quarter_of_a_lower_limit(self):
+        run = self.run_python(NUMBERS + """\
+            print(*numbers_of(f'@FILE@'))
+            """, prepare='ulimit -n 100')
         self.assertEqual(run.out, '75\n')
-        self.assert_written(run, 'function')
 
     def test_a_program_that_is_executed_does_not_inherit_it(self):
         run = self.run_python("""\

@@ -108,8 +108,7 @@ class ExecTests:
             print(child, os.waitpid(child, 0)[1])
             """)
         names = self.child_names(child)
-        self.assertIn(self.script_name('new'), names)
-        self.assertIn(self.script_name('<module>'), names)
+        self.assert_once(names, 'new', '<module>')
 
     def test_handlers_of_the_fork_do_not_count(self):
         # Those of threading, too.
@@ -122,7 +121,7 @@ class ExecTests:
                 os.execv('/bin/true', ['true'])
             print(child, os.waitpid(child, 0)[1])
             """)
-        self.assertNotIn(self.script_name('handler'), run.names)
+        self.assert_none(run.names, 'handler')
 
     def test_functions_after_the_handlers_count(self):
         run, [child] = self.run_children("""\
@@ -136,9 +135,7 @@ class ExecTests:
                 os.execv('/bin/true', ['true'])
             print(child, os.waitpid(child, 0)[1])
             """)
-        names = self.child_names(child)
-        self.assertEqual(names.count(self.script_name('handler')), 1)
-        self.assertIn(self.script_name('new'), names)
+        self.assert_once(self.child_names(child), 'handler', 'new')
 
     def test_a_child_that_does_not_execute_a_program_keeps_its_file(self):
         run, children = self.run_children("""\
@@ -151,7 +148,7 @@ class ExecTests:
                 print(child, os.waitpid(child, 0)[1] % 9)
             """)
         for child in children:
-            self.assertIn(self.script_name('<module>'), self.child_names(child))
+            self.assert_once(self.child_names(child), '<module>')
 
     def test_with_subprocess(self):
         self.assert_no_file("""\
@@ -170,8 +167,8 @@ class ExecTests:
             child = subprocess.Popen(['/bin/true'], preexec_fn=new)
             print(child.pid, child.wait())
             """)
-        self.assertIn(self.script_name('new'), self.child_names(child))
-        self.assertNotIn(self.script_name('new'), run.names)
+        self.assert_once(self.child_names(child), 'new')
+        self.assert_none(run.names, 'new')
 
     def test_with_subprocess_and_a_function_that_raises(self):
         run = self.run_python("""\
@@ -210,7 +207,7 @@ class ExecTests:
             print(child, os.waitpid(child, 0)[1])
             afterwards()
             """, count=3)
-        self.assertIn(self.script_name('afterwards'), run.names)
+        self.assert_written(run, 'afterwards')
 
     @fixtures.requires_root
     def test_the_child_gets_another_user(self):
@@ -232,7 +229,7 @@ class ExecTests:
             new()
             assert CONTENT != before
             """, count=2)
-        self.assertIn(self.script_name('new'), run.names)
+        self.assert_written(run, 'new')
 
     def test_several_forks_deep(self):
         # The child has a function of its own.  The grandchild has what the
@@ -261,7 +258,7 @@ class ExecTests:
                 os._exit(0)
             print(child, os.waitpid(child, 0)[1])
             """)
-        self.assertIn(self.script_name('new'), self.child_names(child))
+        self.assert_once(self.child_names(child), 'new')
 
     def test_what_only_the_grandparent_has_called_is_new(self):
         run = self.run_python(PRELUDE + expand("""\
@@ -274,12 +271,12 @@ class ExecTests:
                 print(os.getpid(), grandchild, os.waitpid(grandchild, 0)[1],
                       flush=True)
                 os._exit(0)
-            os.waitpid(child, 0)
+            assert os.waitpid(child, 0)[1] == 0
             """))
         child, grandchild, status = run.out.split()
         self.assertEqual(status, '0')
-        self.assertNotIn(self.script_name('known'), self.child_names(child))
-        self.assertIn(self.script_name('known'), self.child_names(grandchild))
+        self.assert_none(self.child_names(child), 'known')
+        self.assert_once(self.child_names(grandchild), 'known')
 
     def test_while_threads_call_new_functions(self):
         self.assert_no_file("""\
@@ -326,7 +323,7 @@ class ExecTests:
                     str(os.getpid()), str(grandchild)), os.F_OK))
             print(child, os.waitpid(child, 0)[1])
             """)
-        self.assertIn(self.script_name('<module>'), self.child_names(child))
+        self.assert_once(self.child_names(child), '<module>')
 
     def test_a_child_that_switches_profiling_on_keeps_its_file(self):
         run, [child] = self.run_children("""\
@@ -337,7 +334,7 @@ class ExecTests:
                 os.execv('/bin/true', ['true'])
             print(child, os.waitpid(child, 0)[1])
             """)
-        self.assertIn(self.script_name('<module>'), self.child_names(child))
+        self.assert_once(self.child_names(child), '<module>')
 
     def test_another_file_is_left_alone(self):
         run = self.run_python(PRELUDE + expand("""\
@@ -383,10 +380,6 @@ class FailingExecTests:
         child, status = run.out.split()
         self.assertEqual(status, '0', run)
         return run, self.child_names(child)
-
-    def assert_once(self, names, *qualnames):
-        for name in map(self.script_name, qualnames):
-            self.assertEqual(names.count(name), 1, name)
 
     def test_a_missing_program_changes_nothing(self):
         run, names = self.run_child("""\
@@ -501,7 +494,7 @@ class FailingExecTests:
             FAIL(no_program, 8)
             new()
             """)
-        self.assertNotIn(self.script_name('new'), run.names)
+        self.assert_none(run.names, 'new')
         self.assert_once(run.names, 'known', '<module>')
         self.assert_good_entries(run.entries)
 
@@ -532,9 +525,7 @@ class PersistTests:
                 os.execv('/bin/true', ['true'])
             print(child, os.waitpid(child, 0)[1])
             """)
-        names = self.child_names(child)
-        for name in 'known', 'new':
-            self.assertEqual(names.count(self.script_name(name)), 1)
+        self.assert_once(self.child_names(child), 'known', 'new')
 
 
 class MapExecTests(ExecTests, PersistTests, MapMode):
@@ -599,7 +590,7 @@ class JitdumpExecTests(ExecTests, PersistTests, JitdumpMode):
                 os.execv('/bin/true', ['true'])
             print(child, os.waitpid(child, 0)[1])
             """)
-        self.assertIn(self.script_name('known'), self.child_names(child))
+        self.assert_once(self.child_names(child), 'known')
 
     def test_a_child_of_c_code(self):
         import_helper.import_module('ctypes')
@@ -610,7 +601,7 @@ class JitdumpExecTests(ExecTests, PersistTests, JitdumpMode):
                 os.execv('/bin/true', ['true'])
             print(child, os.waitpid(child, 0)[1])
             """)
-        self.assertIn(self.script_name('<module>'), self.child_names(child))
+        self.assert_once(self.child_names(child), '<module>')
 
     def test_the_marker_is_there_when_the_program_switches_profiling_on(self):
         for mode in '', 'sys.activate_stack_trampoline("perf")':
@@ -658,7 +649,7 @@ class JitdumpExecTests(ExecTests, PersistTests, JitdumpMode):
                 os._exit(0)
             print(child, os.waitpid(child, 0)[1])
             """))
-        self.assertIn(self.script_name('marker'), self.child_names(child))
+        self.assert_once(self.child_names(child), 'marker')
 
 
 class MapFailingExecTests(FailingExecTests, MapMode):

@@ -210,7 +210,7 @@ class JitdumpInTheWayTests(FileInTheWayTests, JitdumpMode):
             """, prepare='mkdir "$DUMP"')
         self.assertEqual(run.out, 'True\n')
         self.assert_one_warning(run, 'cannot open')
-        self.assertIn(self.script_name('late'), names_in_map(run.pid))
+        self.assert_once(names_in_map(run.pid), 'late')
 
     def test_a_switch_from_the_map_that_fails_switches_off(self):
         run = self.run_python("""\
@@ -230,8 +230,8 @@ class JitdumpInTheWayTests(FileInTheWayTests, JitdumpMode):
         self.assertEqual(run.out, 'False\nTrue\n')
         self.assert_one_warning(run, 'cannot open', dump_path(run.pid))
         names = names_in_map(run.pid)
-        self.assertIn(self.script_name('before'), names)
-        self.assertNotIn(self.script_name('after'), names)
+        self.assert_once(names, 'before')
+        self.assert_none(names, 'after')
 
     def test_a_dump_that_is_gone_is_made_anew(self):
         run = self.run_python(MARKER + dedent("""\
@@ -309,7 +309,7 @@ class JitdumpDirectoryTests(JitdumpMode):
 
     def test_the_map_does_not_go_there(self):
         run = self.run_in(mode='perf')
-        self.assertIn(self.script_name('tell'), names_in_map(run.pid))
+        self.assert_once(names_in_map(run.pid), 'tell')
         self.assertEqual(os.listdir(self.other), [])
 
     def test_it_is_read_when_profiling_is_switched_on(self):

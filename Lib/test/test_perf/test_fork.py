@@ -40,10 +40,10 @@ GRANDCHILD = """\
         if not grandchild:
             in_grandchild()
             os._exit(0)
-        os.waitpid(grandchild, 0)
+        assert os.waitpid(grandchild, 0)[1] == 0
         os.write(write, str(grandchild).encode())
         os._exit(0)
-    os.waitpid(child, 0)
+    assert os.waitpid(child, 0)[1] == 0
     print(child, os.read(read, 100).decode())
     """
 
@@ -62,7 +62,7 @@ class ForkTests:
             [name for name in FORK_NAMES if self.script_name(name) in child],
             ['only_child', 'forking', '<module>'])
         self.assert_written(run, 'only_parent', 'before', 'forking', '<module>')
-        self.assertNotIn(self.script_name('only_child'), run.names)
+        self.assert_none(run.names, 'only_child')
         self.assertEqual(run.err, '')
 
     def test_the_childs_file_is_its_owners_alone(self):
@@ -71,7 +71,7 @@ class ForkTests:
             child = os.fork()
             if not child:
                 os._exit(0)
-            os.waitpid(child, 0)
+            assert os.waitpid(child, 0)[1] == 0
             print(child)
             """)
         status = os.stat(self.file_of(self.track(run.out)))
@@ -87,7 +87,7 @@ class ForkTests:
                 child = os.fork()
                 if not child:
                     os._exit(0)
-                os.waitpid(child, 0)
+                assert os.waitpid(child, 0)[1] == 0
                 print(child)
 
             outer()
@@ -116,12 +116,12 @@ class ForkTests:
             for child in generator():
                 if not child:
                     os._exit(0)
-                os.waitpid(child, 0)
+                assert os.waitpid(child, 0)[1] == 0
                 print(child)
             """)
         child = self.child_names(run.out)
-        self.assertIn(self.script_name('generator'), child)
-        self.assertNotIn(self.script_name('suspended'), child)
+        self.assert_once(child, 'generator')
+        self.assert_none(child, 'suspended')
 
     def test_a_function_called_again_in_the_child_keeps_its_trampoline(self):
         run = self.run_python("""\
@@ -135,7 +135,7 @@ class ForkTests:
             if not child:
                 both()
                 os._exit(0)
-            os.waitpid(child, 0)
+            assert os.waitpid(child, 0)[1] == 0
             print(child)
             """)
         self.track(run.out)
@@ -158,7 +158,7 @@ class ForkTests:
             if not child:
                 in_child()
                 os._exit(0)
-            os.waitpid(child, 0)
+            assert os.waitpid(child, 0)[1] == 0
             in_parent()
             print(child)
             """)
@@ -189,7 +189,7 @@ class ForkTests:
                 if not child:
                     in_child()
                     os._exit(0)
-                os.waitpid(child, 0)
+                assert os.waitpid(child, 0)[1] == 0
                 print(child)
 
             def in_child(): pass
@@ -205,9 +205,8 @@ class ForkTests:
             other.join()
             """)
         child = self.child_names(run.out)
-        self.assertIn(self.script_name('thread'), child)
-        self.assertIn(self.script_name('in_child'), child)
-        self.assertNotIn(self.script_name('waiting'), child)
+        self.assert_once(child, 'thread', 'in_child')
+        self.assert_none(child, 'waiting')
 
     def test_while_threads_call_new_functions(self):
         run = self.run_python("""\
@@ -239,7 +238,7 @@ class ForkTests:
             print(*children)
             """)
         for child in run.out.split():
-            self.assertIn(self.script_name('in_child'), self.child_names(child))
+            self.assert_once(self.child_names(child), 'in_child')
         self.assert_good_entries(run.entries)
 
     def test_with_multiprocessing(self):
@@ -259,8 +258,8 @@ class ForkTests:
                 assert process.exitcode == 0
                 print(process.pid)
             """)
-        self.assertIn(self.script_name('work'), self.child_names(run.out))
-        self.assertNotIn(self.script_name('work'), run.names)
+        self.assert_once(self.child_names(run.out), 'work')
+        self.assert_none(run.names, 'work')
 
     def test_a_child_of_c_code_is_noticed(self):
         # The interpreter does not know about this fork.
@@ -288,8 +287,8 @@ class ForkTests:
         self.assertEqual(
             [name for name in ('in_child', 'in_parent', 'before', 'forking')
              if self.script_name(name) in child], ['in_child', 'forking'])
-        self.assertIn(self.script_name('in_parent'), run.names)
-        self.assertNotIn(self.script_name('in_child'), run.names)
+        self.assert_written(run, 'in_parent')
+        self.assert_none(run.names, 'in_child')
 
     def test_a_child_that_the_c_library_knows_nothing_of_is_noticed(self):
         import_helper.import_module('ctypes')
@@ -305,14 +304,14 @@ class ForkTests:
             if not child:
                 in_child()
                 os._exit(0)
-            os.waitpid(child, 0)
+            assert os.waitpid(child, 0)[1] == 0
             in_parent()
             print(child)
             """)
         child = self.child_names(run.out)
-        self.assertIn(self.script_name('in_child'), child)
-        self.assertIn(self.script_name('in_parent'), run.names)
-        self.assertNotIn(self.script_name('in_child'), run.names)
+        self.assert_once(child, 'in_child')
+        self.assert_written(run, 'in_parent')
+        self.assert_none(run.names, 'in_child')
 
     def test_a_child_can_switch_off_for_itself(self):
         run = self.run_python("""\
@@ -329,14 +328,14 @@ class ForkTests:
                 sys.activate_stack_trampoline('@MODE@')
                 on()
                 os._exit(0)
-            os.waitpid(child, 0)
+            assert os.waitpid(child, 0)[1] == 0
             in_parent()
             print(child)
             """)
         child = self.child_names(run.out)
-        self.assertIn(self.script_name('on'), child)
-        self.assertNotIn(self.script_name('off'), child)
-        self.assertIn(self.script_name('in_parent'), run.names)
+        self.assert_once(child, 'on')
+        self.assert_none(child, 'off')
+        self.assert_written(run, 'in_parent')
 
     def test_a_child_of_a_program_that_was_switched_off_writes_nothing(self):
         run = self.run_python("""\
@@ -352,10 +351,10 @@ class ForkTests:
                     os.unlink(path)
                 function()
                 os._exit(0)
-            os.waitpid(child, 0)
+            assert os.waitpid(child, 0)[1] == 0
             print(child)
             """)
-        self.assertIn(self.script_name('<module>'), run.names)
+        self.assert_written(run, '<module>')
         self.assertFalse(os.path.exists(
             self.file_of(self.track(run.out))))
 
@@ -373,7 +372,7 @@ class ForkTests:
             assert os.waitpid(child, 0)[1] == 5 << 8
             print(child)
             """)
-        self.assertIn(self.script_name('at_the_end'), self.child_names(run.out))
+        self.assert_once(self.child_names(run.out), 'at_the_end')
 
 
 class MapForkTests(ForkTests, MapMode):
@@ -426,8 +425,7 @@ class MapForkTests(ForkTests, MapMode):
                 children = [self.track(pid) for pid in run.out.split()]
                 self.assertEqual(len(children), 20, 'a child hung')
                 for child in children:
-                    self.assertIn(self.script_name('in_child'),
-                                  self.child_names(child))
+                    self.assert_once(self.child_names(child), 'in_child')
 
 
 class JitdumpForkTests(ForkTests, JitdumpMode):
@@ -489,9 +487,8 @@ class JitdumpForkTests(ForkTests, JitdumpMode):
             print(child)
             """)
         child = self.track(run.out)
-        self.assertIn(self.script_name('in_child'),
-                      names_in_map(child))
-        self.assertNotIn(self.script_name('in_child'), self.read(child).names)
+        self.assert_once(names_in_map(child), 'in_child')
+        self.assert_none(self.read(child).names, 'in_child')
 
     def test_multiprocessing_children_have_dumps(self):
         import_helper.import_module('_multiprocessing')
@@ -578,11 +575,8 @@ class PersistTests:
     def test_a_grandchild_has_it_all(self):
         run = self.run_python(GRANDCHILD, args=['persist'])
         child, grandchild = map(self.track, run.out.split())
-        entries = self.read_entries(grandchild)
-        self.assert_good_entries(entries)
-        names = [entry.name for entry in entries]
-        for name in ('in_parent', 'in_child', 'in_grandchild'):
-            self.assertEqual(names.count(self.script_name(name)), 1, name)
+        self.assert_once(self.child_names(grandchild), 'in_parent', 'in_child',
+                         'in_grandchild')
 
     def test_it_can_be_taken_back(self):
         run = self.run_python("""\
@@ -598,12 +592,12 @@ class PersistTests:
             child = os.fork()
             if not child:
                 os._exit(0)
-            os.waitpid(child, 0)
+            assert os.waitpid(child, 0)[1] == 0
             print(child)
             """)
         names = self.child_names(run.out)
-        self.assertNotIn(self.script_name('in_parent'), names)
-        self.assertIn(self.script_name('<module>'), names)
+        self.assert_none(names, 'in_parent')
+        self.assert_once(names, '<module>')
 
     def test_a_child_of_c_code_with_persist_keeps_out_of_the_parents_file(self):
         import_helper.import_module('ctypes')
@@ -619,19 +613,20 @@ class PersistTests:
             if not child:
                 in_child()
                 os._exit(0)
-            os.waitpid(child, 0)
+            assert os.waitpid(child, 0)[1] == 0
             print(child)
             """)
         names = self.child_names(run.out)
-        self.assertIn(self.script_name('in_child'), names)
-        self.assertNotIn(self.script_name('in_child'), run.names)
-
+        self.assert_once(names, 'in_child')
+        self.assert_none(run.names, 'in_child')
 
     def test_a_child_may_fork_again(self):
         for persist in (0, 1):
             with self.subTest(persist=persist):
                 run = self.run_python(f"""\
-                    import os, _testinternalcapi
+                    import os
+                    from _testinternalcapi import (
+                        perf_trampoline_set_persist_after_fork as set_persist)
 
                     def generation(n):
                         if not n:
@@ -647,17 +642,16 @@ class PersistTests:
                         assert os.waitpid(child, 0)[1] == 0
                         print(child, flush=True)
 
-                    _testinternalcapi.perf_trampoline_set_persist_after_fork(
-                        {persist})
+                    set_persist({persist})
                     generation(4)
                     """)
                 children = run.out.split()[::-1]
                 self.assertEqual(len(children), 4)
                 for n, pid in zip((4, 3, 2, 1, 0), [run.pid, *children]):
                     names = self.child_names(pid)
-                    self.assertIn(self.script_name('generation'), names)
+                    self.assert_once(names, 'generation')
                     if n:
-                        self.assertIn(self.script_name(f'local{n}'), names)
+                        self.assert_once(names, f'local{n}')
                     if n < 4:
                         # It is alive: the frame of its creator has it.
                         self.assertEqual(
@@ -691,7 +685,7 @@ class MapPersistTests(PersistTests, MapMode):
                 precompiled()
                 called()
                 os._exit(0)
-            os.waitpid(child, 0)
+            assert os.waitpid(child, 0)[1] == 0
             in_parent()
             print(child)
             """)
@@ -699,16 +693,14 @@ class MapPersistTests(PersistTests, MapMode):
         before = parsers.parse_map(before + '\n')
         child = parsers.read_map(self.track(child))
         self.assert_good_map(child)
-        self.assertIn(self.script_name('precompiled'),
-                      [entry.name for entry in before])
+        self.assert_once([entry.name for entry in before], 'precompiled')
         self.assertEqual(child[:len(before)], before)
         names = [entry.name for entry in child]
-        self.assertIn(self.script_name('in_child'), names)
-        self.assertNotIn(self.script_name('in_parent'), names)
-        self.assertNotIn(self.script_name('in_child'), run.names)
-        self.assertIn(self.script_name('in_parent'), run.names)
-        for name in ('precompiled', 'called', '<module>'):
-            self.assertEqual(names.count(self.script_name(name)), 1, name)
+        self.assert_once(names, 'in_child', 'precompiled', 'called',
+                         '<module>')
+        self.assert_none(names, 'in_parent')
+        self.assert_none(run.names, 'in_child')
+        self.assert_written(run, 'in_parent')
 
     def test_a_map_of_any_size_is_copied(self):
         # Multiples of a buffer's size are where copying goes wrong.
@@ -733,7 +725,7 @@ class MapPersistTests(PersistTests, MapMode):
                 child = os.fork()
                 if not child:
                     os._exit(0)
-                os.waitpid(child, 0)
+                assert os.waitpid(child, 0)[1] == 0
                 print(child)
                 assert read(child)[:target] == before, target
 
@@ -752,10 +744,12 @@ class JitdumpPersistTests(PersistTests, JitdumpMode):
 
     def test_with_persist_the_child_has_what_the_parent_had(self):
         run = self.run_python(FORK + dedent("""\
-            import _testinternalcapi as t
+            from _testinternalcapi import (
+                compile_perf_trampoline_entry as compile_entry,
+                perf_trampoline_set_persist_after_fork as set_persist)
             def compiled(): pass
-            t.compile_perf_trampoline_entry(compiled.__code__)
-            t.perf_trampoline_set_persist_after_fork(1)
+            compile_entry(compiled.__code__)
+            set_persist(1)
             forking()
             """))
         dump = self.read(self.track(run.out))
@@ -785,13 +779,14 @@ class LostFileForkTests:
         for persist in (0, 1):
             with self.subTest(persist=persist):
                 run = self.run_python(f"""\
-                    import os, _testinternalcapi
+                    import os
+                    from _testinternalcapi import (
+                        perf_trampoline_set_persist_after_fork as set_persist)
 
                     def in_child():
                         return 7
 
-                    _testinternalcapi.perf_trampoline_set_persist_after_fork(
-                        {persist})
+                    set_persist({persist})
                     os.unlink(f'@FILE@')
                     child = os.fork()
                     if not child:
@@ -815,11 +810,11 @@ class LostFileForkTests:
                 os.closerange(0, 20_000)
                 in_child()
                 os._exit(0)
-            os.waitpid(child, 0)
+            assert os.waitpid(child, 0)[1] == 0
             print(child)
             """)
         names = self.child_names(run.out)
-        self.assertIn(self.script_name('in_child'), names)
+        self.assert_once(names, 'in_child')
 
 
 class MapLostFileForkTests(LostFileForkTests, MapMode):

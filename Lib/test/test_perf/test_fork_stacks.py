@@ -25,10 +25,11 @@ def setUpModule():
 BEFORE = """\
 import atexit, gc, json, os, signal, sys, threading, time
 from _testinternalcapi import (
-    perf_trampoline_set_persist_after_fork, perf_walk_stack as walk)
+    perf_trampoline_set_persist_after_fork as set_persist,
+    perf_walk_stack as walk)
 
 script, directory = __file__, sys.argv[1]
-perf_trampoline_set_persist_after_fork('persist' in sys.argv)
+set_persist('persist' in sys.argv)
 pairs = []
 alive = []
 
@@ -617,8 +618,7 @@ class OtherWaysTests(ForkTestCase):
                 for pid, name in ((child, 'py::function:<string>'),
                                   (run.pid, self.script_name('late'))):
                     self.assertIn(name, names_of(mode, pid))
-                self.assertNotIn(self.script_name('late'),
-                                 names_of(mode, child))
+                self.assert_none(names_of(mode, child), 'late')
 
     def test_a_subprocess(self):
         self.check_program("""\

@@ -129,9 +129,9 @@ class MarkerTests(JitdumpMode):
         for persist in (0, 1):
             with self.subTest(persist=persist):
                 run = self.run_python(MARKER + dedent(f"""\
-                    import _testinternalcapi
-                    _testinternalcapi.perf_trampoline_set_persist_after_fork(
-                        {persist})
+                    from _testinternalcapi import (
+                        perf_trampoline_set_persist_after_fork as set_persist)
+                    set_persist({persist})
                     child = os.fork()
                     if not child:
                         [fields] = marker()
@@ -167,7 +167,7 @@ class ContentTests(JitdumpMode):
             called()
             """)
         self.functions(run, 'called')
-        self.assertNotIn(self.script_name('uncalled'), self.read(run).names)
+        self.assert_none(self.read(run).names, 'uncalled')
 
     def test_the_header_has_the_time_at_which_it_was_made(self):
         before = time.monotonic_ns()

@@ -4,11 +4,13 @@ They are handed over from the first eval loop to the second one.  Profilers see 
 with their callers.  The program does what it does without profiling.
 """
 
+import sys
 import textwrap
 import unittest
 
 from test.support import import_helper
 from test.test_perf import fixtures
+from test.test_perf.extensions import compile_extension
 from test.test_perf.modes import MODES, names_of
 from test.test_perf.walker import FOREIGN, RecordTestCase
 
@@ -32,7 +34,7 @@ class LateTestCase(RecordTestCase):
             f'mode = {mode!r}\n{self.LATE}{textwrap.dedent(source)}', None,
             **options)
 
-    def assert_once(self, source, *expected):
+    def assert_late_chains(self, source, *expected):
         """Run a program in both modes and check its chains.  At its end the chain
         has only <module>.  Functions of other files are left out."""
         for mode in MODES:
@@ -55,7 +57,7 @@ class ChainTests(LateTestCase):
         import_helper.import_module('_testinternalcapi')
 
     def test_the_function_that_runs_and_its_callers(self):
-        self.assert_once("""\
+        self.assert_late_chains("""\
             def leaf(): chains.append(walk())
             def inner():
                 leaf()
@@ -75,7 +77,7 @@ class ChainTests(LateTestCase):
             'leaf middle outer <module>', 'leaf outer <module>')
 
     def test_an_endless_loop_without_calls(self):
-        self.assert_once("""\
+        self.assert_late_chains("""\
             import signal
             def handler(signum, frame):
                 global count
@@ -84,8 +86,8 @@ class ChainTests(LateTestCase):
                     late()
                 chains.append(walk())
                 if count == 4:
-                    signal.setitimer(signal.ITIMER_REAL, 0)
                     raise KeyError
+                signal.setitimer(signal.ITIMER_REAL, 0.1)
             def endless():
                 while True:
                     pass
@@ -97,7 +99,7 @@ class ChainTests(LateTestCase):
                     chains.append(walk())
             count = 0
             signal.signal(signal.SIGALRM, handler)
-            signal.setitimer(signal.ITIMER_REAL, 0.01, 0.01)
+            signal.setitimer(signal.ITIMER_REAL, 0.1)
             outer()
             """,
             # C code calls the handler.  The loop hands over after that.
@@ -105,7 +107,7 @@ class ChainTests(LateTestCase):
             'outer <module>')
 
     def test_another_process_sends_the_signal(self):
-        self.assert_once("""\
+        self.assert_late_chains("""\
             import signal, subprocess
             def handler(signum, frame):
                 if sys.is_stack_trampoline_active():
@@ -127,7 +129,7 @@ class ChainTests(LateTestCase):
             """, 'handler endless main <module>', 'main <module>')
 
     def test_joining_a_thread(self):
-        self.assert_once("""\
+        self.assert_late_chains("""\
             import threading
             def work():
                 late()
@@ -169,16 +171,17 @@ class ChainTests(LateTestCase):
             event.set()
             for thread in threads: thread.join()
             """)
-        seen = [names.python(addresses) for addresses in chains]
+        # Without the functions of other files: they may be in another eval loop.
+        seen = [[name for name in names.python(addresses) if ':' not in name]
+                for addresses in chains]
         self.assertEqual(seen.pop(), ['<module>'])
-        # Thread.run() is in another eval loop, because it makes its call with *args.
         self.assertCountEqual(seen, [[name] * 41
                                      for name in ('waiting', 'computing')] * 4)
 
     def test_functions_that_c_code_calls(self):
         # The outer loop follows when control comes back to it.  The second call of
         # key() lowers the eval breaker before that.
-        self.assert_once("""\
+        self.assert_late_chains("""\
             def key(x):
                 late()
                 chains.append(walk())
@@ -201,7 +204,7 @@ class ChainTests(LateTestCase):
 
     def test_a_generator_within_c_code(self):
         # Leaving by a yield raises the breaker again.
-        self.assert_once("""\
+        self.assert_late_chains("""\
             def activating():
                 for n in range(3):
                     late()
@@ -214,7 +217,7 @@ class ChainTests(LateTestCase):
             """, 'inner outer <module>')
 
     def test_generators(self):
-        self.assert_once("""\
+        self.assert_late_chains("""\
             def leaf(): chains.append(walk())
             def suspended():
                 try:
@@ -243,14 +246,16 @@ class ChainTests(LateTestCase):
                 second.close()
                 third.close()
             main()
-            """, 'leaf running',
+            """,
+            'leaf running delegating' if fixtures.INLINED_GENERATORS
+            else 'leaf running',
             'leaf running delegating',
             # main() was not back from a call yet.
             'leaf',
             *['leaf suspended main <module>'] * 5)
 
     def test_coroutines(self):
-        self.assert_once("""\
+        self.assert_late_chains("""\
             import asyncio
             def leaf(): chains.append(walk())
             async def other():
@@ -273,12 +278,14 @@ class ChainTests(LateTestCase):
                 asyncio.run(outer())
                 leaf()
             main()
-            """, 'leaf inner', 'leaf inner middle outer main <module>',
+            """,
+            'leaf inner middle outer' if fixtures.INLINED_GENERATORS
+            else 'leaf inner', 'leaf inner middle outer main <module>',
             'leaf middle outer main <module>', 'leaf other main <module>',
             'leaf outer main <module>', 'leaf main <module>')
 
     def test_exceptions(self):
-        self.assert_once("""\
+        self.assert_late_chains("""\
             def leaf(): chains.append(walk())
             def raising():
                 late()
@@ -345,7 +352,7 @@ class ChainTests(LateTestCase):
             self.assertEqual(names.python(addresses), wanted, index)
 
     def test_on_and_off_many_times(self):
-        self.assert_once("""\
+        self.assert_late_chains("""\
             def off():
                 sys.deactivate_stack_trampoline()
             def leaf(): pass
@@ -363,6 +370,7 @@ class ChainTests(LateTestCase):
             outer()
             """, *['inner outer <module>'] * 5, 'outer <module>')
 
+    @fixtures.needs_single_steps
     def test_at_each_instruction_of_a_hand_over(self):
         for mode in MODES:
             with self.subTest(mode=mode):
@@ -396,15 +404,21 @@ class ChainTests(LateTestCase):
                         seen.append(python)
                 # The records of a hand-over are written one after the other, the
                 # outermost first.  Between two frames there are none.
-                self.assertEqual(seen, [
+                expected = [
                     '', '<lambda>', 'main <lambda>', 'outer main <lambda>',
                     'inner outer main <lambda>', 'late inner outer main <lambda>',
-                    '', '<lambda>', 'main <lambda>', 'outer main <lambda>',
-                    'inner outer main <lambda>', 'leaf inner outer main <lambda>',
                     'inner outer main <lambda>',
                     '', '<lambda>', 'main <lambda>', 'outer main <lambda>',
+                    'inner outer main <lambda>', 'leaf inner outer main <lambda>',
+                    'inner outer main <lambda>', 'outer main <lambda>',
+                    '', '<lambda>', 'main <lambda>', 'outer main <lambda>',
                     'leaf outer main <lambda>', 'outer main <lambda>',
-                    '', '<lambda>', 'main <lambda>'])
+                    'main <lambda>', '', '<lambda>', 'main <lambda>']
+                if sys.version_info < (3, 13):
+                    # The last record stays until the loop ends.
+                    for end in reversed([6, 14, 21]):
+                        del expected[end]
+                self.assertEqual(seen, expected)
 
 
 class SameTests(LateTestCase):
@@ -421,8 +435,7 @@ class SameTests(LateTestCase):
                     f'def switch(): sys.activate_stack_trampoline({mode!r})\n'
                     + textwrap.dedent(source), mode=option)
                 self.assertEqual(run.err, '')
-                self.assertIn(self.script_name('<module>'),
-                              names_of(mode, run.pid))
+                self.assert_once(names_of(mode, run.pid), '<module>')
                 outputs.append(run.out)
         run = self.run_python('def switch(): repr(1)\nimport sys\n'
                               + textwrap.dedent(source), mode=None)
@@ -797,6 +810,25 @@ for event in events:
             """)
 
 
+    def test_a_c_function_that_has_numbers_in_its_registers(self):
+        compile_extension('CC', 'perf_registers.c', self.directory)
+        out = self.assert_same("""\
+            import perf_registers
+            def leaf(): return 1
+            def function():
+                switch()
+                leaf()
+                sys.deactivate_stack_trampoline()
+            for numbers in perf_registers.call(function, 10):
+                print(*numbers)
+            switch()
+            """)
+        of_10_calls = (3 ** 10 - 1) // 2
+        self.assertEqual(out.splitlines(), [
+            ' '.join(str(10.0 * factor) for factor in range(1, 13)),
+            ' '.join(str(of_10_calls * factor) for factor in range(1, 13))])
+
+
 class SwitchingTests(LateTestCase):
     """One thread switches all the time."""
 
@@ -912,11 +944,11 @@ class SubinterpreterTests(LateTestCase):
 
     def setUp(self):
         super().setUp()
-        import_helper.import_module('_xxsubinterpreters')
+        import_helper.import_module('test.test_perf.subinterpreters')
 
     def test_each_is_switched_on_late(self):
-        self.assert_once("""\
-            import _xxsubinterpreters as interpreters
+        self.assert_late_chains("""\
+            from test.test_perf import subinterpreters as interpreters
             source = '''if True:
                 import sys
                 from _testinternalcapi import perf_walk_stack as walk
@@ -949,9 +981,10 @@ class SubinterpreterTests(LateTestCase):
 
     def test_one_is_switched_on_while_others_run(self):
         run = self.run_python(SwitchingTests.COMPUTE + """
-import _xxsubinterpreters as interpreters, sys, threading
+import sys, threading
+from test.test_perf import subinterpreters as interpreters
 with open(__file__) as file:
-    source = file.read().partition('import _xx')[0]
+    source = file.read().partition('from test.test_perf')[0]
 source += '''
 import sys
 expected = [compute(n) for n in range(30)]

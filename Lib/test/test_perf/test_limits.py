@@ -88,7 +88,7 @@ class LimitTests:
             print(len(used))
             late()
             """)
-        self.assertIn(self.script_name('late'), run.names)
+        self.assert_written(run, 'late')
         self.assertEqual(run.err, '')
 
     def test_descriptors_used_up_after_the_file_was_closed(self):
@@ -293,7 +293,7 @@ class ExecutableMemoryTests:
             """)
         self.assert_one_warning(run, 'memory executable',
                                 os.strerror(errno.EPERM))
-        self.assertIn(self.script_name('early'), run.names)
+        self.assert_written(run, 'early')
         self.assert_good_entries(run.entries)
 
     def test_refused_to_the_child_of_a_fork(self):
@@ -315,7 +315,7 @@ class ExecutableMemoryTests:
             in_parent()
             print(child)
             """)
-        self.assertIn(self.script_name('in_parent'), run.names)
+        self.assert_written(run, 'in_parent')
         self.track(run.out)
         self.assert_one_warning(run, 'memory executable',
                                 os.strerror(errno.EPERM))
@@ -361,7 +361,7 @@ class JitdumpExecutableMemoryTests(ExecutableMemoryTests, JitdumpMode):
             late()
             """, mode=None)
         self.assertEqual(run.out, 'True\n')
-        self.assertIn(self.script_name('late'), names_in_map(run.pid))
+        self.assert_once(names_in_map(run.pid), 'late')
 
 
 if __name__ == '__main__':

@@ -1,7 +1,6 @@
 """-X perf=lines: each Python function shows the line that it executes."""
 
 import json
-import os
 import re
 import textwrap
 import unittest
@@ -305,6 +304,8 @@ def following(code):
         if this.opname in ('COMPARE_OP', 'PRECALL'):
             for each in more:
                 result[this.offset] += result[each.offset]
+        elif this.opname == 'CALL' and more[0].opname == 'POP_TOP':
+            result[this.offset] += result[more[0].offset]
     for entry in dis._parse_exception_table(code):
         for offset in range(entry.start, entry.end, 2):
             result[offset].append(entry.target)
@@ -607,7 +608,7 @@ class RecordTests(walker.RecordTestCase):
                 # store_frames() in _testinternalcapi_perf.c.
                 self.assert_agree(names, codes, samples, 3000, most_faults=50)
 
-    @unittest.skipUnless(os.uname().machine == 'x86_64', 'no single steps on this processor')
+    @fixtures.needs_single_steps
     def test_each_instruction(self):
         for mode in MODES:
             with self.subTest(mode=mode):

@@ -167,19 +167,20 @@ class NameTests:
         for persist in (0, 1):
             with self.subTest(persist=persist):
                 run = self.run_python(f"""\
-                    import os, _testinternalcapi
+                    import os
+                    from _testinternalcapi import (
+                        perf_trampoline_set_persist_after_fork as set_persist)
 
                     def function():
                         child = os.fork()
                         if not child:
                             os._exit(0)
-                        os.waitpid(child, 0)
+                        assert os.waitpid(child, 0)[1] == 0
                         print(child)
 
                     function.__code__ = function.__code__.replace(
                         co_qualname='a\\n\\udc80' + 'n' * 100_000)
-                    _testinternalcapi.perf_trampoline_set_persist_after_fork(
-                        {persist})
+                    set_persist({persist})
                     function()
                     """)
                 name = self.script_name(r'a\n\udc80' + 'n' * 100_000)

@@ -33,8 +33,8 @@ class ExecutedChildTests:
         child = [entry.name
                  for entry in self.read_entries(self.track(run.out))]
         self.assertIn('py::child:<string>', child)
-        self.assertNotIn(self.script_name('parent'), child)
-        self.assertIn(self.script_name('parent'), run.names)
+        self.assert_none(child, 'parent')
+        self.assert_written(run, 'parent')
         self.assertNotIn('py::child:<string>', run.names)
 
     def test_the_option_is_not_inherited(self):
@@ -60,8 +60,8 @@ class ExecutedChildTests:
                                           sys.argv[0], 'again'])
             second()
             """)
-        self.assertIn(self.script_name('second'), run.names)
-        self.assertNotIn(self.script_name('first'), run.names)
+        self.assert_written(run, 'second')
+        self.assert_none(run.names, 'first')
         self.assert_good_entries(run.entries)
 
 

@@ -176,8 +176,9 @@ class ForkedChildSampleTests(scenarios.PerfToolTestCase):
             assert os.waitpid(child, 0)[1] == 0
 
         if 'persist' in sys.argv:
-            import _testinternalcapi
-            _testinternalcapi.perf_trampoline_set_persist_after_fork(1)
+            from _testinternalcapi import (
+                perf_trampoline_set_persist_after_fork as set_persist)
+            set_persist(1)
         stop, end = os.pipe()
         both(0)    # nothing that samples would count
         fork = os.fork

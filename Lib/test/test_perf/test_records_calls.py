@@ -219,11 +219,19 @@ class CallTests(RecordTestCase):
                 list(inner() for _ in 'a')
             for _ in rounds:
                 caller()
-            """, *[f'inner caller.<locals>.<{name}> caller' for name in (
-                'listcomp', 'setcomp', 'dictcomp')],
-            'inner caller.<locals>.<listcomp>.<listcomp> '
-            'caller.<locals>.<listcomp> caller',
-            'inner caller.<locals>.<genexpr> caller')
+            """, *[' '.join(['inner', *self.comprehensions(*names), 'caller'])
+                   for names in [('listcomp',), ('setcomp',), ('dictcomp',),
+                                 ('listcomp', 'listcomp'), ('genexpr',)]])
+
+    @staticmethod
+    def comprehensions(*names):
+        """Return the functions of nested comprehensions, the innermost first."""
+        functions, qualname = [], 'caller.<locals>'
+        for name in names:
+            if name in fixtures.FUNCTION_COMPREHENSIONS:
+                qualname += f'.<{name}>'
+                functions.insert(0, qualname)
+        return functions
 
     def test_callbacks_from_c(self):
         self.assert_chains("""\

@@ -189,7 +189,9 @@ class GeneratorTests(RecordTestCase):
 
     @fixtures.needs_hand_over
     def test_switched_within(self):
+        # itertools resumes the generator from C on each release.
         self.assert_chains("""\
+            import itertools
             def generator():
                 chains.append(walk())
                 sys.deactivate_stack_trampoline()
@@ -206,7 +208,7 @@ class GeneratorTests(RecordTestCase):
             def inner(): chains.append(walk())
             def create(n): return create(n - 1) if n else generator()
             def caller(n):
-                for _ in create(n):
+                for _ in itertools.islice(create(n), 9):
                     chains.append(walk())
             inner()
             chains = []
@@ -266,14 +268,18 @@ class GeneratorTests(RecordTestCase):
                     chains.append(walk())
             for _ in rounds:
                 caller()
-            """, *[f'{name} outer caller'.replace('  ', ' ') for name in (
-                'Manager.__aenter__ generator', '', 'generator',
-                'Manager.__aexit__ generator',
-                'Manager.__aenter__ generator outer.<locals>.<listcomp>',
-                'outer.<locals>.<listcomp>',
-                'generator outer.<locals>.<listcomp>',
-                'Manager.__aexit__ generator outer.<locals>.<listcomp>')],
+            """, *[' '.join(f'{name} {listcomp} outer caller'.split())
+                   for listcomp in ('', self.list_comprehension('outer'))
+                   for name in ('Manager.__aenter__ generator', '', 'generator',
+                                'Manager.__aexit__ generator')],
             'caller')
+
+    @staticmethod
+    def list_comprehension(function):
+        """Return the name of one in `function`, '' if it is no function."""
+        if 'listcomp' in fixtures.FUNCTION_COMPREHENSIONS:
+            return f'{function}.<locals>.<listcomp>'
+        return ''
 
     def test_asyncio(self):
         self.assert_chains("""\

@@ -1,7 +1,6 @@
 """Frame records at every instruction."""
 
 import collections
-import os
 import textwrap
 import unittest
 
@@ -16,10 +15,6 @@ def setUpModule():
     fixtures.require_trampoline()
     fixtures.require_frame_pointers()
     import_helper.import_module('_testinternalcapi')
-
-
-can_step = unittest.skipUnless(
-    os.uname().machine == 'x86_64', 'no single steps on this processor')
 
 
 # A program that does a little of everything, and which function calls which in
@@ -55,7 +50,7 @@ def catching(n):
         leaf(2)
 def key(x): return leaf(x)
 def sorting(): return sorted([3, 1, 2], key=key)
-def comprehension(): return [leaf(i) for i in range(3)]
+def comprehension(): return set(leaf(i) for i in range(3))
 async def awaited(): return leaf(1)
 async def waiting(): return await awaited()
 def driving():
@@ -95,11 +90,11 @@ delegating looping.<locals>.<genexpr>: looping
 generator: delegating looping looping.<locals>.<genexpr>
 failing: catching failing
 key: sorting
-comprehension.<locals>.<listcomp>: comprehension
+comprehension.<locals>.<genexpr>: comprehension
 waiting: driving
 awaited: waiting
 leaf: Class.__init__ Class.__getitem__ Class.method Class.attribute deep \
-generator looping catching key comprehension.<locals>.<listcomp> awaited \
+generator looping catching key comprehension.<locals>.<genexpr> awaited \
 fresh starred
 """
 
@@ -256,7 +251,7 @@ class SamplingTests(RecordTestCase):
                                           ('failing', 'failing'),
                                           ('step', 'work')])
 
-    @can_step
+    @fixtures.needs_single_steps
     def test_each_instruction_of_inlined_calls(self):
         # The changes follow one another directly.
         for mode in MODES:
@@ -306,7 +301,7 @@ class SamplingTests(RecordTestCase):
                 for each in seen:
                     self.assertEqual(each[-1], '<module>')
 
-    @can_step
+    @fixtures.needs_single_steps
     def test_each_instruction_of_a_program(self):
         calls = legal_calls(CALLS)
         for mode in MODES:

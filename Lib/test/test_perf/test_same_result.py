@@ -49,7 +49,7 @@ class SameResultTests:
             sys.setrecursionlimit(5000)
             print(depth(0))
             """)
-        self.assertIn(self.script_name('depth'), run.names)
+        self.assert_written(run, 'depth')
 
     def test_a_recursion_too_deep_for_the_c_stack_does_not_crash(self):
         # Calls between Python functions take no C stack in this version.

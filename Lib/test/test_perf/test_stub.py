@@ -73,7 +73,7 @@ class StubTests(fixtures.PerfTestCase):
     def test_subinterpreters_threads_and_an_exit_status(self):
         run = self.run_stub("""\
             import sys, threading
-            import _xxsubinterpreters as interpreters
+            from test.test_perf import subinterpreters as interpreters
             thread = threading.Thread(target=print, args=('thread',))
             thread.start()
             thread.join()

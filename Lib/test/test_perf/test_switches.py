@@ -102,7 +102,7 @@ class SwitchTests:
             late()
             """)
         self.assertEqual(run.out, 'False\n')
-        self.assertNotIn(self.script_name('late'), run.names)
+        self.assert_none(run.names, 'late')
 
     def test_the_configuration_has_the_mode(self):
         import_helper.import_module('_testinternalcapi')
@@ -239,8 +239,7 @@ class BetweenModesTests(JitdumpMode):
                 function()
             """, mode=None)
         self.functions(run, 'function')
-        self.assertEqual(
-            names_in_map(run.pid).count(self.script_name('function')), 1)
+        self.assert_once(names_in_map(run.pid), 'function')
 
 
 class FunctionTests:
@@ -294,7 +293,7 @@ class FunctionTests:
             sys.activate_stack_trampoline('@MODE@')
             function()
             """, mode=None)
-        self.assertIn(self.script_name('function'), run.names)
+        self.assert_written(run, 'function')
 
     def test_the_file_is_continued_when_it_is_on_again(self):
         run = self.run_python("""\
@@ -372,7 +371,7 @@ class FunctionTests:
 
             print(outer(50))
             """)
-        self.assertIn(self.script_name('outer'), run.names)
+        self.assert_written(run, 'outer')
 
     def test_an_unknown_backend_is_named_in_the_error(self):
         run = self.run_python("""\

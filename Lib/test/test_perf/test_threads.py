@@ -172,7 +172,7 @@ class ThreadSwitchTests(fixtures.PerfTestCase):
                     """, mode, args=[mode])
                 self.assertEqual(run.err, '')
                 names = names_of(mode, run.pid)
-                self.assertIn(self.script_name('busy'), names)
+                self.assert_once(names, 'busy')
 
 
 class ThreadTests:
@@ -259,7 +259,7 @@ class ThreadTests:
                 pass
             print('alive')
             """)
-        self.assertIn(self.script_name('leaving'), run.names)
+        self.assert_written(run, 'leaving')
 
     def test_daemon_threads_live_on_at_the_end(self):
         for i in range(5):
@@ -279,7 +279,7 @@ class ThreadTests:
                                      daemon=True).start()
                 ready.wait()
                 """)
-            self.assertIn(self.script_name('busy'), run.names)
+            self.assert_written(run, 'busy')
             self.assert_good_entries(run.entries)
 
 
@@ -295,11 +295,11 @@ class SubinterpreterTests:
 
     def setUp(self):
         super().setUp()
-        import_helper.import_module('_xxsubinterpreters')
+        import_helper.import_module('test.test_perf.subinterpreters')
 
     def test_a_subinterpreter_lives_and_dies(self):
         run = self.run_on_and_off("""\
-            import _xxsubinterpreters as interpreters
+            from test.test_perf import subinterpreters as interpreters
 
             def before(): pass
             def after(): pass
@@ -313,13 +313,12 @@ class SubinterpreterTests:
             after()
             """)
         self.assertEqual(run.out, 'within\n' * 3)
-        self.assertIn(self.script_name('before'), run.names)
-        self.assertIn(self.script_name('after'), run.names)
+        self.assert_written(run, 'before', 'after')
         self.assert_good_entries(run.entries)
 
     def test_a_subinterpreter_can_be_switched_by_itself(self):
         run = self.run_python("""\
-            import _xxsubinterpreters as interpreters
+            from test.test_perf import subinterpreters as interpreters
             import sys
 
             def after(): pass
@@ -339,14 +338,14 @@ class SubinterpreterTests:
             print(sys.is_stack_trampoline_active())
             """)
         self.assertEqual(run.out, 'True\nFalse\nTrue\n')
-        self.assertIn(self.script_name('after'), run.names)
+        self.assert_written(run, 'after')
         self.assertEqual([name for name in run.names if 'within' in name],
                          ['py::within:<string>'])
 
     def test_a_subinterpreter_shares_the_file(self):
         run = self.run_python("""\
             import sys
-            import _xxsubinterpreters as interpreters
+            from test.test_perf import subinterpreters as interpreters
 
             def outer(): pass
 
@@ -377,13 +376,14 @@ class SubinterpreterModeTests(fixtures.PerfTestCase):
 
     def setUp(self):
         super().setUp()
-        import_helper.import_module('_xxsubinterpreters')
+        import_helper.import_module('test.test_perf.subinterpreters')
 
     def test_each_is_profiled(self):
         for mode in MODES:
             with self.subTest(mode=mode):
                 run = self.run_python("""\
-                    import _xxsubinterpreters as interpreters, textwrap
+                    import textwrap
+                    from test.test_perf import subinterpreters as interpreters
 
                     new = [interpreters.create() for _ in range(10)]
                     for number, interpreter in enumerate(new):
@@ -409,7 +409,8 @@ class SubinterpreterModeTests(fixtures.PerfTestCase):
         # refers to them any more.  In jitdump mode their addresses are used
         # again.
         run = self.run_python("""\
-            import _xxsubinterpreters as interpreters, os, sys
+            import os, sys
+            from test.test_perf import subinterpreters as interpreters
 
             def size():
                 with open('/proc/self/maps') as file:
@@ -439,7 +440,8 @@ class SubinterpreterModeTests(fixtures.PerfTestCase):
 
     def test_they_are_switched_in_threads(self):
         run = self.run_python("""\
-            import _xxsubinterpreters as interpreters, threading
+            import threading
+            from test.test_perf import subinterpreters as interpreters
 
             def run(number):
                 new = interpreters.create()
@@ -483,11 +485,11 @@ class InterpretersShareOneModeTests(fixtures.PerfTestCase):
 
     def setUp(self):
         super().setUp()
-        import_helper.import_module('_xxsubinterpreters')
+        import_helper.import_module('test.test_perf.subinterpreters')
 
     def test_a_subinterpreter_cannot_choose_a_different_mode(self):
         run = self.run_python("""\
-            import _xxsubinterpreters as interpreters
+            from test.test_perf import subinterpreters as interpreters
             import os, sys
 
             def after(): pass
@@ -512,13 +514,13 @@ class InterpretersShareOneModeTests(fixtures.PerfTestCase):
                                 "'perf_jit': another interpreter is profiled "
                                 "with 'perf'")
         self.assertEqual(rest, ['True', 'True False'])
-        self.assertIn(self.script_name('after'), run.names)
+        self.assert_written(run, 'after')
         self.assertIn('py::within:<string>', run.names)
         self.assertEqual(run.err, '')
 
     def test_the_main_interpreter_neither(self):
         run = self.run_python("""\
-            import _xxsubinterpreters as interpreters
+            from test.test_perf import subinterpreters as interpreters
             import sys
 
             def between(): pass
@@ -536,13 +538,13 @@ class InterpretersShareOneModeTests(fixtures.PerfTestCase):
             after()
             """)
         self.assertIn("another interpreter is profiled with 'perf'", run.out)
-        self.assertIn(self.script_name('between'), run.names)
-        self.assertNotIn(self.script_name('after'), run.names)
+        self.assert_written(run, 'between')
+        self.assert_none(run.names, 'after')
         self.assertEqual(run.err, '')
 
     def test_a_new_subinterpreter_takes_the_mode_of_the_others(self):
         run = self.run_python("""\
-            import _xxsubinterpreters as interpreters
+            from test.test_perf import subinterpreters as interpreters
             import sys
 
             def after(): pass
@@ -567,8 +569,11 @@ class InterpretersShareOneModeTests(fixtures.PerfTestCase):
     def test_a_refused_activation_uses_up_no_index(self):
         """An index in co_extra: there are 255, and all users share them."""
         import_helper.import_module('ctypes')
+        function = '_PyEval_RequestCodeExtraIndex'
+        if sys.version_info >= (3, 12):
+            function = 'PyUnstable_Eval_RequestCodeExtraIndex'
         run = self.run_python("""\
-            import _xxsubinterpreters as interpreters
+            from test.test_perf import subinterpreters as interpreters
             import ctypes, sys
 
             # Ours is the second one in all interpreters.
@@ -590,7 +595,7 @@ class InterpretersShareOneModeTests(fixtures.PerfTestCase):
                 sys.activate_stack_trampoline('perf')
                 print(request(None))
                 ''')
-            """, mode=None)
+            """.replace('_PyEval_RequestCodeExtraIndex', function), mode=None)
         error, *rest = run.out.splitlines()
         self.assertIn('other extensions use its place', error)
         self.assertEqual(rest, ['0', 'True', '2'])
@@ -669,11 +674,12 @@ for mode in 'perf', 'perf_jit':
             self.assertIn('py::function:<string>', names_of(mode, run.pid))
 
     def test_rounds_with_threads_and_subinterpreters(self):
-        import_helper.import_module('_xxsubinterpreters')
+        import_helper.import_module('test.test_perf.subinterpreters')
         for number, mode in enumerate(MODES, 1):
             with self.subTest(mode=mode):
                 run = self.embed(number, 6, """\
-import threading, _xxsubinterpreters as interpreters
+import threading
+from test.test_perf import subinterpreters as interpreters
 def thread():
     new = interpreters.create()
     interpreters.run_string(new, 'def within(): pass\\nwithin()')

@@ -63,6 +63,7 @@
     KIND(write) \
     KIND(fcntl) \
     KIND(getrlimit) \
+    KIND(setrlimit) \
     KIND(unlink) \
     KIND(lseek) \
     KIND(atfork) \
@@ -213,6 +214,7 @@ extern int perf_fault_mprotect(void *, size_t, int);
 extern int perf_fault_close(int);
 extern int perf_fault_lstat(const char *, struct stat *);
 extern int perf_fault_getrlimit(int, struct rlimit *);
+extern int perf_fault_setrlimit(int, const struct rlimit *);
 extern int perf_fault_unlink(const char *);
 extern off_t perf_fault_lseek(int, off_t, int);
 extern int perf_fault_pthread_atfork(void (*)(void), void (*)(void), void (*)(void));
@@ -284,6 +286,12 @@ int
 perf_fault_getrlimit(int resource, struct rlimit *limit)
 {
     return fails(getrlimit_KIND) ? -1 : getrlimit(resource, limit);
+}
+
+int
+perf_fault_setrlimit(int resource, const struct rlimit *limit)
+{
+    return fails(setrlimit_KIND) ? -1 : setrlimit(resource, limit);
 }
 
 int
