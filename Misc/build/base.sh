@@ -20,8 +20,9 @@ remembered=build/$VERSION/base-path
 tarball=$(sed -n "s/.*\(Python-$VERSION\.[0-9]*\.t.*\)/\1/p" Misc/base/SHA256SUMS | head -n 1)
 release=$(echo "$tarball" | sed 's/^Python-//; s/\.t.*//')
 suite=$(awk -v series="$VERSION" '$1 == series { print $2 }' Misc/base/suites)
-[ -n "$release" ] && [ -n "$suite" ] ||
-    die "Misc/base/SHA256SUMS and Misc/base/suites must both have Python $VERSION"
+case $release:$suite in
+:* | *:) die "Misc/base/SHA256SUMS and Misc/base/suites must both have Python $VERSION" ;;
+esac
 
 pinned() {
     grep -q "^$1 " Misc/base/SHA256SUMS

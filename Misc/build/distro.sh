@@ -64,7 +64,8 @@ archive=$(newest "$downloads/python${VERSION}_*.debian.tar.*")
 [ -n "$archive" ] || die "$downloads: has no debian.tar of python$VERSION; BASE= (empty) downloads it with the base"
 check "$source"
 check "$source" "$archive"
-for suite in $(awk -v series="$VERSION" '$1 == series { $1 = $2 = ""; print }' Misc/base/suites); do
+newer=$(awk -v series="$VERSION" '$1 == series { $1 = $2 = ""; print }' Misc/base/suites)
+for suite in $newer; do
     fetch_newer "$suite"
     archive=$(newest "$downloads/$suite/python${VERSION}_*.debian.tar.*")
     source=$(newest "$downloads/$suite/python${VERSION}_*.orig.tar.?z")
