@@ -3,6 +3,7 @@
 #
 #     base.sh id            prints a text that identifies the base
 #     base.sh unpack DIR    checks the base and unpacks it to DIR, which it replaces
+#     base.sh path          prints the path of the tarball or tree
 #     base.sh fetch         downloads the base and the distribution's patches
 #
 # BASE=PATH uses a tarball or an unpacked tree instead of a download. The scripts
@@ -19,8 +20,9 @@ remembered=build/$VERSION/base-path
 tarball=$(sed -n "s/.*\(Python-$VERSION\.[0-9]*\.t.*\)/\1/p" Misc/base/SHA256SUMS | head -n 1)
 release=$(echo "$tarball" | sed 's/^Python-//; s/\.t.*//')
 suite=$(awk -v series="$VERSION" '$1 == series { print $2 }' Misc/base/suites)
-[ -n "$release" ] && [ -n "$suite" ] ||
-    die "Misc/base/SHA256SUMS and Misc/base/suites must both have Python $VERSION"
+case $release:$suite in
+:* | *:) die "Misc/base/SHA256SUMS and Misc/base/suites must both have Python $VERSION" ;;
+esac
 
 pinned() {
     grep -q "^$1 " Misc/base/SHA256SUMS
@@ -156,6 +158,7 @@ locate
 mkdir -p build/log
 case $1 in
 id) base_id ;;
+path) echo "$base" ;;
 fetch) fetch distro ;;
 unpack)
     # Remove an incomplete tree after a failure.

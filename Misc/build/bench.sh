@@ -3,8 +3,8 @@
 # bench.py.
 #
 #     bench.sh                 compares the interpreter of BUILD, the unpatched one with
-#                              the same flags, and a newer CPython with its own perf
-#                              support; writes bench.txt, bench.json and bench.svg to
+#                              the same flags, and one with perf support of its own: the
+#                              unpatched one, or if it has none, a newer CPython; writes bench.txt, bench.json and bench.svg to
 #                              build/bench
 #     bench.sh instructions    counts instructions of the first two; writes bench.txt and
 #                              bench.json to build/instructions
@@ -20,10 +20,14 @@ if [ "${1:-}" = instructions ]; then
     arguments+=(--instructions-only)
 else
     output=build/bench
-    Misc/build/tools.sh python3.13
-    # bench.py measures processes, so it starts the peer without the wrapper's shell.
-    peer=$PWD/build/tools/bin/python3.13
-    peer=$(sh -c "$(sed '$d' "$peer")"'; printf "%s " "$@"' "$peer")
+    if [ -f "Misc/patches/$VERSION/replaced" ]; then
+        peer=$BUILD-unpatched/python        # the base has perf support of its own
+    else
+        Misc/build/tools.sh python3.13
+        # bench.py measures processes, so it starts the peer without the wrapper's shell.
+        peer=$PWD/build/tools/bin/python3.13
+        peer=$(sh -c "$(sed '$d' "$peer")"'; printf "%s " "$@"' "$peer")
+    fi
     arguments+=(--peer "$peer")
 fi
 eval "set -- ${ARGS:-}"

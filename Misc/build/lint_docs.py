@@ -259,9 +259,10 @@ def check_alone():
         yield "Doc" / path, line, f"Sphinx, alone: {text}"
 
 
-def changed_pages():
+def changed_pages(source):
     """Return the base's pages that our patches change, below Doc."""
-    return {pathlib.Path(path) for patch in pathlib.Path("Misc/patches").glob("*/*.patch")
+    patches = pathlib.Path("Misc/patches", source.parent.name)      # build/3.11/src
+    return {pathlib.Path(path) for patch in patches.glob("*.patch")
             for path in re.findall(r"^\+\+\+ b/Doc/(\S+\.rst)$", patch.read_text(), re.M)}
 
 
@@ -285,7 +286,7 @@ INCOMPLETE = re.compile(r"WARNING: (toctree contains reference to nonexisting do
 def check_in_tree(source, whole):
     """Yield the warnings of a build with the base's pages."""
     ours = {page.relative_to("Doc") for page in our_pages()}
-    changed = changed_pages()
+    changed = changed_pages(source)
     if whole:
         directory = source / "Doc"
     else:

@@ -22,10 +22,10 @@ build)
 lint) wanted="gcc clang shellcheck pyflakes3 python3-sphinx" ;;
 test)
     wanted="g++ gdb clang llvm valgrind"
-    # The name of the package with the fuzzer's runtime contains clang's version.
+    # libclang-rt-dev has the fuzzer's runtime.
     echo 'int LLVMFuzzerTestOneInput(const char *p, long n) { return p && n; }' |
         clang -fsanitize=fuzzer,address,undefined -x c - -o /dev/null 2>/dev/null ||
-        wanted="$wanted libclang-rt-14-dev"
+        wanted="$wanted libclang-rt-dev"
     ;;
 dropin) wanted="gcc g++ libc6-dev" ;;
 abi) wanted="abigail-tools binutils gdb" ;;

@@ -9,7 +9,8 @@ names it. These three are the same test:
     test_perf.test_capi.MapFileTests.test_entries_come_one_after_the_other
     test.test_perf.test_capi.MapFileTests.test_entries_come_one_after_the_other
 
-test_perf alone means all modules, and so does no name. Each module runs in a
+test_perf alone means all modules of it. No name means these and the base's own tests of
+native profiling, if it has any. Each module runs in a
 process of its own, so that a crash costs one module, not the count. The last line
 of the output is "N passed, N failed, N skipped". The exit status is 1 if a test
 failed or none ran.
@@ -25,6 +26,8 @@ import time
 import unittest
 
 PACKAGE = "test.test_perf"
+# CPython's own tests of the feature, since 3.12.
+OF_THE_BASE = ["test_perf_profiler", "test_perfmaps"]
 SECONDS_PER_FILE = int(os.environ.get("SECONDS_PER_FILE", 1200))
 
 
@@ -69,7 +72,8 @@ class CountingResult(unittest.TextTestResult):
 
 def run_file(name, report):
     """Run the tests of one name and write the counts to the file `report`."""
-    suite = unittest.defaultTestLoader.loadTestsFromName(f"{PACKAGE}.{name}")
+    package = "test" if name.partition(".")[0] in OF_THE_BASE else PACKAGE
+    suite = unittest.defaultTestLoader.loadTestsFromName(f"{package}.{name}")
     runner = unittest.TextTestRunner(verbosity=2, resultclass=CountingResult)
     result = runner.run(suite)
     skipped = set(result.unrun) - result.bad
@@ -105,6 +109,12 @@ def our_tests():
                   if name.startswith("test_") and name.endswith(".py"))
 
 
+def tests_of_the_base():
+    directory = os.path.dirname(test.__file__)
+    return [name for name in OF_THE_BASE
+            if os.path.exists(os.path.join(directory, name + ".py"))]
+
+
 def short_names(names):
     """Return the names without the package's, and its modules for the package."""
     for name in names:
@@ -119,7 +129,7 @@ def main(names):
     passed = failed = 0
     skipped = []
     with tempfile.TemporaryDirectory() as directory:
-        for name in short_names(names or ["test_perf"]):
+        for name in short_names(names or ["test_perf", *tests_of_the_base()]):
             print(f"== {name}", flush=True)
             begin = time.monotonic()
             counts = run_file_apart(name, directory)

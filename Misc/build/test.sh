@@ -9,5 +9,7 @@ Misc/build/packages.sh test
 
 export PERF="$TOP/build/tools/bin/perf" SAMPLY="$TOP/build/tools/bin/samply" RESOLVE="$TOP/Misc/profilers/resolve.py"
 export PYTHON_PERF_TESTS_REQUIRE_TOOLS=1
+# The base's own tests search for perf in PATH.
+export PATH="$TOP/build/tools/bin:$PATH"
 # shellcheck disable=SC2086 # a list of names
 as_user "${PYTHON:-$BUILD/python}" -E Misc/build/run_tests.py ${TESTS:-}

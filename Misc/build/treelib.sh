@@ -55,11 +55,12 @@ tree_link() {
 # `replaced` of the patches. It has lines as sha256sum writes them, one for each known form
 # of a file.
 tree_replace() {
-    local list=$PATCHES/replaced path unknown=''
+    local list=$PATCHES/replaced bad path paths unknown=''
     [ -f "$list" ] || return 0
     bad=$(sed 's/#.*//' "$list" | grep -Evn '^[[:space:]]*$|^[0-9a-f]{64}  [^/ .][^ ]*[[:space:]]*$' | head -n 1) || true
     [ -z "$bad" ] || die "$list:${bad%%:*}: expected SHA256  PATH"
-    for path in $(sed 's/#.*//' "$list" | awk '{ print $2 }' | sort -u); do
+    paths=$(sed 's/#.*//' "$list" | awk 'NF { print $2 }' | sort -u)
+    for path in $paths; do
         [ -f "$1/$path" ] || die "$list: $path: is not a file of this base"
         grep -q "^$(sum <"$1/$path")  $path\>" "$list" || unknown="$unknown $path"
         rm "$1/$path"
