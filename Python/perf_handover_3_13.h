@@ -31,8 +31,8 @@ frame_take_result(_PyInterpreterFrame *caller, const PyGenObject *generator,
     _PyFrame_StackPush(caller, result);
 }
 
-/* Run `frame`, which a second loop has pushed and not begun, in a nested loop.  Prepares
-   its caller to continue.  Returns what the frame has returned. */
+/* Run `frame`, which a second loop has pushed and not begun, in a nested loop.
+   Prepares its caller to continue.  Returns what the frame has returned. */
 static PyObject *
 run_nested(PyThreadState *tstate, _PyInterpreterFrame *frame)
 {
@@ -78,8 +78,8 @@ frame_argument(_PyInterpreterFrame *frame)
 }
 
 /* The slow path of the first loop's eval breaker, which tests it at the end of an
-   instruction, or before it jumps backward.  Does not return if it hands the frame over.
-   Each further argument would make compilers allocate the registers of the whole loop
+   instruction, or before it jumps backward.  Does not return if it hands the frame
+   over.  Each further argument would make compilers allocate the registers of the whole loop
    differently. */
 int
 _PyPerfEvalLoop_HandlePending(PyThreadState *tstate, PyObject **stack_pointer)

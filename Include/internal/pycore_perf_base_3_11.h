@@ -31,8 +31,8 @@ typedef size_t _PyPerfBase_EntrySize;
 
 // --- Frames ----------------------------------------------------------------
 
-/* Return `frame`, or if it belongs to no function the next outer one that does, or NULL.
-   Here each frame belongs to a function. */
+/* Return `frame`, or if it belongs to no function the next outer one that does, or
+   NULL.  Here each frame belongs to a function. */
 static inline _PyInterpreterFrame *
 _PyPerfBase_FunctionFrame(_PyInterpreterFrame *frame)
 {
@@ -162,8 +162,8 @@ _PyPerfBase_AddRecursionRemaining(PyThreadState *tstate, int count)
     tstate->recursion_remaining += count;
 }
 
-/* Return whether a thread will soon get a RecursionError because C functions have called
-   each other too often.  A call of a Python function through its trampoline counts. */
+/* Return whether a thread will soon get a RecursionError because C functions have
+   called each other too often.  A call of a Python function through its trampoline counts. */
 static inline bool
 _PyPerfBase_CCallsAreShort(const PyThreadState *Py_UNUSED(tstate))
 {
@@ -195,8 +195,8 @@ _PyPerfBase_LoopVariable(const PyThreadState *tstate)
     return tstate->cframe;
 }
 
-/* Return whether an eval loop was entered for `frame`.  Otherwise the frame was pushed by
-   the loop that runs the next outer frame too. */
+/* Return whether an eval loop was entered for `frame`.  Otherwise the frame was pushed
+   by the loop that runs the next outer frame too. */
 static inline bool
 _PyPerfBase_IsEntryFrame(const _PyInterpreterFrame *frame)
 {
@@ -213,7 +213,7 @@ _PyPerfBase_RaiseBreaker(PyThreadState *tstate)
 
 // --- Threads ---------------------------------------------------------------
 
-/* Return whether the threads of an interpreter need the GIL that the main interpreter has.
+/* Return whether the threads of an interpreter need the GIL of the main interpreter.
    The state of the profiler is protected by that GIL.  No GIL needed. */
 static inline bool
 _PyPerfBase_SharesGil(const PyInterpreterState *Py_UNUSED(interp))

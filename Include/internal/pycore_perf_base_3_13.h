@@ -74,8 +74,8 @@ _PyPerfBase_OuterFrame(const _PyInterpreterFrame *frame)
     return _PyPerfBase_FunctionFrame(frame->previous);
 }
 
-/* Return the instruction that `frame` has begun last.  Before the first one, return that
-   one. */
+/* Return the instruction that `frame` has begun last.  Before the first one, return
+   that one. */
 static inline const _Py_CODEUNIT *
 _PyPerfBase_LastInstruction(const _PyInterpreterFrame *frame)
 {
@@ -182,8 +182,8 @@ _PyPerfBase_AddRecursionRemaining(PyThreadState *tstate, int count)
     tstate->py_recursion_remaining += count;
 }
 
-/* Return whether a thread will soon get a RecursionError because C functions have called
-   each other too often.  A call of a Python function through its trampoline counts. */
+/* Return whether a thread will soon get a RecursionError because C functions have
+   called each other too often.  A call of a Python function through its trampoline counts. */
 static inline bool
 _PyPerfBase_CCallsAreShort(const PyThreadState *tstate)
 {
@@ -225,8 +225,8 @@ _PyPerfBase_LoopVariable(const PyThreadState *tstate)
     return _PyPerfBase_LoopFrame(tstate->current_frame);
 }
 
-/* Return whether an eval loop was entered for `frame`.  Otherwise the frame was pushed by
-   the loop that runs the next outer frame too. */
+/* Return whether an eval loop was entered for `frame`.  Otherwise the frame was pushed
+   by the loop that runs the next outer frame too. */
 static inline bool
 _PyPerfBase_IsEntryFrame(const _PyInterpreterFrame *frame)
 {
@@ -248,7 +248,7 @@ _PyPerfBase_RaiseBreaker(PyThreadState *tstate)
 
 // --- Threads ---------------------------------------------------------------
 
-/* Return whether the threads of an interpreter need the GIL that the main interpreter has.
+/* Return whether the threads of an interpreter need the GIL of the main interpreter.
    The state of the profiler is protected by that GIL.  No GIL needed. */
 static inline bool
 _PyPerfBase_SharesGil(const PyInterpreterState *interp)
@@ -257,7 +257,7 @@ _PyPerfBase_SharesGil(const PyInterpreterState *interp)
     (void)interp;
     return false;
 #else
-    return _Py_IsMainInterpreter((PyInterpreterState *)interp) || !interp->ceval.own_gil;
+    return interp == _PyInterpreterState_Main() || !interp->ceval.own_gil;
 #endif
 }
 

@@ -67,9 +67,9 @@
    half of it, to the topmost record (perf_record.c).  An instruction has two labels:
    one in front of the store, and one behind it.  So there are two tables for dispatch,
    one behind the other: 256 labels for loops without lines, and 256 for loops with
-   lines.  Behind each one is the address of the table of addresses to link records with.
-   The loop has the address of its table in a variable.  The first loop has the address
-   of its only table in one, too, because compilers put it there.  So without lines the
+   lines.  Behind each one is the address of the table of addresses to link records
+   with.  The loop has the address of its table in a variable.  The first loop has the
+   address of its only table in one, too, because compilers put it there.  So without lines the
    two loops execute the same instructions. */
 
 #define PERF_STORE_LINE() \

@@ -100,8 +100,8 @@ _PyPerfEvaluator_TakeIsHandingOver(void)
 extern void _PyPerfEvaluator_RaiseBreaker(PyThreadState *tstate);
 
 /* Make each thread take the slow path in its outermost eval loop: functions that are
-   running may lack names.  Raises the breaker of the thread `tstate`, if it is not NULL,
-   at once; other threads raise theirs when they take the GIL.  No GIL needed in a
+   running may lack names.  Raises the breaker of the thread `tstate`, if it is not
+   NULL, at once; other threads raise theirs when they take the GIL.  No GIL needed in a
    process with one thread. */
 extern void _PyPerfEvaluator_StartLate(PyThreadState *tstate);
 

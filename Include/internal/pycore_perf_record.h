@@ -86,8 +86,8 @@ extern void _PyPerfRecord_CatchUp(PyThreadState *tstate, _PyInterpreterFrame *fr
                                   struct _PyPerfRecord *head, struct _PyPerfLoop *loop);
 
 /* Return whether there is room for another record below the one that `head` refers to.
-   `head` is the eval loop's own frame record.  `limit` is the end of the loop's C frame,
-   where the room begins.  (The two would differ if the loop used alloca() and the
+   `head` is the eval loop's own frame record.  `limit` is the end of the loop's C
+   frame, where the room begins.  (The two would differ if the loop used alloca() and the
    compiler realigned its frame.  Then tests would fail.) */
 static inline bool
 _PyPerfRecord_HasRoom(const struct _PyPerfRecord *head, const void *limit)
@@ -103,8 +103,9 @@ _PyPerfLoop_HasLines(const struct _PyPerfLoop *loop)
 }
 
 /* Link a record for `frame`, which this eval loop has pushed and is about to run.  With
-   `resumes` it continues behind its last instruction, otherwise it begins.  `loop` is the loop's state.  Returns false if the frame must run in a nested eval
-   loop.  For `head` and `limit` see _PyPerfRecord_HasRoom(). */
+   `resumes` it continues behind its last instruction, otherwise it begins.  `loop` is
+   the loop's state.  Returns false if the frame must run in a nested eval loop.  For
+   `head` and `limit` see _PyPerfRecord_HasRoom(). */
 static inline bool
 _PyPerfRecord_Link(PyThreadState *tstate, _PyInterpreterFrame *frame,
                    struct _PyPerfRecord *head, const void *limit,
