@@ -79,8 +79,8 @@ frame_argument(_PyInterpreterFrame *frame)
 
 /* The slow path of the first loop's eval breaker, which tests it at the end of an
    instruction, or before it jumps backward.  Does not return if it hands the frame
-   over.  Each further argument would make compilers allocate the registers of the whole loop
-   differently. */
+   over.  Each further argument would make compilers allocate the registers of the whole
+   loop differently. */
 int
 _PyPerfEvalLoop_HandlePending(PyThreadState *tstate, PyObject **stack_pointer)
 {

@@ -163,7 +163,8 @@ _PyPerfBase_AddRecursionRemaining(PyThreadState *tstate, int count)
 }
 
 /* Return whether a thread will soon get a RecursionError because C functions have
-   called each other too often.  A call of a Python function through its trampoline counts. */
+   called each other too often.  A call of a Python function through its trampoline
+   counts. */
 static inline bool
 _PyPerfBase_CCallsAreShort(const PyThreadState *Py_UNUSED(tstate))
 {

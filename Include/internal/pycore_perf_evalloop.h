@@ -69,8 +69,8 @@
    one behind the other: 256 labels for loops without lines, and 256 for loops with
    lines.  Behind each one is the address of the table of addresses to link records
    with.  The loop has the address of its table in a variable.  The first loop has the
-   address of its only table in one, too, because compilers put it there.  So without lines the
-   two loops execute the same instructions. */
+   address of its only table in one, too, because compilers put it there.  So without
+   lines the two loops execute the same instructions. */
 
 #define PERF_STORE_LINE() \
     _PyPerfRecord_StoreLine(PERF_OWN_RECORD(), next_instr)

@@ -87,8 +87,8 @@ extern void _PyPerfRecord_CatchUp(PyThreadState *tstate, _PyInterpreterFrame *fr
 
 /* Return whether there is room for another record below the one that `head` refers to.
    `head` is the eval loop's own frame record.  `limit` is the end of the loop's C
-   frame, where the room begins.  (The two would differ if the loop used alloca() and the
-   compiler realigned its frame.  Then tests would fail.) */
+   frame, where the room begins.  (The two would differ if the loop used alloca() and
+   the compiler realigned its frame.  Then tests would fail.) */
 static inline bool
 _PyPerfRecord_HasRoom(const struct _PyPerfRecord *head, const void *limit)
 {
