@@ -280,6 +280,9 @@ class ExecTests:
 
     def test_while_threads_call_new_functions(self):
         self.assert_no_file("""\
+            import warnings
+            # CPython 3.12 and later warn when a process with threads is forked.
+            warnings.simplefilter('ignore', DeprecationWarning)
             stop = False
 
             def busy(name):

@@ -597,8 +597,9 @@ class ReuseTests(JitdumpMode):
             def template(): pass
 
             def make(i):
-                exec(f'def f{i}():\\n yield 1\\n yield 2')
-                return locals()[f'f{i}']()
+                namespace = {}
+                exec(f'def f{i}():\\n yield 1\\n yield 2', namespace)
+                return namespace[f'f{i}']()
 
             generators = [make(i) for i in range(50)]
             for generator in generators:
