@@ -28,7 +28,7 @@ import unittest
 PACKAGE = "test.test_perf"
 # CPython's own tests of the feature, since 3.12.
 OF_THE_BASE = ["test_perf_profiler", "test_perfmaps"]
-SECONDS_PER_FILE = int(os.environ.get("SECONDS_PER_FILE", 1200))
+SECONDS_PER_FILE = int(os.environ.get("SECONDS_PER_FILE", 2400))
 
 
 class CountingResult(unittest.TextTestResult):
