@@ -4,6 +4,7 @@ test_fork_stacks.py has the tests that walk the stacks of both.
 """
 
 import os
+import re
 import stat
 import unittest
 from textwrap import dedent
@@ -759,12 +760,11 @@ class JitdumpPersistTests(PersistTests, JitdumpMode):
                                  '<module>', 'compiled'])
         self.assertNotIn('py::dropped:<string>', dump.names)
         self.assertIn('py::dropped:<string>', self.read(run).names)
-        # The functions of frozen modules live as long as the process.
+        # The methods of frozen modules live as long as the process.
         child = {f.load.name: f for f in dump.functions()}
         lasting = [f for f in self.read(run).functions()
                    if f.load.timestamp < dump.header.timestamp
-                   and '._' in f.load.name and '<frozen' in f.load.name
-                   and '<module>' not in f.load.name]
+                   and re.fullmatch(r'py::\w+\.\w+:<frozen .*>', f.load.name)]
         self.assertGreater(len(lasting), 10)
         for function in lasting:
             copy = child[function.load.name]
