@@ -42,7 +42,8 @@ CANNOT_FAIL = set("""
     PyThread_release_lock
     PyThread_get_thread_ident PyUnicode_AsUTF8AndSize
     Py_hexdigits
-    _GLOBAL_OFFSET_TABLE_ __errno_location _PyOpcode_Deopt __libc_single_threaded __stack_chk_fail
+    _GLOBAL_OFFSET_TABLE_ __errno_location __libc_single_threaded __stack_chk_fail
+    _PyOpcode_Deopt
     access
     clock_gettime
     getenv geteuid getpid memcmp memcpy memset pthread_attr_destroy
