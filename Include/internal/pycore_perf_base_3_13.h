@@ -14,10 +14,10 @@ extern "C" {
 #endif
 
 #include "pycore_ceval.h"           // _Py_set_eval_breaker_bit()
-#include "pycore_code.h"            // _PyCode_CODE()
+#include "pycore_code.h"            // _Py_CODEUNIT
 #include "pycore_frame.h"           // _PyInterpreterFrame
 #include "opcode.h"                 // MIN_INSTRUMENTED_OPCODE
-#include "pycore_interp.h"          // PyInterpreterState.co_extra_user_count
+#include "pycore_interp.h"          // PyInterpreterState
 #include "pycore_pystate.h"         // HEAD_LOCK()
 #include "pycore_runtime.h"         // _PyRuntime
 #include <stdbool.h>
@@ -87,73 +87,6 @@ static inline PyCodeObject *
 _PyPerfBase_FrameCode(const _PyInterpreterFrame *frame)
 {
     return (PyCodeObject *)frame->f_executable;
-}
-
-
-// --- Code objects ----------------------------------------------------------
-
-/* Return the slot number that is stored in a code object; 0: none. */
-static inline uint32_t
-_PyPerfBase_SlotNumber(const PyCodeObject *code)
-{
-    return code->_co_perf_slot;
-}
-
-static inline void
-_PyPerfBase_SetSlotNumber(PyCodeObject *code, uint32_t number)
-{
-    code->_co_perf_slot = number;
-}
-
-/* Called when `code` dies, while its slot is released: do not free its memory, so that
-   no other code object will have its address. */
-static inline void
-_PyPerfBase_KeepMemory(PyCodeObject *code)
-{
-    code->_co_perf_slot = UINT32_MAX;
-}
-
-/* Return whether _PyPerfBase_KeepMemory() was called for a code object that is being
-   deallocated. */
-static inline bool
-_PyPerfBase_KeepsMemory(const PyCodeObject *code)
-{
-    return code->_co_perf_slot == UINT32_MAX;
-}
-
-/* Return the bytecode of a code object, and store its size in bytes in *size. */
-static inline const char *
-_PyPerfBase_Bytecode(const PyCodeObject *code, size_t *size)
-{
-    *size = (size_t)_PyCode_NBYTES(code);
-    return (const char *)_PyCode_CODE(code);
-}
-
-/* Return whether the line table of a code object begins as a line table does.  Programs
-   can give a code object any bytes, and debug builds end at an assertion when they read
-   others. */
-static inline bool
-_PyPerfBase_HasLines(const PyCodeObject *code)
-{
-    return PyBytes_GET_SIZE(code->co_linetable) != 0
-           && (PyBytes_AS_STRING(code->co_linetable)[0] & 0x80) != 0;
-}
-
-/* Return the co_extra index that `interp` will assign next. */
-static inline Py_ssize_t
-_PyPerfBase_NextExtraIndex(const PyInterpreterState *interp)
-{
-    return interp->co_extra_user_count;
-}
-
-/* Return whether the co_extra index `index` of `interp` was requested with
-   `release`. */
-static inline bool
-_PyPerfBase_OwnsExtraIndex(const PyInterpreterState *interp, Py_ssize_t index,
-                           freefunc release)
-{
-    return index >= 0 && index < interp->co_extra_user_count
-           && interp->co_extra_freefuncs[index] == release;
 }
 
 
