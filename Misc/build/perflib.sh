@@ -19,19 +19,14 @@ off)
 *) die "MODE=$MODE: unknown mode; expected map, jit or off" ;;
 esac
 
-# How perf sorts a list of functions, and how it tells the entries of stacks apart. In a
-# perf map the line is a part of the name.
-FUNCTION_KEYS=sym
+# How perf tells the entries of stacks apart. In a perf map the line is a part of the name.
 STACK_KEY=function
 case ${WITH_LINES:-0} in
 0) ;;
 1)
     [ "$MODE" != off ] || die "LINES=1: MODE=off shows no Python functions; use MODE=map or MODE=jit"
     PYTHON_SWITCH=(-X "${PYTHON_SWITCH[1]}=lines")
-    if [ "$MODE" = jit ]; then
-        FUNCTION_KEYS=sym,srcline
-        STACK_KEY=srcline
-    fi
+    [ "$MODE" = map ] || STACK_KEY=srcline
     ;;
 *) die "LINES=$WITH_LINES: expected 1 or 0" ;;
 esac
@@ -51,11 +46,19 @@ perf_record() {
         -F "$rate" "${RECORD_SWITCHES[@]}" -o "$data" -- "$@"
 }
 
-# perf_functions DATA: prints of each Python function the share with callees, the share
-# without them and the name; with lines, of each line that was executed
-perf_functions() {
-    perf_run report -i "$1" --stdio --quiet --children -g none --sort "$FUNCTION_KEYS" \
-        --percent-limit 0.5 2>/dev/null | sed -n 's/ *$//; /\] py::/{s/\[.\] //; p; }'
+# profilers_run NAME ARGUMENTS...: runs a command of Misc/profilers with our interpreter
+profilers_run() {
+    local name=$1
+    shift
+    as_user env PERF="$TOP/build/tools/bin/perf" "$TOP/$BUILD/python" -E "$TOP/Misc/profilers/$name" "$@"
+}
+
+# own_time DATA: prints of each Python function the share with callees and its own; with
+# lines, of each line that was executed
+own_time() {
+    local lines=()
+    [ "${WITH_LINES:-0}" = 0 ] || lines=(--lines)
+    profilers_run owntime.py "${lines[@]}" "$1"
 }
 
 # perf_graph DATA OPTIONS...: prints the call graph, callers first

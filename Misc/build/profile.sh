@@ -53,17 +53,16 @@ if [ "$MODE" = jit ]; then
     data=$out/perf.jit.data
 fi
 
-perf_functions "$data" >"$out/functions"
 {
-    printf 'Python functions: share of the samples with callees, without, name\n\n'
-    cat "$out/functions"
-    printf '\nCall graph, callers first, branches of 1 %% and more\n\n'
+    if [ "$MODE" != off ]; then
+        own_time "$data" 2>"$out/note" || true
+        printf '\n'
+    fi
+    printf 'Call graph, callers first, branches of 1 %% and more\n\n'
     perf_graph "$data"
 } >"$out/perf-report.txt"
-if [ ! -s "$out/functions" ] && [ "$MODE" != off ]; then
-    say profile "note: no sample shows a Python function; the program may have been too short"
-fi
-rm "$out/functions"
+[ ! -s "$out/note" ] || say profile "note: $(sed 's/^owntime.py: //' "$out/note")"
+rm -f "$out/note"
 
 if [ "$what" = demo ]; then
     perf_graph "$data" -S _PyEval_EvalFrameDefault

@@ -7,7 +7,7 @@ cd "$(dirname "$0")/../.."
 
 Misc/build/packages.sh test
 
-export PERF="$TOP/build/tools/bin/perf" SAMPLY="$TOP/build/tools/bin/samply" RESOLVE="$TOP/Misc/profilers/resolve.py"
+export PERF="$TOP/build/tools/bin/perf" SAMPLY="$TOP/build/tools/bin/samply" RESOLVE="$TOP/Misc/profilers/resolve.py" PROFILERS="$TOP/Misc/profilers"
 export PYTHON_PERF_TESTS_REQUIRE_TOOLS=1
 # The base's own tests search for perf in PATH.
 export PATH="$TOP/build/tools/bin:$PATH"
