@@ -40,6 +40,7 @@ perf_run() {
 perf_record() {
     local data=$1 rate=9999 limit
     shift
+    [ "$MODE" != jit ] || rate=1999     # each sample has 8 kB of the stack
     limit=$(cat /proc/sys/kernel/perf_event_max_sample_rate 2>/dev/null || echo 0)
     [ "$limit" -ge "$rate" ] || rate=max
     as_user env -u DEBUGINFOD_URLS "$TOP/build/tools/bin/perf" record --quiet --no-buildid-cache \

@@ -5,8 +5,10 @@
 #                              build/demo; prints its call graph and checks it
 #     profile.sh profile       profiles the program in ARGS, with the output in OUT
 #     profile.sh flamegraph    the same, and draws flamegraph.svg
+#     profile.sh annotate      profiles the program in ARGS with lines, writes its annotated
+#                              source to annotate.html in OUT, and prints the hottest lines
 #
-# Writes perf.data and perf-report.txt. MODE selects how perf finds the names:
+# Writes perf.data and, except for annotate, perf-report.txt. MODE selects how perf finds the names:
 #
 #     map    frame pointers and /tmp/perf-PID.map
 #     jit    DWARF and jitdump; writes perf.jit.data too
@@ -18,15 +20,16 @@
 set -eu
 cd "$(dirname "$0")/../.."
 . Misc/build/lib.sh
+what=$1
+[ "$what" != annotate ] || WITH_LINES=1
 . Misc/build/perflib.sh
 
-what=$1
 case $what in
 demo)
     out=build/demo
     set -- Doc/includes/perf_example.py
     ;;
-profile | flamegraph)
+profile | flamegraph | annotate)
     out=$OUT
     [ -n "${ARGS:-}" ] || die "nothing to profile; use make $what ARGS=\"script.py ...\" or ARGS=\"-m module ...\""
     eval "set -- $ARGS"
@@ -39,9 +42,17 @@ fi
 if [ "$MODE" = map ] && ! grep -qs '^BASECFLAGS=.*-fno-omit-frame-pointer' "$BUILD/Makefile"; then
     say profile "note: $BUILD has no frame pointers, so the stacks do not show outer functions; MODE=jit shows them"
 fi
+
+# finish FILES: names the files and exits with the status of the program
+finish() {
+    say profile "$1"
+    [ "$status" = 0 ] || say profile "the program's exit status was $status"
+    exit "$status"
+}
+
 mkdir -p "$out"
 data=$out/perf.data
-rm -f "$data" "$out/perf-report.txt" "$out/flamegraph.svg"
+rm -f "$data" "$out/perf-report.txt" "$out/flamegraph.svg" "$out/annotate.html"
 
 say profile "perf record ${RECORD_SWITCHES[*]} python ${PYTHON_SWITCH[*]} $*"
 status=0
@@ -51,6 +62,12 @@ if [ "$MODE" = jit ]; then
     logged "$out/inject.log" perf_run inject -i "$data" --jit --output "$out/perf.jit.data" ||
         die_log "$out/inject.log" "perf inject failed"
     data=$out/perf.jit.data
+fi
+
+if [ "$what" = annotate ]; then
+    profilers_run annotate.py "$data" -o "$out/annotate.html" --title "python $*" --text --percent-limit 1 || exit
+    say annotate "$out/annotate.html: open it in a browser"
+    finish "$data"
 fi
 
 {
@@ -76,8 +93,4 @@ if [ "$what" = flamegraph ]; then
     perf_flamegraph "$data" "python $*" >"$out/flamegraph.svg"
     say profile "$out/flamegraph.svg: open it in a browser, click to zoom, Ctrl-F to search"
 fi
-say profile "$data, $out/perf-report.txt"
-if [ "$status" != 0 ]; then
-    say profile "the program's exit status was $status"
-fi
-exit "$status"
+finish "$data, $out/perf-report.txt"
