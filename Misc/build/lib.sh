@@ -60,7 +60,7 @@ sum() {
 as_user() {
     local locale=(-u LC_ALL)
     [ "$USER_LC_ALL" = unset ] || locale=("LC_ALL=$USER_LC_ALL")
-    env -u ARGS -u BASE -u BUILD -u CC -u CFLAGS -u CONFIGURE_ARGS -u CROSS_CFLAGS -u DESTDIR -u JOBS \
+    env -u ARGS -u BASE -u BASELINE -u BUILD -u CC -u CFLAGS -u CONFIGURE_ARGS -u CROSS_CFLAGS -u DESTDIR -u FOLD -u JOBS \
         -u LDFLAGS -u MAKE_TERMERR -u MAKE_TERMOUT -u MODE -u OUT -u PATCH -u TESTOPTS -u TESTS -u VERSION \
         -u prefix "${locale[@]}" "$@"
 }

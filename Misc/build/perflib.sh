@@ -1,6 +1,6 @@
 # shellcheck shell=bash
-# Functions of profile.sh that run perf. Source this file after lib.sh. Uses MODE and
-# WITH_LINES.
+# Functions of profile.sh that run perf. Source this file after lib.sh. Uses MODE,
+# WITH_LINES, FOLD and BASELINE.
 
 # shellcheck disable=SC2034 # used by profile.sh
 case ${MODE:=map} in
@@ -29,6 +29,11 @@ case ${WITH_LINES:-0} in
     [ "$MODE" = map ] || STACK_KEY=srcline
     ;;
 *) die "LINES=$WITH_LINES: expected 1 or 0" ;;
+esac
+
+case ${FOLD:-all} in
+all | python) ;;
+*) die "FOLD=$FOLD: expected all or python" ;;
 esac
 
 # perf_run: runs perf without the user's configuration and debug server
@@ -70,43 +75,19 @@ perf_graph() {
         2>/dev/null | sed '/^#/d; s/ *$//' | cat -s
 }
 
-# box_names: reads folded stacks whose entries are FUNCTION FILE:LINE. Makes them those of
-# a perf map with lines: Python functions keep the line, as PATH:LINE, and C functions only
-# the name.
-box_names() {
-    awk '
-        # FUNCTION ends with the path, and the path with FILE.
-        function with_line(entry,    at, rest, base) {
-            if (!match(entry, /:[0-9]+$/)) return entry
-            rest = substr(entry, 1, RSTART - 1)
-            for (at = length(rest); at > 0; at--) {
-                base = substr(rest, at + 1)
-                if (substr(rest, at, 1) == " " && substr(rest, at - length(base), length(base)) == base)
-                    return substr(rest, 1, at - 1) substr(entry, RSTART)
-            }
-            return entry
-        }
-        BEGIN { FS = OFS = ";" }
-        {
-            match($0, / [0-9]+$/)
-            count = substr($0, RSTART)
-            $0 = substr($0, 1, RSTART - 1)
-            for (i = 1; i <= NF; i++) {
-                if ($i ~ /^py::/) $i = with_line($i)
-                else sub(/ [^ ]*:[0-9]+( |$)/, " ", $i)
-                sub(/ $/, "", $i)
-            }
-            print $0 count
-        }'
-}
-
 # perf_flamegraph DATA TITLE: prints an SVG of all stacks. Names with "::" are yellow,
-# so all Python functions are. Other names are red.
+# so all Python functions are. Other names are red. With BASELINE, the recording of another
+# run, what takes a larger share than there is red, and what takes a smaller one is blue.
 perf_flamegraph() {
-    perf_run report -i "$1" --stdio --quiet --no-children -s comm -g "folded,0,caller,$STACK_KEY,count" \
-        --max-stack 1024 2>/dev/null | sed -nE 's/^([0-9]+) (.*)$/\2 \1/p' |
-        if [ "$STACK_KEY" = srcline ]; then box_names; else cat; fi |
-        "$TOP/build/tools/bin/flamegraph.pl" --colors java --hash --minwidth 0.5 --title "$2" --countname samples
+    local options=() title=$2
+    [ "${FOLD:-all}" = all ] || options+=(--python)
+    [ "${WITH_LINES:-0}" = 0 ] || options+=(--lines)
+    if [ -n "${BASELINE:-}" ]; then
+        options+=(--baseline "$BASELINE")
+        title="$title (red: more than in ${BASELINE##*/}, blue: less)"
+    fi
+    profilers_run fold.py "${options[@]}" "$1" |
+        "$TOP/build/tools/bin/flamegraph.pl" --colors java --hash --minwidth 0.5 --title "$title" --countname samples
 }
 
 # perf_nested DATA: prints the number of samples in py::baz whose callers are py::bar,

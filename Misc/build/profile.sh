@@ -15,6 +15,8 @@
 #     off    no Python names
 #
 # With WITH_LINES=1 (LINES=1 of make) the line of each function is shown too.
+# FOLD=python leaves out frames of the interpreter in the flame graph. With BASELINE, the
+# perf.data of another run, its colors show the difference.
 #
 # The exit status is that of the program.
 set -eu
@@ -38,6 +40,13 @@ profile | flamegraph | annotate)
 esac
 if [ "$what" = flamegraph ]; then
     Misc/build/tools.sh flamegraph.pl
+    if [ -n "${BASELINE:-}" ]; then
+        [ -f "$BASELINE" ] || die "BASELINE=$BASELINE: no such file"
+        for name in perf.data perf.jit.data; do
+            [ ! "$BASELINE" -ef "$out/$name" ] ||
+                die "BASELINE=$BASELINE: the new recording is written there; rename it or set OUT"
+        done
+    fi
 fi
 if [ "$MODE" = map ] && ! grep -qs '^BASECFLAGS=.*-fno-omit-frame-pointer' "$BUILD/Makefile"; then
     say profile "note: $BUILD has no frame pointers, so the stacks do not show outer functions; MODE=jit shows them"
@@ -90,7 +99,8 @@ if [ "$what" = demo ]; then
     fi
 fi
 if [ "$what" = flamegraph ]; then
-    perf_flamegraph "$data" "python $*" >"$out/flamegraph.svg"
+    perf_flamegraph "$data" "python $*" >"$out/flamegraph.svg.new"
+    mv "$out/flamegraph.svg.new" "$out/flamegraph.svg"
     say profile "$out/flamegraph.svg: open it in a browser, click to zoom, Ctrl-F to search"
 fi
 finish "$data, $out/perf-report.txt"

@@ -546,12 +546,17 @@ def add_arguments(parser):
     parser.add_argument('--tid', type=int, help='only this thread')
 
 
-def recording_of(arguments):
-    """Return the Recording that the arguments name."""
+def require_perf(arguments):
+    """Raise Error if the input is a recording and there is no perf to read it."""
     if os.path.sep not in arguments.perf and not shutil.which(arguments.perf):
         if arguments.input != '-' and os.path.exists(arguments.input) \
                 and is_recording(arguments.input):
             raise Error(f'{arguments.perf}: not found in PATH; name it with --perf')
+
+
+def recording_of(arguments):
+    """Return the Recording that the arguments name."""
+    require_perf(arguments)
     recording = read_recording(arguments.input, arguments.perf, arguments.event)
     recording.only(arguments.pid, arguments.tid)
     return recording
