@@ -1,20 +1,28 @@
 #!/usr/bin/env python3
 """Replace addresses by the names of Python functions, for tools that read no perf map.
 
-    resolve.py [--map FILE] [INPUT] [-o OUTPUT]
+    resolve.py [--map FILE | --pid PID] [INPUT] [-o OUTPUT]
 
-INPUT is text, for example what callgrind or heaptrack has written.  Each hexadecimal
-number in it that begins with 0x and lies in an entry of the map is replaced by the
-entry's name.  Without --map the map is /tmp/perf-PID.map, where PID is the number in a
-line "pid: PID" of INPUT, as callgrind writes it.  For example:
+INPUT is text, for example what callgrind, massif, heaptrack, gperftools or eu-stack has
+written.  Each hexadecimal number in it that begins with 0x and lies in an entry of the
+map is replaced by the entry's name.  Where a tool writes "0x1234: ???" the address
+remains, because tools that read its file want it.  For example:
 
     valgrind --tool=callgrind --callgrind-out-file=out python -X perf=calls script.py
     resolve.py out -o out.named
     callgrind_annotate out.named
 
-If the map has several names for an address, the last one is used.  The exit status is 0
-on success and 2 for wrong arguments.  It is 1, with one line on stderr, if a file cannot
-be read or written, or if the input does not name its process.
+    heaptrack -o heap python -X perf script.py
+    heaptrack_print -f heap.zst | resolve.py --pid PID
+
+The map is /tmp/perf-PID.map.  Without --pid, PID is taken from INPUT, if it says so as
+callgrind does ("pid: PID") or as eu-stack does ("PID PID - process"); of several
+processes each has its own map.
+
+If the map has several names for an address, the last one is used.  A semicolon in a name
+is written \\x3b, as in folded stacks.  The exit status is 0 on success and 2 for wrong
+arguments.  It is 1, with one line on stderr, if a file cannot be read or written, or if
+the input does not name its process.
 """
 
 import argparse
@@ -22,8 +30,10 @@ import bisect
 import re
 import sys
 
-ADDRESS = re.compile(rb'\b0x[0-9a-fA-F]+\b')
+ADDRESS = re.compile(rb'\b(0x[0-9a-fA-F]+)\b(: \?\?\?)?')
 ENTRY = re.compile(rb'([0-9a-fA-F]+) ([0-9a-fA-F]+) (.*)')
+# What says which process the text after it is about.
+PROCESS = re.compile(rb'^(?:pid: (\d+)|PID (\d+) - process)$', re.M)
 
 
 class Map:
@@ -35,7 +45,7 @@ class Map:
             match = ENTRY.fullmatch(line.rstrip(b'\n'))
             if match:
                 start, size, name = match.groups()
-                entries[int(start, 16)] = int(size, 16), name
+                entries[int(start, 16)] = int(size, 16), name.replace(b';', rb'\x3b')
         self.starts = sorted(entries)
         self.entries = entries
 
@@ -51,23 +61,50 @@ class Map:
     def resolve(self, text):
         """Return the text with names in place of addresses."""
         def replace(match):
-            return self.name(int(match[0], 16)) or match[0]
+            address, unknown = match.groups()
+            name = self.name(int(address, 16))
+            if name is None:
+                return match[0]
+            return address + b': ' + name if unknown else name
         return ADDRESS.sub(replace, text)
 
 
-def path_from_pid(text):
-    """Return the path of the map of the process that the text is about."""
-    match = re.search(rb'^pid: (\d+)$', text, re.M)
-    if match is None:
-        sys.exit('resolve.py: the input has no line "pid: PID"; '
-                 'say with --map which map to read')
-    return f'/tmp/perf-{match[1].decode()}.map'
+def read_map(path):
+    with open(path, 'rb') as file:
+        return Map(file)
+
+
+def map_of(pid):
+    return read_map(f'/tmp/perf-{pid}.map')
+
+
+def resolve_by_process(text):
+    """Return the text with names, those of the processes that it is about."""
+    places = list(PROCESS.finditer(text))
+    if not places:
+        sys.exit('resolve.py: the input does not name its process; '
+                 'say with --pid or --map which map to read')
+    maps = {}
+    parts = []
+    begin = 0
+    for place, following in zip(places, [*places[1:], None]):
+        pid = int(place[1] or place[2])
+        if pid not in maps:
+            maps[pid] = map_of(pid)
+        end = following.start() if following else len(text)
+        parts.append(maps[pid].resolve(text[begin:end]))
+        begin = end
+    return b''.join(parts)
 
 
 def parse_arguments():
+    first, _, rest = __doc__.partition('\n')
     parser = argparse.ArgumentParser(
-        description=__doc__.partition('\n')[0], usage='resolve.py [--map FILE] [INPUT] [-o OUTPUT]')
-    parser.add_argument('--map', metavar='FILE', help='the perf map')
+        description=first, epilog=rest, formatter_class=argparse.RawDescriptionHelpFormatter,
+        usage='resolve.py [--map FILE | --pid PID] [INPUT] [-o OUTPUT]')
+    group = parser.add_mutually_exclusive_group()
+    group.add_argument('--map', metavar='FILE', help='the perf map')
+    group.add_argument('--pid', type=int, help='the process, whose map is /tmp/perf-PID.map')
     parser.add_argument('input', nargs='?', metavar='INPUT', help='default: standard input')
     parser.add_argument('-o', '--output', metavar='OUTPUT', help='default: standard output')
     return parser.parse_args()
@@ -81,9 +118,12 @@ def main():
                 text = file.read()
         else:
             text = sys.stdin.buffer.read()
-        with open(arguments.map or path_from_pid(text), 'rb') as file:
-            names = Map(file)
-        text = names.resolve(text)
+        if arguments.map is not None:
+            text = read_map(arguments.map).resolve(text)
+        elif arguments.pid is not None:
+            text = map_of(arguments.pid).resolve(text)
+        else:
+            text = resolve_by_process(text)
         if arguments.output:
             with open(arguments.output, 'wb') as file:
                 file.write(text)

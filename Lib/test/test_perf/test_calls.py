@@ -180,6 +180,34 @@ class CallgrindTests(fixtures.PerfTestCase):
         self.assertEqual(self.calls(run.out), self.CALLS)
 
 
+class MassifTests(fixtures.PerfTestCase):
+    """massif shows who allocates, and resolve.py finds the names."""
+
+    @fixtures.not_emulated('valgrind here runs only programs of this processor')
+    def test_who_allocates(self):
+        valgrind = fixtures.find_tool('VALGRIND', 'valgrind')
+        resolve = fixtures.find_tool('RESOLVE', 'resolve.py')
+        out = self.path('massif.out')
+        command = self.python_command("""\
+            import os
+            def allocate(n): return [bytearray(10_000) for i in range(n)]
+            def keep(): return allocate(200)
+            def main(): return keep()
+            kept = main()
+            print(os.getpid())
+            """)
+        run = self.run_command([valgrind, '-q', '--tool=massif', '--depth=60',
+                                f'--massif-out-file={out}', *command])
+        pid = self.track(run.out)
+        self.run_command([sys.executable, resolve, '--pid', str(pid), out, '-o', out])
+        with open(out) as file:
+            names = re.findall(r'^ *n\d+: (\d+) 0x[0-9A-F]+: py::(\S+?):', file.read(), re.M)
+        largest = {name: max(int(size) for size, other in names if other == name)
+                   for _, name in names}
+        for name in ('allocate', 'keep', 'main', '<module>'):
+            self.assertGreaterEqual(largest[name], 2_000_000)
+
+
 class ResolveTests(fixtures.PerfTestCase):
     """resolve.py alone."""
 
@@ -199,6 +227,39 @@ class ResolveTests(fixtures.PerfTestCase):
                            '--map', self.path('map'))
         self.assertEqual(run.out, 'at py::again, py::again 0x1020 0xfff py::g 0x200g\n')
         self.assertEqual(run.err, '')
+
+    def test_what_each_tool_writes(self):
+        for tool, text, expected in (
+                # massif and ms_print; ms_print reads the file again
+                ('massif', '->9.0% (8B) 0x1003: ???\n  n1: 5 0x9009: f (a.c:1)\n',
+                 '->9.0% (8B) 0x1003: py::again\n  n1: 5 0x9009: f (a.c:1)\n'),
+                ('heaptrack', '    0x1003\n      in ??\n', '    py::again\n      in ??\n'),
+                ('gperftools', 'main;0x000000000000100f;0x0000000000002001;f 7\n',
+                 'main;py::again;py::g;f 7\n'),
+                ('eu-stack', '#8  0x0000000000002004\n#9  0x0000000000003004 f\n',
+                 '#8  py::g\n#9  0x0000000000003004 f\n'),
+                ('gdb', '#3  0x0000000000002004 in ?? ()\n', '#3  py::g in ?? ()\n')):
+            with self.subTest(tool=tool):
+                run = self.resolve(text, '--map', self.path('map'))
+                self.assertEqual(run.out, expected)
+
+    def test_semicolons_in_names_do_no_harm(self):
+        self.MAP = '1000 20 py::a;b:/x\n'
+        run = self.resolve('main;0x1000;f 7\n', '--map', self.path('map'))
+        self.assertEqual(run.out, r'main;py::a\x3bb:/x;f 7' + '\n')
+
+    def test_each_process_has_its_own_map(self):
+        for pid in (999999998, 999999999):
+            with open(f'/tmp/perf-{self.track(pid)}.map', 'w') as file:
+                file.write(f'1000 20 py::of_{pid}\n')
+        for marker in ('pid: {}', 'PID {} - process'):
+            with self.subTest(marker=marker):
+                first, second = map(marker.format, (999999998, 999999999))
+                run = self.resolve(f'x\n{first}\n0x1000\n{second}\n0x1000\n')
+                self.assertEqual(run.out, f'x\n{first}\npy::of_999999998\n'
+                                          f'{second}\npy::of_999999999\n')
+        run = self.resolve('0x1000\n', '--pid', '999999998')
+        self.assertEqual(run.out, 'py::of_999999998\n')
 
     def test_the_output_may_be_a_file(self):
         run = self.resolve('0x2000\n', '--map', self.path('map'),
