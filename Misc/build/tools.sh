@@ -82,6 +82,13 @@ command_of() {
     [ -n "$loader" ] || die "$tool: no dynamic loader among its packages"
     # Python finds its library through argv[0].
     [ "$tool" != python3.13 ] || name="\$root/usr/bin/$tool"
+    [ "$tool" != perf ] || cat <<'EOF'
+if [ "${1:-}" = script ]; then    # "perf script report NAME" runs perf's own scripts, and they run perf
+    : "${PERF_EXEC_PATH:=$(readlink -f "$root/usr/lib/perf-core")}"
+    PATH=$(dirname "$(readlink -f "$0")"):$PATH
+    export PERF_EXEC_PATH PATH
+fi
+EOF
     cat <<EOF
 path=\$(ls -d "\$root"/lib/*-linux-gnu* "\$root"/usr/lib/*-linux-gnu* 2>/dev/null | tr '\n' ':')
 set -- "\$root/${loader#./}" --library-path "\$path" --argv0 "$name" "\$root/usr/bin/$tool" "\$@"
@@ -111,6 +118,10 @@ EOF
 
 provide() {
     local tool=$1
+    # Wrappers that were made before perf found its own scripts are made again.
+    if [ "$tool" = perf ] && grep -qs perf-root "$bin/perf" && ! grep -q PERF_EXEC_PATH "$bin/perf"; then
+        rm "$bin/perf"
+    fi
     if [ -x "$bin/$tool" ] && good_enough "$tool" "$bin/$tool"; then
         return
     fi
