@@ -18,9 +18,19 @@
    up to 1 MiB.  Arenas are never unmapped, because a frame on some thread's stack
    may return into them.  A slot can be used again when its owner frees it.
 
+   Arenas lie side by side in a range of reserved address space, so that the kernel
+   makes one mapping of them.  Some profilers tell addresses in anonymous mappings
+   apart only by the offset in the mapping.  For them, the same offset in two arenas
+   would be the same function.
+
+       range      +-------+-------+---------------+- - - - - - - - - - - - - -
+       (PROT_NONE)| arena | arena | arena         |  next
+                  +-------+-------+---------------+- - - - - - - - - - - - - -
+
    A forked child inherits the arenas.  It takes no more slots from them and does
    not reuse their slots: profilers look up inherited addresses in the parent's
-   file.
+   file.  Between them and the child's own arenas it leaves a gap, so that they remain
+   a mapping of their own.
 
    A table next to each arena holds one struct for each slot.  */
 
@@ -31,9 +41,13 @@
 #include "pycore_perf_os.h"
 #include "pycore_perf_unwind.h"
 #include "pycore_perf_window.h"
+#include <sys/resource.h>           // getrlimit()
 
 #define SMALLEST_ARENA ((size_t)64 * 1024)
 #define LARGEST_ARENA ((size_t)1024 * 1024)
+
+/* Address space to reserve at once: room for half a million trampolines. */
+#define RANGE_SIZE ((size_t)64 * 1024 * 1024)
 
 /* Bytes from one trampoline to the next.  perf maps the code and its unwind
    information as one image; images of neighbours must not overlap. */
@@ -58,14 +72,53 @@ struct _PyPerfArenaPool _PyPerf_Pool;
 static const void *void_window;     // NULL until lines are switched on
 
 
-// --- The operating system --------------------------------------------------
+// --- Address space ---------------------------------------------------------
 
-static char *
-memory_map(size_t size)
+/* Reserved, and not yet used. */
+static struct {
+    char *next;
+    char *end;
+} range;
+
+/* Reserve a range with room for `size` bytes, if possible behind the one before.
+   Returns -1 with errno set on failure. */
+static int
+range_reserve(size_t size)
 {
-    void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE,
-                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
-    return memory == MAP_FAILED ? NULL : memory;
+    struct rlimit limit;
+    void *memory = MAP_FAILED;
+    // If address space is scarce, take no more than is needed.
+    if (getrlimit(RLIMIT_AS, &limit) == 0 && limit.rlim_cur == RLIM_INFINITY) {
+        memory = mmap(range.end, RANGE_SIZE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS,
+                      -1, 0);
+        size = memory == MAP_FAILED ? size : RANGE_SIZE;
+    }
+    if (memory == MAP_FAILED) {
+        memory = mmap(range.end, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    }
+    if (memory == MAP_FAILED) {
+        return -1;
+    }
+    range.next = memory;
+    range.end = range.next + size;
+    return 0;
+}
+
+/* Return the next `size` bytes of the range, writable.  Until range_advance(), they
+   remain the next ones.  Returns NULL with errno set on failure. */
+static char *
+range_open(size_t size)
+{
+    if ((size_t)(range.end - range.next) < size && range_reserve(size) < 0) {
+        return NULL;
+    }
+    return mprotect(range.next, size, PROT_READ | PROT_WRITE) < 0 ? NULL : range.next;
+}
+
+static void
+range_advance(size_t size)
+{
+    range.next += Py_MIN(size, (size_t)(range.end - range.next));
 }
 
 static int
@@ -156,7 +209,7 @@ arena_new(size_t size, struct _PyPerfError *error)
     }
     arena->size = size;
     arena->capacity = capacity;
-    arena->memory = memory_map(size);
+    arena->memory = range_open(size);
     if (arena->memory == NULL) {
         _PyPerfError_Set(error, "map memory for trampolines", "", NULL, errno);
         PyMem_RawFree(arena);
@@ -167,10 +220,10 @@ arena_new(size_t size, struct _PyPerfError *error)
         arena->memory, SLOT_SIZE, arena->memory + SLOT_SIZE, size - SLOT_SIZE);
     if (memory_make_executable(arena->memory, size) < 0) {
         _PyPerfError_Set(error, "make memory executable", "", NULL, errno);
-        munmap(arena->memory, size);    // nothing refers to it yet
-        PyMem_RawFree(arena);
+        PyMem_RawFree(arena);           // the memory is still the next of the range
         return NULL;
     }
+    range_advance(size);
     return arena;
 }
 
@@ -327,6 +380,9 @@ _PyPerfArena_Visit(int (*visit)(struct _PyPerfSlot *, void *), void *data)
 void
 _PyPerfArena_Seal(void)
 {
+    if (_PyPerf_Pool.last_inherited != _PyPerf_Pool.last_number) {
+        range_advance(SMALLEST_ARENA);
+    }
     _PyPerf_Pool.last_inherited = _PyPerf_Pool.last_number;
     _PyPerf_Pool.free = NULL;
     _PyPerfWindow_Seal();

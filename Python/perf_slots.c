@@ -25,13 +25,15 @@
    When a code object dies, no frame is in its trampoline, because frames own their
    code objects.  Its slot can be used again if it was announced only in outputs
    with timestamps.  A perf map has none: an address that it names never gets a
-   different name.  With lines, the addresses of a function depend on those of its
+   different name.  Then only a function with the same entry can use the slot again
+   (perf_retired.c).  With lines, the addresses of a function depend on those of its
    bytecode (perf_window.c).  So if a perf map names the lines of a code object, the
    memory of that object is not freed when it dies.  */
 
 #include "Python.h"
 #include "pycore_perf_arena.h"
 #include "pycore_perf_base.h"
+#include "pycore_perf_retired.h"
 #include "pycore_perf_slots.h"
 #include "pycore_perf_text.h"       // _PyPerfTextWriter_UseSpare()
 #include "pycore_perf_window.h"     // _PyPerfWindow_Find()
@@ -127,31 +129,45 @@ static void
 slot_release(void *extra)
 {
     struct _PyPerfSlot *slot = extra;
-    if (slot != NULL) {
-        if (slot_has_final_lines(slot)) {
-            _PyPerfBase_KeepMemory(slot->code);
-        }
-        slot->code = NULL;
-        memset(slot->announced_in, 0, sizeof(slot->announced_in));
-        memset(slot->lines_in, 0, sizeof(slot->lines_in));
-        _PyPerfArena_SetLineAddress(slot, NULL);
-        if (!slot->is_final) {
-            _PyPerfArena_FreeSlot(slot);
-        }
+    if (slot == NULL) {
+        return;
     }
+    if (slot_has_final_lines(slot)) {
+        _PyPerfBase_KeepMemory(slot->code);
+    }
+    memset(slot->lines_in, 0, sizeof(slot->lines_in));
+    _PyPerfArena_SetLineAddress(slot, NULL);
+    if (slot->is_final) {
+        // For a function with the same entry, which the map then has already.
+        slot->announced_in[_PyPerf_JITDUMP] = 0;
+        _PyPerfRetired_Keep(slot, slot->code);
+    }
+    else {
+        memset(slot->announced_in, 0, sizeof(slot->announced_in));
+        _PyPerfArena_FreeSlot(slot);
+    }
+    slot->code = NULL;
 }
 
 /* Give `code` a slot.  Returns NULL with *error filled in on failure. */
 static struct _PyPerfSlot *
 code_new_slot(PyCodeObject *code, struct _PyPerfError *error)
 {
-    struct _PyPerfSlot *slot = _PyPerfArena_NewSlot(slots.output->has_time, error);
+    struct _PyPerfSlot *slot = _PyPerfRetired_Take(code);
+    if (slot == NULL) {
+        slot = _PyPerfArena_NewSlot(slots.output->has_time, error);
+    }
     if (slot == NULL) {
         return NULL;
     }
     if (_PyCode_SetExtra((PyObject *)code, slots.extra_index, slot) < 0) {
         PyErr_Clear();
-        _PyPerfArena_FreeSlot(slot);
+        if (slot->is_final) {
+            _PyPerfRetired_Keep(slot, code);
+        }
+        else {
+            _PyPerfArena_FreeSlot(slot);
+        }
         _PyPerfError_Set(error, "remember a trampoline", "", NULL, ENOMEM);
         return NULL;
     }

@@ -29,6 +29,17 @@ extern "C" {
 typedef size_t _PyPerfBase_EntrySize;
 
 
+// --- Strings ---------------------------------------------------------------
+
+/* Return whether the characters of `string` can be read.  Old extensions can make one
+   that is not. */
+static inline bool
+_PyPerfBase_IsReady(PyObject *string)
+{
+    return PyUnicode_IS_READY(string);
+}
+
+
 // --- Frames ----------------------------------------------------------------
 
 /* Return `frame`, or if it belongs to no function the next outer one that does, or

@@ -30,6 +30,17 @@ extern "C" {
 typedef unsigned int _PyPerfBase_EntrySize;
 
 
+// --- Strings ---------------------------------------------------------------
+
+/* Return whether the characters of `string` can be read.  Here all are. */
+static inline bool
+_PyPerfBase_IsReady(PyObject *string)
+{
+    (void)string;
+    return true;
+}
+
+
 // --- Frames ----------------------------------------------------------------
 
 /* Return whether `frame` belongs to no function: an eval loop has it under the frame

@@ -5,6 +5,7 @@
 #     apt.sh source DIR SUITE PACKAGE      downloads the source of PACKAGE to DIR
 #     apt.sh closure DIR SUITE PACKAGE...  downloads the packages to DIR, with all
 #                                          libraries that they need, the C library too
+#     apt.sh only DIR SUITE PACKAGE...     downloads the packages alone
 #
 # SUITE is a suite of the distribution's archive, for example bookworm-backports. apt
 # checks the signature and the checksum of each file. ARCH=arm64 in the environment
@@ -88,7 +89,7 @@ mkdir -p "$state/sources.list.d" "$state/lists/partial" "$state/cache/archives/p
 # A backport uses the libraries of its release.
 case $what in
 source) types=deb-src suites=$suite ;;
-closure) types=deb suites="$suite $(printf '%s' "$suite" | sed -n 's/-backports$//p')" ;;
+closure | only) types=deb suites="$suite $(printf '%s' "$suite" | sed -n 's/-backports$//p')" ;;
 *) die "unknown request: $what" ;;
 esac
 printf 'Types: %s\nSuites: %s\nComponents: main\n%s\n' "$types" "$suites" "$mirror" \
@@ -114,6 +115,10 @@ case $what in
 source)
     logged "$log" apt apt-get source --download-only --only-source "${packages[@]}" ||
         failed "apt-get source ${packages[*]} from $suite"
+    ;;
+only)
+    logged "$log" apt apt-get download "${packages[@]/%//$suite}" ||
+        failed "apt-get download ${packages[*]} from $suite"
     ;;
 closure)
     apt apt-get install --print-uris -qq -y --no-install-recommends "${packages[@]/%//$suite}" \

@@ -6,8 +6,9 @@ cd "$(dirname "$0")/../.."
 . Misc/build/lib.sh
 
 Misc/build/packages.sh test
+Misc/build/tools.sh hotspot-perfparser
 
-export PERF="$TOP/build/tools/bin/perf" SAMPLY="$TOP/build/tools/bin/samply" RESOLVE="$TOP/Misc/profilers/resolve.py" PROFILERS="$TOP/Misc/profilers"
+export PERF="$TOP/build/tools/bin/perf" SAMPLY="$TOP/build/tools/bin/samply" PERFPARSER="$TOP/build/tools/bin/hotspot-perfparser" RESOLVE="$TOP/Misc/profilers/resolve.py" PROFILERS="$TOP/Misc/profilers"
 export PYTHON_PERF_TESTS_REQUIRE_TOOLS=1
 # The base's own tests search for perf in PATH.
 export PATH="$TOP/build/tools/bin:$PATH"

@@ -8,6 +8,8 @@
 #     perf            6.8 or newer, for jitdump
 #     samply
 #     flamegraph.pl   draws flame graphs from folded stacks
+#     hotspot-perfparser
+#                     the program that reads perf.data for hotspot
 #     python3.13      the peer of `make bench`, with CPython's own perf support; always
 #                     Debian's, never the machine's
 #
@@ -29,6 +31,7 @@ good_enough() {
     perf) [ -n "$version" ] && printf '6.8\n%s\n' "$version" | sort -CV ;;   # jitdump
     samply) [ -n "$version" ] ;;
     flamegraph.pl) "$2" --help 2>&1 | grep -q -e --colors ;;
+    hotspot-perfparser) "$2" --help 2>&1 | grep -q -e --output ;;
     python3.13)
         "$2" -X perf -c 'import os, sys; os.unlink(f"/tmp/perf-{os.getpid()}.map"); sys.is_stack_trampoline_active() or 1/0' 2>/dev/null
         ;;
@@ -40,7 +43,7 @@ suite_of() {
     case $1 in
     perf) echo "$codename-backports" ;;
     samply) echo testing ;;
-    flamegraph.pl) echo "$codename" ;;
+    flamegraph.pl | hotspot-perfparser) echo "$codename" ;;
     python3.13) echo trixie ;;
     esac
 }
@@ -55,6 +58,10 @@ fetch() {
         # shellcheck disable=SC2086 # a list of names
         Misc/build/apt.sh closure "$debs" "$suite" $packages 2>build/log/tools.err ||
             die "$tool: cannot be fetched ($(tail -n 1 build/log/tools.err)); install $tool $3"
+        # hotspot itself needs the libraries of a whole desktop.
+        [ "$tool" != hotspot-perfparser ] ||
+            Misc/build/apt.sh only "$debs" "$suite" hotspot 2>build/log/tools.err ||
+            die "$tool: cannot be fetched ($(tail -n 1 build/log/tools.err)); install hotspot"
         touch "$debs/complete"
     fi
     rm -rf "$root" "$root.new"
@@ -70,7 +77,7 @@ fetch() {
 
 # command_of TOOL ROOT: prints shell code that sets "$@" to the tool's command
 command_of() {
-    local tool=$1 root=$2 loader name=$1
+    local tool=$1 root=$2 loader name=$1 program
     # shellcheck disable=SC2016 # the wrapper expands them
     echo 'root=$(dirname "$(readlink -f "$0")")/../'"${root##*/}"
     if [ "$tool" = flamegraph.pl ]; then
@@ -89,9 +96,10 @@ if [ "${1:-}" = script ]; then    # "perf script report NAME" runs perf's own sc
     export PERF_EXEC_PATH PATH
 fi
 EOF
+    program=$(cd "$root" && find usr/bin usr/lib -name "$tool" -print -quit)
     cat <<EOF
 path=\$(ls -d "\$root"/lib/*-linux-gnu* "\$root"/usr/lib/*-linux-gnu* 2>/dev/null | tr '\n' ':')
-set -- "\$root/${loader#./}" --library-path "\$path" --argv0 "$name" "\$root/usr/bin/$tool" "\$@"
+set -- "\$root/${loader#./}" --library-path "\$path" --argv0 "$name" "\$root/$program" "\$@"
 EOF
 }
 
@@ -148,6 +156,7 @@ for tool; do
     case $tool in
     perf) provide perf linux-perf "6.8 or newer" ;;
     samply) provide samply samply "0.13 or newer" ;;
+    hotspot-perfparser) provide hotspot-perfparser "libqt5network5 libdw1 libelf1" "(package hotspot)" ;;
     flamegraph.pl) provide flamegraph.pl libdevel-nytprof-perl "in PATH" ;;
     python3.13)
         provide python3.13 "python3.13 python3.13-minimal libpython3.13-minimal libpython3.13-stdlib" \

@@ -5,7 +5,7 @@ children, and the look-up of tools.  Test cases that record with a profiler are
 in scenarios.py.  Parsers are in parsers.py and jitdump.py.  This file has no
 tests.
 
-The environment variables PERF and SAMPLY name the profilers.  If they are not
+The environment variables PERF, SAMPLY and PERFPARSER name the profilers.  If they are not
 set, PATH is searched.  If a test needs a profiler and there is none, the test
 is skipped; with PYTHON_PERF_TESTS_REQUIRE_TOOLS=1 it fails.
 """

@@ -28,7 +28,7 @@ WALK = os.path.join(os.path.dirname(os.path.abspath(__file__)),
 
 # Functions that our files call and that are not made to fail.  They cannot fail,
 # or the caller could not react: computations, ids of the process, signal masks,
-# releasing a lock.  access() only decides whether an effort is worthwhile.
+# releasing a lock.  Hash tables take their memory from functions that fail.  access() only decides whether an effort is worthwhile.
 # Wrong arguments, for PyArg_ParseTupleAndKeywords(), are in
 # test_calls.py.
 CANNOT_FAIL = set("""
@@ -54,6 +54,8 @@ CANNOT_FAIL = set("""
     _PyCode_GetExtra _PyCode_InitAddressRange _PyErr_Fetch _PyErr_Restore _PyEval_EvalFrameDefault
     _PyLineTable_NextAddressRange _PyInterpreterState_SetEvalFrameFunc _PyRuntime _Py_Dealloc _Py_GetEnv
     _Py_NoneStruct
+    _Py_HashBytes _Py_hashtable_get _Py_hashtable_new_full _Py_hashtable_set
+    _Py_hashtable_steal
     """.split())
 
 # Our own functions are tested, not replaced.

@@ -154,7 +154,9 @@ class EntriesTests(fixtures.PerfTestCase):
                 return x
             random.seed(1)
             right = f.__code__.co_linetable
+            alive = []
             for n in range(2000):
+                alive.append(f.__code__)
                 table = bytearray(random.randbytes(random.randrange(24)))
                 if n % 3 == 1:
                     table = bytes(byte | 0x80 if i % 2 == 0 else byte & 0x7f

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import unittest
+from textwrap import dedent
 
 from test.test_perf import fixtures, parsers
 
@@ -192,6 +193,242 @@ class StdinTests(fixtures.PerfTestCase):
         self.assertEqual(out, b'1\n')
         names = [entry.name for entry in parsers.read_map(child.pid)]
         self.assertIn('py::f:<stdin>', names)
+
+
+class SameNameTests(fixtures.PerfTestCase):
+    """A function that has died, and one with the same entry that comes later."""
+
+    # new(name, file) makes a function and calls it.  Its code object dies with it.
+    NEW = dedent("""\
+        import os, sys, types
+        def template(n): return n
+        def new(name, file='<made>'):
+            function = types.FunctionType(template.__code__.replace(
+                co_qualname=name, co_filename=file), {})
+            assert function(1) == 1
+            return function
+        """)
+
+    def run_new(self, source, **options):
+        return self.run_python(self.NEW + dedent(source), **options)
+
+    def count(self, run, name):
+        return sum(entry.name == name for entry in run.entries)
+
+    def test_the_same_source_again_and_again(self):
+        run = self.run_python("""\
+            import os
+            SOURCE = '''if True:
+                def function(): return [n for n in range(2)]
+                class Class:
+                    def method(self): return (lambda: function())()
+                Class().method()
+                '''
+            def measure():
+                with open('/proc/self/statm') as file:
+                    resident = int(file.read().split()[1]) * os.sysconf('SC_PAGESIZE')
+                return resident, os.path.getsize(f'/tmp/perf-{os.getpid()}.map')
+            for i in range(20_000):
+                exec(compile(SOURCE, '<template>', 'exec'))
+                if i == 1000:
+                    before = measure()
+            print(*before, *measure())
+            """)
+        memory, size, memory_after, size_after = map(int, run.out.split())
+        self.assertLess(size_after - size, 5000)
+        self.assertLess(memory_after - memory, 1_000_000)
+        for name in ('<module>', 'function'):
+            self.assertEqual(self.count(run, f'py::{name}:<template>'), 1, name)
+        # Classes live until the garbage collector runs.
+        for name in ('Class', 'Class.method', 'Class.method.<locals>.<lambda>'):
+            self.assertIn(self.count(run, f'py::{name}:<template>'), range(1, 1000))
+
+    def test_the_same_source_with_lines(self):
+        # Bytecode at a different address has lines at different addresses.
+        run = self.run_python("""\
+            for i in range(300):
+                exec(compile('def function():\\n return 1\\nfunction()', '<template>',
+                             'exec'))
+            """, 'perf=lines')
+        self.assertEqual(self.count(run, 'py::function:<template>'), 1)
+        self.assertGreater(self.count(run, 'py::function:<template>:2'), 100)
+        self.assert_good_map(run.entries)
+
+    def test_functions_that_live_at_the_same_time(self):
+        run = self.run_new("""\
+            for i in range(10):
+                functions = [new('same') for i in range(5)]
+                functions = None
+            """)
+        self.assertEqual(self.count(run, 'py::same:<made>'), 5)
+        self.assert_good_map(run.entries)
+
+    def test_the_whole_name_and_the_whole_file_must_be_the_same(self):
+        names = ['a', 'b', 'aa', 'ab', 'a\xe9', 'a\u0161', 'a\u6161', 'a\U0001f40d',
+                 'aa\0', '\0aa', 'n' * 500]
+        run = self.run_new("""\
+            names = eval(sys.argv[1])
+            for i in range(3):
+                for name in names:
+                    for file in ('a', 'b', 'aa', '\\u6161'):
+                        new(name, file)
+            """, args=[ascii(names)])
+        made = [entry for entry in run.entries if entry.name.endswith(
+            (':a', ':b', ':aa', ':\u6161'))]
+        self.assertEqual(len(made), 4 * len(names))
+        self.assertEqual(len({entry.name for entry in made}), 4 * len(names))
+        self.assert_good_map(run.entries)
+
+    def test_too_long_names_are_not_kept(self):
+        run = self.run_new("""\
+            for i in range(3):
+                new('n' * 1018)             # and six characters of the file
+                new('n' * 1019)
+                new('\\u6161' * 509)
+                new('\\u6161' * 510)
+            """)
+        self.assertEqual([self.count(run, f'py::{name}:<made>') for name in (
+            'n' * 1018, 'n' * 1019, '\u6161' * 509, '\u6161' * 510)], [1, 3, 1, 3])
+
+    def test_the_oldest_names_are_forgotten(self):
+        run = self.run_new("""\
+            for i in range(20_000):
+                new(f'function{i}')
+            new('function0')
+            new('function19999')
+            """)
+        self.assertEqual(self.count(run, 'py::function0:<made>'), 2)
+        self.assertEqual(self.count(run, 'py::function19999:<made>'), 1)
+        self.assert_good_map(run.entries)
+
+    def test_a_forked_child_uses_no_inherited_address(self):
+        run = self.run_new("""\
+            new('function')
+            pid = os.fork()
+            if not pid:
+                for i in range(3):
+                    new('function')
+                with open(f'/tmp/perf-{os.getpid()}.map') as file:
+                    child = [line for line in file if ':function:' in line]
+                with open(f'/tmp/perf-{os.getppid()}.map') as file:
+                    parent = [line for line in file if ':function:' in line]
+                assert len(child) == len(parent) == 1, (child, parent)
+                assert child[0].split()[0] != parent[0].split()[0]
+                os.unlink(f'/tmp/perf-{os.getpid()}.map')
+                os._exit(7)
+            assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7
+            new('function')
+            """)
+        self.assertEqual(self.count(run, 'py::function:<made>'), 1)
+
+    def test_another_mode_and_back(self):
+        run = self.run_new("""\
+            new('function')
+            sys.deactivate_stack_trampoline()
+            sys.activate_stack_trampoline('perf_jit')
+            new('function')
+            with open(f'/tmp/jit-{os.getpid()}.dump', 'rb') as file:
+                assert file.read().count(b'py::function:<made>') == 1
+            os.unlink(f'/tmp/jit-{os.getpid()}.dump')
+            sys.deactivate_stack_trampoline()
+            sys.activate_stack_trampoline('perf')
+            new('function')
+            """)
+        self.assertEqual(self.count(run, 'py::function:<made>'), 1)
+
+    def test_a_new_file_names_it_again(self):
+        run = self.run_new("""\
+            new('function')
+            sys.deactivate_stack_trampoline()
+            os.unlink(f'/tmp/perf-{os.getpid()}.map')
+            sys.activate_stack_trampoline('perf')
+            new('function')
+            new('function')
+            """)
+        self.assertEqual(self.count(run, 'py::function:<made>'), 1)
+
+    def test_an_exception_that_is_set_remains(self):
+        run = self.run_on_and_off(self.NEW + dedent("""\
+            def raises():
+                function = new('\\u6161')
+                raise KeyError('on purpose')
+            for i in range(3):
+                try:
+                    raises()
+                except KeyError as error:
+                    print(error)
+            """))
+        self.assertEqual(self.count(run, 'py::\u6161:<made>'), 1)
+
+
+class MappingTests(fixtures.PerfTestCase):
+    """Where the trampolines are."""
+
+    SOURCE = """\
+        import os, types
+
+        def template(): pass
+
+        def call_new(prefix):
+            for i in range(3000):
+                types.FunctionType(template.__code__.replace(
+                    co_qualname=f'{prefix}{i}'), {})()
+
+        def mappings(pid):
+            with open(f'/tmp/perf-{pid}.map') as file:
+                addresses = {line.split()[2].split(':')[2]: int(line.split()[0], 16)
+                             for line in file}
+            found = {}
+            with open('/proc/self/maps') as file:
+                for line in file:
+                    place, permissions = line.split()[:2]
+                    start, end = (int(part, 16) for part in place.split('-'))
+                    for name, address in addresses.items():
+                        if start <= address < end:
+                            found[name] = place, permissions
+            return found
+
+        call_new('parent')
+        found = mappings(os.getpid())
+        assert len(found) > 3000, len(found)
+        print(*sorted(set(found.values())))
+        parent = os.getpid()
+        pid = os.fork()
+        if not pid:
+            call_new('child')
+            found = mappings(os.getpid())
+            print(*{found[f'child{i}'] for i in range(3000)})
+            print(*set(mappings(parent).values()))
+            os._exit(0)
+        os.waitpid(pid, 0)
+        """
+
+    def test_trampolines_are_in_one_mapping(self):
+        run = self.run_python(self.SOURCE)
+        lines = [line.split(') (') for line in run.out.splitlines()]
+        self.assertEqual([len(line) for line in lines], [1, 1, 1], run.out)
+        for [line] in lines:
+            self.assertIn("'r-xp'", line)
+        # In a child, inherited trampolines and its own are in different mappings.
+        self.assertEqual(lines[2], lines[0])
+        self.assertNotEqual(lines[1], lines[0])
+
+    def test_limited_address_space(self):
+        """Trampolines then take no more of it than they need."""
+        run = self.run_python("""\
+            import resource
+            with open('/proc/self/statm') as file:
+                size = int(file.read().split()[0]) * resource.getpagesize()
+            resource.setrlimit(resource.RLIMIT_AS, (size + 2**25, ) * 2)
+            import sys, types
+            sys.activate_stack_trampoline('perf')
+            def template(): pass
+            for i in range(3000):
+                types.FunctionType(template.__code__.replace(
+                    co_qualname=f'f{i}'), {})()
+            """, mode=None)
+        self.assertLessEqual({f'f{i}' for i in range(3000)},
+                             {name.split(':')[2] for name in run.names})
 
 
 if __name__ == '__main__':

@@ -1,0 +1,28 @@
+/* Slots of code objects that have died, by the names of the functions.
+   Everything here needs the GIL. */
+
+#ifndef Py_INTERNAL_PERF_RETIRED_H
+#define Py_INTERNAL_PERF_RETIRED_H
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#ifndef Py_BUILD_CORE
+#  error "this header requires Py_BUILD_CORE define"
+#endif
+
+#include "pycore_perf_arena.h"      // struct _PyPerfSlot
+
+/* Keep the slot of `code`, which is about to die, for a function with the same entry in
+   a perf map.  If that is not possible, the slot is not used again.  Raises nothing and
+   keeps an exception that is set. */
+extern void _PyPerfRetired_Keep(struct _PyPerfSlot *slot, const PyCodeObject *code);
+
+/* Return a slot that was kept and has the entry of `code`, and forget it.  Return NULL
+   if there is none.  A slot in inherited memory is not returned. */
+extern struct _PyPerfSlot *_PyPerfRetired_Take(const PyCodeObject *code);
+
+#ifdef __cplusplus
+}
+#endif
+#endif  /* !Py_INTERNAL_PERF_RETIRED_H */
