@@ -444,7 +444,7 @@ class PageTests(PageTestCase):
         browser.wait('!!document.querySelector(".row.here")')
         self.assert_here(54001)
         self.assertEqual(self.row(54001), ('0.50%', '0.50%', 'x = 54001'))
-        self.assertLess(time.monotonic() - begin, 10)
+        self.assertLess(time.monotonic() - begin, 30)
         browser.press('n')
         self.assert_here(54501)
         # The browser's own search finds all lines in the end.
