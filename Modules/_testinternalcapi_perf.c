@@ -83,6 +83,10 @@ copy_perf_map_file(PyObject *Py_UNUSED(module), PyObject *path)
     return PyLong_FromLong(result);
 }
 
+/* CPython 3.12 and later have functions of these names, which take the results of the
+   public functions as it does. */
+#if PY_VERSION_HEX < 0x030c0000
+
 static PyObject *
 compile_perf_trampoline_entry(PyObject *Py_UNUSED(module), PyObject *code)
 {
@@ -105,6 +109,8 @@ perf_trampoline_set_persist_after_fork(PyObject *Py_UNUSED(module),
     }
     return PyLong_FromLong(PyUnstable_PerfTrampoline_SetPersistAfterFork(enable));
 }
+
+#endif
 
 
 #ifdef HAVE_PROFILER
@@ -675,9 +681,11 @@ PyMethodDef _PyTestInternalCapi_PerfMethods[] = {
     {"perf_map_state_init", perf_map_state_init, METH_NOARGS, NULL},
     {"perf_map_state_teardown", perf_map_state_teardown, METH_NOARGS, NULL},
     {"copy_perf_map_file", copy_perf_map_file, METH_O, NULL},
+#if PY_VERSION_HEX < 0x030c0000
     {"compile_perf_trampoline_entry", compile_perf_trampoline_entry, METH_O, NULL},
     {"perf_trampoline_set_persist_after_fork",
      perf_trampoline_set_persist_after_fork, METH_O, NULL},
+#endif
 #ifdef HAVE_PROFILER
     {"perf_walk_stack", perf_walk_stack, METH_VARARGS, NULL},
     {"perf_sample_start", perf_sample_start, METH_VARARGS, NULL},

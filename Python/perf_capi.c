@@ -54,6 +54,5 @@ PyUnstable_PerfTrampoline_CompileCode(PyCodeObject *code)
 int
 PyUnstable_PerfTrampoline_SetPersistAfterFork(int enable)
 {
-    _PyPerfFork_SetPersist(enable != 0);
-    return 0;
+    return _PyPerfFork_SetPersist(enable != 0) ? _PyPerfBase_PERSIST_IS_SET : 0;
 }

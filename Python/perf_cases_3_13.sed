@@ -7,11 +7,11 @@ s/tstate->interp->eval_frame == NULL/!PERF_MUST_CALL()/
 s/DEOPT_IF(tstate->interp->eval_frame,/DEOPT_IF(PERF_MUST_CALL(),/
 
 # The frame of __init__() is the one that is pushed with a goto.
-s/^\( *\)frame = tstate->current_frame = new_frame;$/&\n\1PERF_LINK_FRAME();/
+s/^\( *\)frame = tstate->current_frame = new_frame;$/&\n\1PERF_LINK_PUSHED();/
 s/^\( *\)goto start_frame;$/\1PERF_LINK_FRAME();\n&/
 
 # A generator resumes.
-/TARGET(FOR_ITER_GEN)/,/^        }$/s/PERF_LINK_FRAME();/PERF_LINK(true);/
+/TARGET(FOR_ITER_GEN)/,/^        }$/s/PERF_LINK_PUSHED();/PERF_LINK_RESUMED();/
 s/DISPATCH_INLINED(gen_frame);/PERF_RESUME_INLINED(gen_frame);/
 
 s/^\( *\)_Py_LeaveRecursiveCallPy(tstate);$/\1PERF_UNLINK();\n&/

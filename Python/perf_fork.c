@@ -56,10 +56,11 @@ static struct {
     pthread_t thread;
 } caretaker;
 
-void
+bool
 _PyPerfFork_SetPersist(bool persist)
 {
     persists = persist;
+    return true;
 }
 
 

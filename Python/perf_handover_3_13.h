@@ -47,6 +47,27 @@ run_nested(PyThreadState *tstate, _PyInterpreterFrame *frame)
     return result;
 }
 
+/* Return how many more Python frames a thread must be able to push, so that an eval
+   loop runs one frame without a RecursionError. */
+static int
+missing_recursion(const PyThreadState *tstate)
+{
+    return Py_MAX(1 - _PyPerfBase_RecursionRemaining(tstate), 0);
+}
+
+/* The same for a frame that the loop has pushed without comparing with the limit on
+   recursion.  Some specialized calls do so, for example those with default values.  The
+   nested loop would compare. */
+static PyObject *
+run_unchecked(PyThreadState *tstate, _PyInterpreterFrame *frame)
+{
+    const int missing = missing_recursion(tstate);
+    _PyPerfBase_AddRecursionRemaining(tstate, missing);
+    PyObject *result = run_nested(tstate, frame);
+    _PyPerfBase_AddRecursionRemaining(tstate, -missing);
+    return result;
+}
+
 /* The slow path of the second loop's eval breaker.  Returns what _Py_HandlePending()
    does. */
 static int
@@ -106,7 +127,7 @@ static PyObject *
 run_handed_over(PyThreadState *tstate, _PyInterpreterFrame *frame, int throwflag)
 {
     _Py_LeaveRecursiveCallPy(tstate);
-    const int missing = Py_MAX(1 - _PyPerfBase_RecursionRemaining(tstate), 0);
+    const int missing = missing_recursion(tstate);
     _PyPerfBase_AddRecursionRemaining(tstate, missing);
     tstate->c_recursion_remaining += PY_EVAL_C_STACK_UNITS;     // of the first loop
     PyObject *result = _PyPerfRecord_RunHandedOver(tstate, frame, throwflag);

@@ -134,9 +134,10 @@ _PyPerfProfiler_ExecHasFailed(void)
 {
 }
 
-void
+bool
 _PyPerfFork_SetPersist(bool Py_UNUSED(persist))
 {
+    return false;
 }
 
 int

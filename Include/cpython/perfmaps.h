@@ -52,7 +52,9 @@ PyAPI_FUNC(int) PyUnstable_PerfTrampoline_CompileCode(PyCodeObject *code);
 
 /* Set what the map of a child of os.fork() begins with.  0 (the default): only the
    functions on the child's stack.  Any other number: everything that the parent has
-   announced.  Needs the GIL.  Returns 0. */
+   announced.  Needs the GIL.
+   Returns 0.  CPython 3.13: returns 1, or 0 on platforms without trampolines,
+   where nothing was set. */
 PyAPI_FUNC(int) PyUnstable_PerfTrampoline_SetPersistAfterFork(int enable);
 
 #ifdef __cplusplus

@@ -28,6 +28,9 @@ extern "C" {
    PyUnstable_WritePerfMapEntry(). */
 typedef size_t _PyPerfBase_EntrySize;
 
+/* What PyUnstable_PerfTrampoline_SetPersistAfterFork() returns if it has set it. */
+#define _PyPerfBase_PERSIST_IS_SET 0
+
 
 // --- Strings ---------------------------------------------------------------
 

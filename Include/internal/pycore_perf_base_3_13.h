@@ -29,6 +29,10 @@ extern "C" {
    PyUnstable_WritePerfMapEntry().  Programs were compiled for this one. */
 typedef unsigned int _PyPerfBase_EntrySize;
 
+/* What PyUnstable_PerfTrampoline_SetPersistAfterFork() returns if it has set it.
+   Programs take 0 for a failure. */
+#define _PyPerfBase_PERSIST_IS_SET 1
+
 
 // --- Strings ---------------------------------------------------------------
 

@@ -46,13 +46,13 @@
     struct _PyPerfLoop perf_loop; \
     _PyPerfLoop_Init(&perf_loop, opcode_targets)
 
-/* The loop has pushed `frame`: link its record. */
-#define PERF_LINK_FRAME() PERF_LINK(false)
-#define PERF_LINK(RESUMES) \
+/* The loop has pushed `frame`: link its record.  If there is no room for one, jump. */
+#define PERF_LINK_FRAME() PERF_LINK(false, perf_run_nested)
+#define PERF_LINK(RESUMES, NO_ROOM) \
     do { \
         if (!_PyPerfRecord_Link(tstate, frame, PERF_OWN_RECORD(), \
                                 _PyPerfArch_END_OF_FRAME(), &perf_loop, RESUMES)) { \
-            goto perf_run_nested; \
+            goto NO_ROOM; \
         } \
     } while (0)
 

@@ -5,8 +5,10 @@
    perf_cases_3_13.sed adds them when the interpreter is built:
 
        PERF_MUST_CALL()        instead of a test for a frame evaluator
-       PERF_LINK_FRAME()       after a frame was pushed; PERF_LINK(true) if a generator
-                               resumes, and PERF_RESUME_INLINED()
+       PERF_LINK_FRAME()       after a frame was pushed; PERF_RESUME_INLINED() if it is
+                               that of a generator
+       PERF_LINK_PUSHED()      the same where the loop does not compare with the limit on
+                               recursion; PERF_LINK_RESUMED() for a generator
        PERF_UNLINK()           before a function's frame is left
        PERF_LEAVE_INIT()       at the end of EXIT_INIT_CHECK
        PERF_LEAVE_LOOP()       before the loop ends
@@ -30,7 +32,8 @@
 #define PERF_START_TRACING()
 #define PERF_RUN_NESTED
 
-#ifdef PY_HAVE_PERF_TRAMPOLINE
+// `make compare-loop` compiles the loop without this hook, too.
+#if defined(PY_HAVE_PERF_TRAMPOLINE) && !defined(PERF_WITHOUT_HAND_OVER)
 extern int _PyPerfEvalLoop_HandlePending(PyThreadState *tstate,
                                          PyObject **stack_pointer);
 #undef PERF_HANDLE_PENDING
@@ -46,6 +49,10 @@ extern int _PyPerfEvalLoop_HandlePending(PyThreadState *tstate,
 static int handle_pending(PyThreadState *tstate, _PyInterpreterFrame *frame,
                           struct _PyPerfRecord *head, struct _PyPerfLoop *loop);
 static PyObject *run_nested(PyThreadState *tstate, _PyInterpreterFrame *frame);
+static PyObject *run_unchecked(PyThreadState *tstate, _PyInterpreterFrame *frame);
+
+#define PERF_LINK_PUSHED() PERF_LINK(false, perf_run_unchecked)
+#define PERF_LINK_RESUMED() PERF_LINK(true, perf_run_unchecked)
 
 #undef PERF_HANDLE_PENDING
 #define PERF_HANDLE_PENDING() \
@@ -99,7 +106,7 @@ static PyObject *run_nested(PyThreadState *tstate, _PyInterpreterFrame *frame);
         (NEW_FRAME)->previous = frame; \
         frame = tstate->current_frame = (NEW_FRAME); \
         CALL_STAT_INC(inlined_py_calls); \
-        PERF_LINK(true); \
+        PERF_LINK(true, perf_run_nested); \
         goto start_frame; \
     } while (0)
 
@@ -131,14 +138,19 @@ static PyObject *run_nested(PyThreadState *tstate, _PyInterpreterFrame *frame);
         } \
     } while (0)
 
-/* The label perf_run_nested: there is no room for the frame's record.  Run the frame in
-   a nested eval loop.  Then continue with its caller as if the frame had returned, or
-   yielded, in this loop. */
+/* The labels where there is no room for the frame's record.  Run the frame in a nested
+   eval loop.  Then continue with its caller as if the frame had returned, or yielded, in
+   this loop. */
 #define PERF_RUN_NESTED \
 perf_run_nested: \
+    PERF_RUN_IN_NESTED(run_nested) \
+perf_run_unchecked: \
+    PERF_RUN_IN_NESTED(run_unchecked)
+
+#define PERF_RUN_IN_NESTED(RUN) \
     { \
         _PyInterpreterFrame *caller = frame->previous; \
-        PyObject *retval = run_nested(tstate, frame); \
+        PyObject *retval = RUN(tstate, frame); \
         frame = caller; \
         if (retval == NULL) { \
             goto resume_with_error; \

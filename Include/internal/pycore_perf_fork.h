@@ -14,8 +14,9 @@ extern "C" {
 #include "pycore_perf_error.h"      // struct _PyPerfError
 #include <stdbool.h>
 
-/* Decide whether children keep what their parent has announced. */
-extern void _PyPerfFork_SetPersist(bool persist);
+/* Decide whether children keep what their parent has announced.  Returns whether there
+   are trampolines, which this is about. */
+extern bool _PyPerfFork_SetPersist(bool persist);
 
 /* With `on`, the caller is about to fork, and nothing is to be done in the child when
    the C library calls us there. */

@@ -2,6 +2,7 @@
 
     make compare-loop
     python Misc/build/compare_loop.py [--function NAME] [--allow REGEX] BASE OTHER
+    python Misc/build/compare_loop.py --count NAME=NAME BASE OTHER
 
 The function is _PyEval_EvalFrameDefault, with its cold part, which gcc puts in another
 section (NAME.cold). Both programs must be built by the same compiler with the same flags.
@@ -27,6 +28,12 @@ instructions are compared in this form:
 
 --allow REGEX allows a hunk of at most 20 instructions if one of the instructions that
 it adds matches. Jumps into an allowed hunk are allowed too.
+
+--count NAME=NAME only counts. It is for functions in which the compiler has allocated other
+registers everywhere, because a call has one more argument. Calls of the first name in BASE
+are calls of the second in OTHER. The number of calls of each other function must be the
+same in both programs, and the number of instructions of each kind, but for at most three
+more instructions for each of these calls.
 """
 
 import argparse
@@ -197,6 +204,8 @@ PADDING = re.compile(r"((data16|cs|addr32|repz|ds|es) )*(nop[wlq]?|unimp|udf)\b"
                      r"|xchg +%ax,%ax$|\.word\b|int3")
 # A code address as objdump prints it: 0x, the number, <symbol+offset>.
 CODE_ADDRESS = re.compile(r"\b(?:0x)?([0-9a-f]+) <([^>]+)>")
+# A call or a jump to another function, in the compared form.
+CALL = re.compile(r"(?:call|jmp|bl|b|jal|j|tail) (?:\w+, ?)?(?!LABEL)([A-Za-z_][\w.@]*)$")
 RIP = re.compile(r"-?(?:0x[0-9a-f]+)?\(%rip\)")
 
 
@@ -512,6 +521,44 @@ def compare(a, b, allowed):
     return bad
 
 
+def counts_of(function):
+    """Counter of the functions that are called by name, and of the kinds of instructions."""
+    calls, kinds = collections.Counter(), collections.Counter()
+    for line in function.instructions:
+        if line.address is not None:
+            kinds[line.text.split()[0]] += 1
+            match = CALL.match(line.text)
+            if match:
+                calls[match[1]] += 1
+    return calls, kinds
+
+
+def compare_counts(a, b, names):
+    """Print what differs in number; return whether that is too much."""
+    old, new = names
+    (old_calls, old_kinds), (new_calls, new_kinds) = counts_of(a), counts_of(b)
+    replaced = old_calls[old]
+    if not replaced or new_calls[old]:
+        raise Error(f"{old} is called {replaced} and {new_calls[old]} times")
+    old_calls[new] += old_calls.pop(old)
+    bad = False
+    for name in sorted({*old_calls, *new_calls}):
+        if old_calls[name] != new_calls[name]:
+            bad = True
+            print(f"calls of {name}: {old_calls[name]} and {new_calls[name]}")
+    changed = 0
+    for kind in sorted({*old_kinds, *new_kinds}):
+        difference = new_kinds[kind] - old_kinds[kind]
+        if difference:
+            changed += abs(difference)
+            print(f"{kind}: {old_kinds[kind]} and {new_kinds[kind]} ({difference:+})")
+    bad |= changed > 3 * replaced
+    print(f"{sum(old_kinds.values())} and {sum(new_kinds.values())} instructions of "
+          f"{len(old_kinds)} kinds; {changed} more or less; {sum(old_calls.values())} and "
+          f"{sum(new_calls.values())} calls by name, {replaced} of {new} instead of {old}")
+    return bad
+
+
 def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -520,12 +567,16 @@ def main():
     parser.add_argument("--function", default=FUNCTION)
     parser.add_argument("--allow", metavar="REGEX", action="append", default=[],
                         type=re.compile, help="allow hunks that add such an instruction")
+    parser.add_argument("--count", metavar="NAME=NAME", type=lambda names: names.split("="),
+                        help="compare numbers only, of which calls")
     arguments = parser.parse_args()
     programs = [Program(arguments.base), Program(arguments.other)]
     if programs[0].architecture != programs[1].architecture:
         raise Error("the programs are for different architectures")
     objdump = find_objdump(programs[0].architecture)
     functions = [Function(program, arguments.function, objdump) for program in programs]
+    if arguments.count:
+        return 1 if compare_counts(*functions, arguments.count) else 0
     return 1 if compare(*functions, arguments.allow) else 0
 
 

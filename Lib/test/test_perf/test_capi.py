@@ -402,6 +402,15 @@ class CFunctionTests(fixtures.PerfTestCase):
                 raise AssertionError(wrong)
             """)
 
+    def test_persist_after_fork_returns_what_programs_of_this_release_expect(self):
+        run = self.run_python("""\
+            import ctypes
+            set_persist = ctypes.pythonapi.PyUnstable_PerfTrampoline_SetPersistAfterFork
+            print(set_persist(1), set_persist(0), set_persist(7))
+            """, mode=None)
+        # CPython 3.13's own callers take 0 for a failure.
+        self.assertEqual(run.out, '1 1 1\n' if sys.version_info >= (3, 12) else '0 0 0\n')
+
 
 if __name__ == '__main__':
     unittest.main()

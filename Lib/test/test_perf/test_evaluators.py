@@ -93,6 +93,49 @@ FACTS = {
     'switch_both_after': {'result': 'switched'},
 }
 
+# 3.13 inlines comprehensions, and more calls than 3.11.
+if sys.version_info >= (3, 13):
+    COUNTS |= {
+        'never': [1479],
+        'after_chain': [1481],
+        'after_default': [1482],
+        'before_chain': [4447],
+        'before_default': [4447],
+        'after_then_off_chain': [2960],
+        'after_then_off_default': [2961],
+        'after_off_on': [14794],
+        'two_after_chain_chain': [2963, 1481],
+        'two_after_default_chain': [2965, 1482],
+        'two_after_chain_default': [1482, 1483],
+        'two_around_chain_chain': [4446, 1481],
+        'two_around_chain_default': [2965, 1482],
+        'two_around_default_chain': [4446, 1481],
+        'lower_goes_first': [1480, 1479],
+        'generator_across': [107],
+        'switching_frames': [2827],
+        'threads_before': [29308],
+        'threads_after': [29302],
+        'fork_before': [2960],
+        'fork_after': [2958],
+        'too_deep_before': [4475],
+        'too_deep_after': [4473],
+        'copies_before': [2003],
+        'copies_after': [2001],
+        'null_before': [1579],
+        'null_after': [1577],
+        'other_before': [1509],
+        'other_after': [1507],
+        'switch_off_before': [1617],
+        'switch_off_after': [1615],
+        'switch_both_before': [1617],
+        'switch_both_after': [1615],
+    }
+    FACTS |= {
+        'after_off_on': {'calls': 14793},
+        'fork_before': {'child': 4439, 'status': 0},
+        'fork_after': {'child': 4437, 'status': 0},
+    }
+
 # What sys.is_stack_trampoline_active() says in the course of a program.
 ACTIVE = {
     'never': {},
@@ -127,7 +170,7 @@ ACTIVE = {
 # The unpatched eval loop inlines calls of this function even if an evaluator is installed.
 # An evaluator that was installed before ours uses that loop, so the function is not shown.
 # With perf=calls ours uses it too.
-INLINED = 'Class.__getitem__'
+INLINED = 'Class.__init__' if sys.version_info >= (3, 13) else 'Class.__getitem__'
 
 
 def setUpModule():

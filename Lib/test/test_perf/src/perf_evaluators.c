@@ -5,9 +5,9 @@
 
        chain     calls the evaluator that was there when it was installed
        default   calls the interpreter's own eval loop, whatever was there
-       copy      like chain, but runs frames of functions named "f" as copies in
-                 memory of its own; if DIRTY is in the environment, in memory that
-                 was used before
+       copy      like chain, but runs frames of functions named "f" as copies: on
+                 3.11 in memory of its own, on 3.13 in that of the thread; if DIRTY
+                 is in the environment, in memory that was used before
        null      like chain, but for "broken": returns NULL and sets no exception
        other     like chain, but for "given": runs a frame of the function that
                  set_other() was given
@@ -56,9 +56,19 @@ count_call(struct evaluator *evaluator, PyCodeObject *code)
     PyErr_Restore(type, value, traceback);
 }
 
-/* Make a frame that runs this function, with the first `nlocals` of the locals. */
+#if PY_VERSION_HEX < 0x030C0000
+
+#define CODE_OF(FRAME) ((FRAME)->f_code)
+#define FUNCTION_OF(FRAME) ((FRAME)->f_func)
+
+/* The caller of an evaluator clears the frame. */
+#define END_FRAME(TSTATE, FRAME) ((void)(TSTATE), (void)(FRAME))
+
+/* Make a frame that runs this function, with the first `nlocals` of the locals, in
+   memory of our own. */
 static _PyInterpreterFrame *
-new_frame(PyFunctionObject *function, PyObject **locals, int nlocals)
+new_frame(PyThreadState *Py_UNUSED(tstate), PyFunctionObject *function,
+          PyObject **locals, int nlocals)
 {
     PyCodeObject *code = (PyCodeObject *)function->func_code;
     size_t size = sizeof(void *) * (size_t)(FRAME_SPECIALS_SIZE + code->co_nlocalsplus
@@ -87,15 +97,51 @@ free_frame(_PyInterpreterFrame *frame)
     free(frame);
 }
 
-/* Run a frame of our own in the place of one that we were given, which the caller
-   clears all the same. */
+#else   // 3.13
+
+#define CODE_OF(FRAME) ((PyCodeObject *)(FRAME)->f_executable)
+#define FUNCTION_OF(FRAME) ((PyFunctionObject *)(FRAME)->f_funcobj)
+
+/* The evaluator clears the frame and takes it off the thread's stack of frames.  An
+   eval loop does it, so only evaluators that call none need this. */
+#define END_FRAME(TSTATE, FRAME) _PyEval_FrameClearAndPop(TSTATE, FRAME)
+
+/* Make a frame that runs this function, with these arguments.  An eval loop pops it
+   from the thread's stack of frames, so it must be there. */
+static _PyInterpreterFrame *
+new_frame(PyThreadState *tstate, PyFunctionObject *function, PyObject **arguments,
+          int count)
+{
+    PyCodeObject *code = (PyCodeObject *)function->func_code;
+    if (getenv("DIRTY") != NULL && _PyThreadState_HasStackSpace(tstate,
+                                                                code->co_framesize)) {
+        memset(tstate->datastack_top, 1, sizeof(void *) * (size_t)code->co_framesize);
+    }
+    for (int i = 0; i < count; i++) {
+        Py_INCREF(arguments[i]);
+    }
+    Py_INCREF(function);
+    return _PyEvalFramePushAndInit(tstate, function, NULL, arguments, (size_t)count,
+                                   NULL);
+}
+
+static void
+free_frame(_PyInterpreterFrame *Py_UNUSED(frame))
+{
+}
+
+#endif
+
+/* Run another frame, with the first `count` of the locals, in the place of the one that
+   we were given. */
 static PyObject *
 run_instead(struct evaluator *evaluator, PyThreadState *tstate,
-            PyFunctionObject *function, PyObject **locals, int nlocals)
+            _PyInterpreterFrame *given, PyFunctionObject *function, int count)
 {
-    _PyInterpreterFrame *frame = new_frame(function, locals, nlocals);
-    PyObject *result = evaluator->previous(tstate, frame, 0);
+    _PyInterpreterFrame *frame = new_frame(tstate, function, given->localsplus, count);
+    PyObject *result = frame == NULL ? NULL : evaluator->previous(tstate, frame, 0);
     free_frame(frame);
+    END_FRAME(tstate, given);
     return result;
 }
 
@@ -103,7 +149,7 @@ static PyObject *
 evaluate(struct evaluator *evaluator, PyThreadState *tstate,
          _PyInterpreterFrame *frame, int throwflag)
 {
-    PyCodeObject *code = frame->f_code;
+    PyCodeObject *code = CODE_OF(frame);
     const char *name = PyUnicode_AsUTF8(code->co_name);
     count_call(evaluator, code);
     switch (evaluator->kind) {
@@ -111,25 +157,27 @@ evaluate(struct evaluator *evaluator, PyThreadState *tstate,
         return _PyEval_EvalFrameDefault(tstate, frame, throwflag);
     case COPY:
         if (strcmp(name, "f") == 0) {
-            return run_instead(evaluator, tstate, frame->f_func, frame->localsplus,
-                               code->co_nlocalsplus);
+            return run_instead(evaluator, tstate, frame, FUNCTION_OF(frame),
+                               code->co_argcount);
         }
         break;
     case NOTHING:
         if (strcmp(name, "broken") == 0) {
+            END_FRAME(tstate, frame);
             return NULL;
         }
         break;
     case OTHER:
         if (strcmp(name, "given") == 0) {
-            return run_instead(evaluator, tstate, (PyFunctionObject *)other_function,
-                               NULL, 0);
+            return run_instead(evaluator, tstate, frame,
+                               (PyFunctionObject *)other_function, 0);
         }
         break;
     case SWITCH:
         if (strcmp(name, "switching") == 0) {
             PyObject *result = PyObject_CallNoArgs(hook);
             if (result == NULL) {
+                END_FRAME(tstate, frame);
                 return NULL;
             }
             Py_DECREF(result);

@@ -24,59 +24,72 @@
 
 // --- What belongs to a stack -----------------------------------------------
 
-/* What a thread state of 3.11 knows of the stack that it runs on. */
+/* What a thread state knows of the stack that it runs on.  On 3.11 a _PyCFrame is
+   there too, a variable of the innermost eval loop. */
+#if PY_VERSION_HEX < 0x030C0000
+#  define HAVE_CFRAME 1
+#  define FIELDS(FIELD) \
+    FIELD(_PyCFrame *, cframe) \
+    FIELD(int, recursion_remaining) \
+    FIELD(int, trash_delete_nesting) \
+    STACK_FIELDS(FIELD)
+#else
+#  define FIELDS(FIELD) \
+    FIELD(struct _PyInterpreterFrame *, current_frame) \
+    FIELD(int, py_recursion_remaining) \
+    FIELD(int, c_recursion_remaining) \
+    FIELD(PyObject *, delete_later) \
+    STACK_FIELDS(FIELD)
+#endif
+
+#define STACK_FIELDS(FIELD) \
+    FIELD(_PyErr_StackItem *, exc_info) \
+    FIELD(PyObject *, context) \
+    FIELD(_PyStackChunk *, datastack_chunk) \
+    FIELD(PyObject **, datastack_top) \
+    FIELD(PyObject **, datastack_limit)
+
 struct python_state {
-    _PyCFrame *cframe;
-    int recursion_remaining;
-    int trash_delete_nesting;
-    _PyErr_StackItem *exc_info;
-    PyObject *context;
-    _PyStackChunk *datastack_chunk;
-    PyObject **datastack_top;
-    PyObject **datastack_limit;
+#define DECLARE(TYPE, NAME) TYPE NAME;
+    FIELDS(DECLARE)
+#undef DECLARE
 };
 
-/* Exchange it for *state.  This is done before the switch, when the _PyCFrame
-   of the next one is not yet in its place. */
+/* Exchange it for *state.  This is done before the switch, when the frame of the next
+   eval loop is not yet in its place. */
 static void
 python_state_swap(PyThreadState *tstate, struct python_state *state)
 {
-    struct python_state old = {
-        .cframe = tstate->cframe,
-        .recursion_remaining = tstate->recursion_remaining,
-        .trash_delete_nesting = tstate->trash_delete_nesting,
-        .exc_info = tstate->exc_info,
-        .context = tstate->context,
-        .datastack_chunk = tstate->datastack_chunk,
-        .datastack_top = tstate->datastack_top,
-        .datastack_limit = tstate->datastack_limit,
-    };
-    tstate->cframe = state->cframe;
-    tstate->recursion_remaining = state->recursion_remaining;
-    tstate->trash_delete_nesting = state->trash_delete_nesting;
-    tstate->exc_info = state->exc_info;
-    tstate->context = state->context;
+    struct python_state old;
+#define SWAP(TYPE, NAME) old.NAME = tstate->NAME; tstate->NAME = state->NAME;
+    FIELDS(SWAP)
+#undef SWAP
     tstate->context_ver++;
-    tstate->datastack_chunk = state->datastack_chunk;
-    tstate->datastack_top = state->datastack_top;
-    tstate->datastack_limit = state->datastack_limit;
     *state = old;
 }
 
+#ifdef HAVE_CFRAME
 /* State of the thread that is in a _PyCFrame: copy it to the new one. */
 static uint8_t use_tracing;
+#endif
 
 static void
 python_state_leave(PyThreadState *tstate, struct python_state *state)
 {
+#ifdef HAVE_CFRAME
     use_tracing = tstate->cframe->use_tracing;
+#endif
     python_state_swap(tstate, state);
 }
 
 static void
 python_state_arrive(PyThreadState *tstate)
 {
+#ifdef HAVE_CFRAME
     tstate->cframe->use_tracing = use_tracing;
+#else
+    (void)tstate;
+#endif
 }
 
 /* A part of the thread's stack that has been copied away. */
@@ -124,7 +137,9 @@ struct coroutine {
     ucontext_t context;             // of this coroutine while it pauses
     ucontext_t resumer;             // of its resumer while it runs
     struct python_state state;      // of the one of the two that does not run
+#ifdef HAVE_CFRAME
     _PyCFrame cframe;               // the outermost of this coroutine
+#endif
     _PyErr_StackItem exc_info;
     const char *outermost;          // the address of its outermost C frame
     PyObject *type, *value, *traceback;
@@ -281,12 +296,15 @@ coroutine_new(PyTypeObject *type, PyObject *args, PyObject *Py_UNUSED(kwargs))
         }
     }
     PyThreadState *tstate = PyThreadState_Get();
+    self->state.exc_info = &self->exc_info;
+#ifdef HAVE_CFRAME
     self->cframe.previous = &tstate->root_cframe;
-    self->state = (struct python_state){
-        .cframe = &self->cframe,
-        .recursion_remaining = tstate->recursion_limit,
-        .exc_info = &self->exc_info,
-    };
+    self->state.cframe = &self->cframe;
+    self->state.recursion_remaining = tstate->recursion_limit;
+#else
+    self->state.py_recursion_remaining = tstate->py_recursion_limit;
+    self->state.c_recursion_remaining = Py_C_RECURSION_LIMIT;
+#endif
     return (PyObject *)self;
 }
 
