@@ -20,6 +20,7 @@ instructions are compared in this form:
   string or the constant that the program holds there. An entry of the GOT is the symbol
   that it leads to. On aarch64 the two instructions that form an address are put
   together again.
+- x86-64: the offset of a thread-local variable is its name.
 - A jump inside the function has no target at first. After `diff` has paired the
   instructions of both programs, the target of each jump must be the partner of the
   other's target.
@@ -57,7 +58,8 @@ CONTEXT = 2             # instructions printed before and after a hunk
 SHT_SYMTAB, SHT_RELA, SHT_NOBITS, SHT_DYNSYM = 2, 4, 8, 11
 SHF_ALLOC = 2
 STB_GLOBAL = 1
-STT_NOTYPE, STT_OBJECT, STT_FUNC, STT_GNU_IFUNC = 0, 1, 2, 10
+STT_NOTYPE, STT_OBJECT, STT_FUNC, STT_TLS, STT_GNU_IFUNC = 0, 1, 2, 6, 10
+PT_TLS = 7
 ARCHITECTURES = {62: "x86_64", 183: "aarch64", 243: "riscv64"}
 
 Symbol = collections.namedtuple("Symbol", "name binding kind section address size")
@@ -95,6 +97,7 @@ class Program:
         self.symbols = self.symbols_by_address()
         self.starts = sorted(self.symbols)
         self.relocations = self.read_relocations()
+        self.thread_locals = self.read_thread_locals()
 
     def read_sections(self):
         """(type, flags, address, offset, size, link) of each section."""
@@ -136,6 +139,19 @@ class Program:
                     symbol = info >> 32
                     found[address] = names[symbol] if symbol else addend
         return found
+
+    def read_thread_locals(self):
+        """{offset from the thread pointer, modulo 2**64: name}, as x86-64 has them."""
+        offset, = struct.unpack_from("<Q", self.image, 32)
+        size, count = struct.unpack_from("<HH", self.image, 54)
+        for i in range(count):
+            kind, _, _, _, _, _, length, align = struct.unpack_from(
+                "<IIQQQQQQ", self.image, offset + i * size)
+            if kind == PT_TLS:
+                end = -(-length // align) * align
+                return {(symbol.address - end) % 2**64: symbol.name
+                        for symbol in self.symbol_table(SHT_SYMTAB) if symbol.kind == STT_TLS}
+        return {}
 
     def part(self, function):
         """(name, start, end) of the function.
@@ -202,6 +218,8 @@ def find_objdump(architecture):
 LINE = re.compile(r"\s*([0-9a-f]+):\s+(.*?)\s*$")
 PADDING = re.compile(r"((data16|cs|addr32|repz|ds|es) )*(nop[wlq]?|unimp|udf)\b"
                      r"|xchg +%ax,%ax$|\.word\b|int3")
+# An offset from the thread pointer, and the register that it is loaded into.
+THREAD_LOCAL = re.compile(r"(?:\$|%fs:)(0xf{4}[0-9a-f]{12})\b(?:,(%\w+))?")
 # A code address as objdump prints it: 0x, the number, <symbol+offset>.
 CODE_ADDRESS = re.compile(r"\b(?:0x)?([0-9a-f]+) <([^>]+)>")
 # A call or a jump to another function, in the compared form.
@@ -297,7 +315,18 @@ class Function:
 
     def disassemble(self, part, objdump):
         name, start, end = part
-        return [(name, *line) for line in disassemble(self.program, objdump, start, end)]
+        lines = list(disassemble(self.program, objdump, start, end))
+        found = []
+        for i, (address, text, comment) in enumerate(lines):
+            match = THREAD_LOCAL.search(text)
+            # An offset in a register is used by one of the next instructions.
+            if match and ("%fs:" in text or any(
+                    f"%fs:({match[2]})" in following for _, following, _ in lines[i + 1:i + 8])):
+                variable = self.program.thread_locals.get(int(match[1], 16))
+                if variable is not None:
+                    text = text.replace(match[1], f"<{variable}>")
+            found.append((name, address, text, comment))
+        return found
 
     def inside(self, address):
         return any(start <= address < end for _, start, end in self.parts)
