@@ -7,8 +7,8 @@
        PERF_MUST_CALL()        instead of a test for a frame evaluator
        PERF_LINK_FRAME()       after a frame was pushed; PERF_RESUME_INLINED() if it is
                                that of a generator
-       PERF_LINK_PUSHED()      the same where the loop does not compare with the limit on
-                               recursion; PERF_LINK_RESUMED() for a generator
+       PERF_LINK_PUSHED()      the same where the loop does not compare with the limit
+                               on recursion; PERF_LINK_RESUMED() for a generator
        PERF_UNLINK()           before a function's frame is left
        PERF_LEAVE_INIT()       at the end of EXIT_INIT_CHECK
        PERF_LEAVE_LOOP()       before the loop ends
@@ -139,8 +139,8 @@ static PyObject *run_unchecked(PyThreadState *tstate, _PyInterpreterFrame *frame
     } while (0)
 
 /* The labels where there is no room for the frame's record.  Run the frame in a nested
-   eval loop.  Then continue with its caller as if the frame had returned, or yielded, in
-   this loop. */
+   eval loop.  Then continue with its caller as if the frame had returned, or yielded,
+   in this loop. */
 #define PERF_RUN_NESTED \
 perf_run_nested: \
     PERF_RUN_IN_NESTED(run_nested) \
