@@ -13,7 +13,9 @@ figures   A table of figures follows a comment that says which command they come
           and when: ".. figures: make bench, 2026-11-21", or the same in <!-- -->.
 sphinx    Our pages build without a warning: alone, and in SOURCE with the pages that
           our patches change. Only warnings about these count. --whole builds all pages
-          of SOURCE instead of those that ours refer to, which takes four minutes.
+          of SOURCE instead of those that ours refer to, which takes four minutes. If
+          SOURCE needs a newer Sphinx (3.13 needs 8.2), a line says so, and they are built
+          alone only.
 """
 
 import argparse
@@ -283,8 +285,25 @@ INCOMPLETE = re.compile(r"WARNING: (toctree contains reference to nonexisting do
                         r"|document isn't included in any toctree|unknown keyword)")
 
 
+def version(text):
+    return tuple(map(int, re.search(r"\d+(\.\d+)*", text)[0].split(".")))
+
+
+def sphinx_is_too_old(source):
+    """Return whether the base's pages need a newer Sphinx; says so if they do."""
+    needed = re.search(r"^needs_sphinx = (.*)", (source / "Doc/conf.py").read_text(), re.M)
+    there = subprocess.run(["sphinx-build", "--version"], capture_output=True, text=True).stdout
+    if needed is None or version(there) >= version(needed[1]):
+        return False
+    print(f"lint       {source}/Doc needs Sphinx {needed[1]}, {there.strip()} is here: our pages "
+          "are built alone only")
+    return True
+
+
 def check_in_tree(source, whole):
     """Yield the warnings of a build with the base's pages."""
+    if sphinx_is_too_old(source):
+        return
     ours = {page.relative_to("Doc") for page in our_pages()}
     changed = changed_pages(source)
     if whole:
