@@ -112,11 +112,18 @@ class PageTestCase(ReportTestCase):
         self.assertEqual({re.sub('#.*', '', url) for url in self.browser.requests}
                          - {'about:blank', 'data:,'}, {'file://' + path})
 
+    def settle(self):
+        """Wait until the page is drawn: what is not drawn has no innerText."""
+        self.browser.run('new Promise(done => requestAnimationFrame(() => '
+                         'requestAnimationFrame(done)))')
+
     def text(self, selector):
+        self.settle()
         return self.browser.run(
             f'(document.querySelector({json.dumps(selector)}) || {{}}).innerText')
 
     def texts(self, selector):
+        self.settle()
         return self.browser.run(
             f'[...document.querySelectorAll({json.dumps(selector)})].map(e => e.innerText)')
 
@@ -128,7 +135,7 @@ class PageTestCase(ReportTestCase):
         """Return own and total of a line, and its source."""
         own, total, code = self.browser.run(
             f'[...document.querySelector(".row[data-line=\'{number}\']").children]'
-            '.filter(e => !e.matches(".ln")).map(e => e.innerText)')
+            '.filter(e => !e.matches(".ln")).map(e => e.textContent)')
         return own, total, code
 
     def here(self):
@@ -245,6 +252,7 @@ class PageTests(PageTestCase):
     def test_native_functions_below_a_line(self):
         browser = self.open_script()
         below_5 = ('document.querySelector(".row[data-line=\'5\'] + .native").innerText')
+        self.settle()
         lines = browser.run(below_5).split('\n')
         text = ' '.join(lines)
         self.assertRegex(text, r'40\.0%.*zlib_compress zlib.*deflate libz\.so\.1 40\.0%'
@@ -268,6 +276,7 @@ class PageTests(PageTestCase):
         self.assert_here(8)
         browser.press('Enter')
         browser.wait('document.querySelectorAll(".details").length === 2')
+        self.settle()
         calls = self.browser.run(
             '[...document.querySelectorAll(".row[data-line=\'8\'] ~ .details")][0].innerText')
         self.assertRegex(calls, r'(?s)Calls\s+40\.0%\s+hot main\.py')
@@ -322,8 +331,7 @@ class PageTests(PageTestCase):
 
     def brightness(self, name):
         """Return the mean brightness of the page, 0 to 255."""
-        self.browser.run('new Promise(done => requestAnimationFrame(() => '
-                         'requestAnimationFrame(done)))')
+        self.settle()
         path = os.path.join(self.shared, name)
         self.browser.screenshot(path, 0.1)
         rows, step = pixels(path)
