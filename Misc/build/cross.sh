@@ -82,6 +82,7 @@ wrapper
 export PYTHON=$TOP/$BUILD/python-qemu CC=$host-gcc CXX=$host-g++ GIVEN=cross CONFIGURE_ARGS
 CONFIGURE_ARGS="--host=$host --build=$(uname -m)-linux-gnu --with-build-python=$native/python"
 CONFIGURE_ARGS+=" --without-ensurepip ac_cv_file__dev_ptmx=yes ac_cv_file__dev_ptc=no ac_cv_buggy_getaddrinfo=no"
+CONFIGURE_ARGS+=" ac_cv_computed_gotos=yes"     # configure would have to run a program
 export CPPFLAGS="-I$sysroot/usr/include -I$sysroot/usr/include/$host"
 export LDFLAGS="-L$sysroot/usr/lib/$host -Wl,-rpath-link,$sysroot/usr/lib/$host"
 export PKG_CONFIG_LIBDIR=$sysroot/usr/lib/$host/pkgconfig PKG_CONFIG_SYSROOT_DIR=$sysroot
