@@ -256,7 +256,8 @@ class JitdumpNameTests(NameTests, JitdumpMode):
 
 COUNT = 10_000
 
-# Calls a function of each name.  The test says what the function does.
+# Calls a function of each name.  The test says what the function does.  All functions
+# stay alive, so that none takes the place of another one with the same name.
 NAMED_PROGRAM = """\
 import sys, types
 from test.test_perf import namegen
@@ -267,9 +268,11 @@ def function():
     {body}
 
 def main():
+    functions = []
     for qualname, filename in namegen.generate({count}, {seed}, {longest}):
-        types.FunctionType(function.__code__.replace(
-            co_qualname=qualname, co_filename=filename), globals())()
+        functions.append(types.FunctionType(function.__code__.replace(
+            co_qualname=qualname, co_filename=filename), globals()))
+        functions[-1]()
 
 main()
 """
