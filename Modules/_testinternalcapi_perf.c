@@ -412,8 +412,8 @@ walk_is_old(const struct walk *walk, uintptr_t pc)
 }
 
 /* Copy `size` bytes from `from`.  Returns false if there is no such memory.  qemu-user
-   has no process_vm_readv().  There the bytes go through a file; each thread has a place
-   of its own in it. */
+   has no process_vm_readv().  There the bytes go through a file; each thread has a
+   place of its own in it. */
 static bool
 read_safely(void *to, const void *from, size_t size)
 {

@@ -20,11 +20,11 @@ cd "$(dirname "$0")/../.."
 link_without_hook() {
     local object=$1.o commands
     # shellcheck disable=SC2016 # variables of make
-    commands=$(printf '%s\n' 'print:' \
-        '	@echo "$(CC) $(PY_CORE_CFLAGS)"' \
-        '	@echo "$(LINKCC) $(PY_CORE_LDFLAGS) $(LINKFORSHARED)"' \
-        '	@echo "Programs/python.o $(LIBRARY_OBJS) $(LIBS) $(MODLIBS) $(SYSLIBS)"' \
-        '	@echo "$(srcdir)"' |
+    commands=$(printf '%b\n' 'print:' \
+        '\t@echo "$(CC) $(PY_CORE_CFLAGS)"' \
+        '\t@echo "$(LINKCC) $(PY_CORE_LDFLAGS) $(LINKFORSHARED)"' \
+        '\t@echo "Programs/python.o $(LIBRARY_OBJS) $(LIBS) $(MODLIBS) $(SYSLIBS)"' \
+        '\t@echo "$(srcdir)"' |
         make -s --no-print-directory -C "$BUILD" -f Makefile -f - print)
     local compile link objects source
     { IFS= read -r compile && IFS= read -r link && IFS= read -r objects && IFS= read -r source; } <<<"$commands"

@@ -11,6 +11,7 @@ JSON says what the child has seen.  test_faults.py judges it.
 
 import json
 import os
+import resource
 import sys
 import time
 import types
@@ -226,6 +227,9 @@ class Process:
         self.at_fork()
 
     def in_a_full_arena(self):
+        # With a limit on address space each arena is mapped by itself.
+        limits = resource.getrlimit(resource.RLIMIT_AS)
+        resource.setrlimit(resource.RLIMIT_AS, (2**46, limits[1]))
         self.activate()
         functions = [types.FunctionType(plain.__code__.replace(), {})
                      for i in range(500)]

@@ -318,14 +318,13 @@ class WalkTests(WalkTestCase):
         self.check_phase('when_switched_off', 'fstat', 'close')
 
     def test_fork(self):
-        self.check_phase('at_fork', 'lock', 'open', 'mmap', 'mprotect', 'write')
+        self.check_phase('at_fork', 'lock', 'open', 'mprotect', 'write')
 
     def test_fork_with_persist(self):
         self.check_phase('at_fork_with_persist', 'open', 'write')
 
     def test_fork_by_c_code(self):
-        self.check_phase('at_fork_by_c_code', 'open', 'mmap', 'mprotect',
-                         'write')
+        self.check_phase('at_fork_by_c_code', 'open', 'mprotect', 'write')
 
     def test_fork_by_c_code_with_persist(self):
         self.check_phase('at_fork_by_c_code_with_persist', 'open', 'write')
