@@ -3,9 +3,12 @@
 # mirror and keyring. The machine's own package state stays unchanged.
 #
 #     apt.sh source DIR SUITE PACKAGE      downloads the source of PACKAGE to DIR
+#     apt.sh current DIR SUITE PACKAGE     the same: the newest source in SUITE, SUITE-updates
+#                                          and SUITE-security, as far as the machine uses them
 #     apt.sh closure DIR SUITE PACKAGE...  downloads the packages to DIR, with all
 #                                          libraries that they need, the C library too
 #     apt.sh only DIR SUITE PACKAGE...     downloads the packages alone
+#     apt.sh mirror - SUITE                prints the URI from which the machine gets SUITE
 #
 # SUITE is a suite of the distribution's archive, for example bookworm-backports. apt
 # checks the signature and the checksum of each file. ARCH=arm64 in the environment
@@ -22,14 +25,14 @@ command -v apt-get >/dev/null || die "apt-get: not found in PATH"
 codename=$(sed -n 's/^VERSION_CODENAME=//p' /etc/os-release | tr -d '"')
 
 # Both functions print the deb822 fields (URIs, Signed-By, ...) of the distribution's
-# archive: the first entry of the machine's sources that has the suite $codename with
-# the component main and the distribution's own key.
+# archive: the first entry of the machine's sources that has the suite $1 with the
+# component main and the distribution's own key.
 mirror_of_sources() {
     local file
     for file in /etc/apt/sources.list.d/*.sources; do
         [ ! -r "$file" ] || grep -v '^#' "$file"
         echo
-    done | awk -v RS= -v FS='\n' -v suite="$codename" '
+    done | awk -v RS= -v FS='\n' -v suite="$1" '
         {   # join continuation lines to their field
             n = 0
             for (i = 1; i <= NF; i++)
@@ -56,7 +59,7 @@ mirror_of_sources() {
 
 mirror_of_list() {
     cat /etc/apt/sources.list /etc/apt/sources.list.d/*.list 2>/dev/null |
-        awk -v suite="$codename" '
+        awk -v suite="$1" '
         $1 == "deb" || $1 == "deb-src" {
             options = ""
             if (match($0, /\[[^]]*\]/)) {
@@ -77,10 +80,25 @@ mirror_of_list() {
         }'
 }
 
-mirror=$(mirror_of_sources)
-[ -n "$mirror" ] || mirror=$(mirror_of_list)
+# mirror_of SUITE: prints the fields of the archive that has SUITE, or nothing
+mirror_of() {
+    local fields
+    fields=$(mirror_of_sources "$1")
+    [ -n "$fields" ] || fields=$(mirror_of_list "$1")
+    [ -z "$fields" ] || printf '%s\n' "$fields"
+}
+
+mirror=$(mirror_of "$codename")
 [ -n "$mirror" ] ||
     die "no entry for $codename main in /etc/apt/sources.list or /etc/apt/sources.list.d"
+if [ "$what" = mirror ]; then
+    # The suites of all releases of a distribution are in the same place.
+    case $suite in
+    *-*) mirror=$(mirror_of "$codename-${suite#*-}") ;;
+    esac
+    printf '%s\n' "$mirror" | sed -n 's/^URIs: //p'
+    exit
+fi
 
 id=$what-$suite${ARCH:+-$ARCH}
 state=$TOP/build/apt/$id
@@ -88,12 +106,20 @@ mkdir -p "$state/sources.list.d" "$state/lists/partial" "$state/cache/archives/p
 : >"$state/status"
 # A backport uses the libraries of its release.
 case $what in
-source) types=deb-src suites=$suite ;;
 closure | only) types=deb suites="$suite $(printf '%s' "$suite" | sed -n 's/-backports$//p')" ;;
+source | current) types=deb-src suites=$suite ;;
 *) die "unknown request: $what" ;;
 esac
 printf 'Types: %s\nSuites: %s\nComponents: main\n%s\n' "$types" "$suites" "$mirror" \
     >"$state/sources.list.d/mirror.sources"
+for more in "$suite-updates" "$suite-security"; do
+    rm -f "$state/sources.list.d/$more.sources"
+    fields=$(mirror_of "$more")
+    if [ "$what" = current ] && [ -n "$fields" ]; then
+        printf 'Types: %s\nSuites: %s\nComponents: main\n%s\n' "$types" "$more" "$fields" \
+            >"$state/sources.list.d/$more.sources"
+    fi
+done
 
 apt() {
     "$@" -o Dir::Etc::sourcelist=/dev/null -o Dir::Etc::sourceparts="$state/sources.list.d" \
@@ -112,7 +138,7 @@ failed() {
 logged "$log" apt apt-get update --error-on=any || failed "apt-get update for $suite"
 cd "$dir"
 case $what in
-source)
+source | current)
     logged "$log" apt apt-get source --download-only --only-source "${packages[@]}" ||
         failed "apt-get source ${packages[*]} from $suite"
     ;;

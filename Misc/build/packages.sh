@@ -1,7 +1,7 @@
 #!/bin/bash
 # Installs the Debian packages that are missing.
 #
-#     packages.sh PURPOSE     build, lint, test, bench, kernel or an architecture
+#     packages.sh PURPOSE     build, lint, test, ... (see below) or an architecture
 #
 # Without root rights it prints the command that root must run, and fails.
 # PACKAGES=skip installs nothing. A machine without apt-get installs nothing either;
@@ -28,6 +28,8 @@ test)
         wanted="$wanted libclang-rt-dev"
     ;;
 dropin) wanted="gcc g++ libc6-dev" ;;
+deb) wanted="build-essential dpkg-dev fakeroot quilt autoconf" ;;
+test-deb) wanted="debootstrap" ;;
 abi) wanted="abigail-tools binutils gdb" ;;
 bench) wanted="valgrind gnuplot-nox" ;;
 kernel) wanted="qemu-system-arm cpio" ;;
