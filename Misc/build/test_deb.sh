@@ -188,8 +188,8 @@ service() {
     logged "$out/record.log" perf_run record --no-buildid-cache -F 999 -g -p "$(echo "$pids" | paste -sd,)" \
         -o "$out/service.data" -- sleep 10 || die_log "$out/record.log" "perf record failed"
     wait "$answers" || die "$(cat "$out/load")"
-    # --force: the maps belong to the service's user. The service must be running still.
-    perf_run script --force -i "$out/service.data" -F pid,ip,sym >"$out/service.script" 2>"$out/script.log"
+    # The service must be running still: perf reads the maps in its /tmp.
+    perf_run script -i "$out/service.data" -F pid,ip,sym >"$out/service.script" 2>"$out/script.log"
     kill "$server"
     wait "$server" || true
     trap - EXIT
@@ -223,8 +223,8 @@ go_back() {
 [ -n "$suite" ] || die "Misc/base/suites has no suite for VERSION=$VERSION"
 Misc/build/packages.sh test-deb
 : "${JOBS:=$(nproc)}"
-with_lock "$ROOTS"
-mkdir -p "$out" build/log
+with_lock "$out"
+mkdir -p build/log
 steps=${TESTS:-build lintian programs service back}
 case " $steps " in *" build "*) build ;; esac
 [ -d "$debs" ] || die "$debs: build first: TESTS=build"
