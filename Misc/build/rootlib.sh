@@ -44,8 +44,8 @@ in_root() {
     local root=$1
     shift
     cp /etc/resolv.conf /etc/hosts "$root/etc/"
-    # The shell expands the variables.
-    # shellcheck disable=SC2016
+    # The inner shell expands the variables; ROOT_ENV is a list.
+    # shellcheck disable=SC2016,SC2086
     unshare --mount --pid --fork --kill-child -- bash -c '
         set -e
         root=$1 bind=$2
@@ -61,11 +61,11 @@ in_root() {
             mount --bind "$each" "$root$each"
         done
         cd "$root"
-        mkdir -p .outside
-        pivot_root . .outside
+
+        pivot_root . mnt
         cd /
-        umount -l /.outside
-        rmdir /.outside
+        umount -l /mnt
+
         exec "$@"
     ' bash "$root" "${BIND:-}" env -i PATH="${ROOT_PATH:-/usr/sbin:/usr/bin:/sbin:/bin}" HOME=/root LANG=C.UTF-8 \
         DEBIAN_FRONTEND=noninteractive ${ROOT_ENV:-} "$@"
