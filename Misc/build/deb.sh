@@ -29,7 +29,7 @@ codename=$(sed -n 's/^VERSION_CODENAME=//p' /etc/os-release 2>/dev/null | tr -d 
 suite=$(awk -v series="$VERSION" '$1 == series { print $2 }' Misc/base/suites)
 
 case $DEB in
-# Measured: a build takes 2.3 and 5 GB.
+# The sizes are estimates with a margin; the full build was never tried.
 quick) profiles=nocheck options="nocheck nobench nopgo nolto parallel=$JOBS" types=source,any gigabytes=4 ;;
 full) profiles='' options="parallel=$JOBS" types=source,any,all gigabytes=8 ;;
 *) die "DEB=$DEB: expected full or nothing" ;;

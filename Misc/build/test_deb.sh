@@ -190,7 +190,9 @@ service() {
     wait "$answers" || die "$(cat "$out/load")"
     # The service must be running still: perf reads the maps in its /tmp.
     perf_run script -i "$out/service.data" -F pid,ip,sym >"$out/service.script" 2>"$out/script.log"
-    kill "$server"
+    # $server is a shell of ours; the service ends by itself when all its processes are told.
+    # shellcheck disable=SC2086 # a list of ids
+    kill $pids
     wait "$server" || true
     trap - EXIT
     pattern=$(for each in $ORDER; do printf 'py::%s:.*' "$each"; done)
