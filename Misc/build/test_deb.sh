@@ -147,7 +147,7 @@ programs() {
 processes() {
     local status
     for status in /proc/[0-9]*/status; do
-        ! grep -qs '^NSpid:	[0-9]*	[0-9]' "$status" ||
+        ! grep -qs $'^NSpid:\t[0-9]*\t[0-9]' "$status" ||
             ! tr '\0' ' ' <"${status%/status}/cmdline" 2>/dev/null | grep -q "gunicorn.*127.0.0.1:$1 " ||
             { echo "$status" | cut -d/ -f3; }
     done
