@@ -4,12 +4,14 @@ A method record_...() records one program, checks what every profile of it must
 show, and returns the samples for further checks.  This file has no tests.
 """
 
+import glob
 import os
 import re
 import subprocess
 import tempfile
 import textwrap
 
+from test.support import os_helper
 from test.test_perf import fixtures
 from test.test_perf.fixtures import (
     Finished, PerfTestCase, clean_environment, find_tool,
@@ -478,6 +480,28 @@ class PerfToolTestCase(ProfilerTestCase):
     def samples(self):
         """Return the samples of the last recording."""
         return parse_perf_script(self.script('pid,ip,sym,dso'))
+
+
+def remove_images(pid):
+    """Remove what perf inject has made of the jitdump of a process."""
+    for path in glob.glob(f'/tmp/jitted-{pid}-*.so'):
+        os_helper.unlink(path)
+
+
+class JitdumpToolTestCase(PerfToolTestCase):
+    """Tests that record with perf a program that writes a jitdump."""
+
+    needs_frame_pointers = False
+    record_options = (*PerfToolTestCase.record_options, '-k', '1')
+    call_graph = 'dwarf'
+
+    def record_injected(self, source, mode, **options):
+        """Record WORK and `source` and let perf inject write jit.data."""
+        run, _ = self.record(source, mode, **options)
+        self.addCleanup(remove_images, run.pid)
+        self.run_command(self.perf_command(
+            'inject', '--jit', '-i', self.path('perf.data'), '-o',
+            self.path('jit.data')))
 
 
 # ---------------------------------------------------------------------------

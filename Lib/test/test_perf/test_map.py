@@ -212,9 +212,6 @@ class SameNameTests(fixtures.PerfTestCase):
     def run_new(self, source, **options):
         return self.run_python(self.NEW + dedent(source), **options)
 
-    def count(self, run, name):
-        return sum(entry.name == name for entry in run.entries)
-
     def test_the_same_source_again_and_again(self):
         run = self.run_python("""\
             import os
@@ -239,10 +236,10 @@ class SameNameTests(fixtures.PerfTestCase):
         self.assertLess(size_after - size, 50_000)
         self.assertLess(memory_after - memory, 1_000_000)
         for name in ('<module>', 'function'):
-            self.assertEqual(self.count(run, f'py::{name}:<template>'), 1, name)
+            self.assertEqual(run.names.count(f'py::{name}:<template>'), 1, name)
         # Classes live until the garbage collector runs.
         for name in ('Class', 'Class.method', 'Class.method.<locals>.<lambda>'):
-            self.assertIn(self.count(run, f'py::{name}:<template>'), range(1, 1000))
+            self.assertIn(run.names.count(f'py::{name}:<template>'), range(1, 1000))
 
     def test_the_same_source_with_lines(self):
         # Bytecode at a different address has lines at different addresses.
@@ -251,8 +248,8 @@ class SameNameTests(fixtures.PerfTestCase):
                 exec(compile('def function():\\n return 1\\nfunction()', '<template>',
                              'exec'))
             """, 'perf=lines')
-        self.assertEqual(self.count(run, 'py::function:<template>'), 1)
-        self.assertGreater(self.count(run, 'py::function:<template>:2'), 100)
+        self.assertEqual(run.names.count('py::function:<template>'), 1)
+        self.assertGreater(run.names.count('py::function:<template>:2'), 100)
         self.assert_good_map(run.entries)
 
     def test_functions_that_live_at_the_same_time(self):
@@ -261,7 +258,7 @@ class SameNameTests(fixtures.PerfTestCase):
                 functions = [new('same') for i in range(5)]
                 functions = None
             """)
-        self.assertEqual(self.count(run, 'py::same:<made>'), 5)
+        self.assertEqual(run.names.count('py::same:<made>'), 5)
         self.assert_good_map(run.entries)
 
     def test_the_whole_name_and_the_whole_file_must_be_the_same(self):
@@ -288,7 +285,7 @@ class SameNameTests(fixtures.PerfTestCase):
                 new('\\u6161' * 509)
                 new('\\u6161' * 510)
             """)
-        self.assertEqual([self.count(run, f'py::{name}:<made>') for name in (
+        self.assertEqual([run.names.count(f'py::{name}:<made>') for name in (
             'n' * 1018, 'n' * 1019, '\u6161' * 509, '\u6161' * 510)], [1, 3, 1, 3])
 
     def test_the_oldest_names_are_forgotten(self):
@@ -298,8 +295,8 @@ class SameNameTests(fixtures.PerfTestCase):
             new('function0')
             new('function19999')
             """)
-        self.assertEqual(self.count(run, 'py::function0:<made>'), 2)
-        self.assertEqual(self.count(run, 'py::function19999:<made>'), 1)
+        self.assertEqual(run.names.count('py::function0:<made>'), 2)
+        self.assertEqual(run.names.count('py::function19999:<made>'), 1)
         self.assert_good_map(run.entries)
 
     def test_a_forked_child_uses_no_inherited_address(self):
@@ -320,7 +317,7 @@ class SameNameTests(fixtures.PerfTestCase):
             assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7
             new('function')
             """)
-        self.assertEqual(self.count(run, 'py::function:<made>'), 1)
+        self.assertEqual(run.names.count('py::function:<made>'), 1)
 
     def test_another_mode_and_back(self):
         run = self.run_new("""\
@@ -335,7 +332,7 @@ class SameNameTests(fixtures.PerfTestCase):
             sys.activate_stack_trampoline('perf')
             new('function')
             """)
-        self.assertEqual(self.count(run, 'py::function:<made>'), 1)
+        self.assertEqual(run.names.count('py::function:<made>'), 1)
 
     def test_a_new_file_names_it_again(self):
         run = self.run_new("""\
@@ -346,7 +343,7 @@ class SameNameTests(fixtures.PerfTestCase):
             new('function')
             new('function')
             """)
-        self.assertEqual(self.count(run, 'py::function:<made>'), 1)
+        self.assertEqual(run.names.count('py::function:<made>'), 1)
 
     def test_an_exception_that_is_set_remains(self):
         run = self.run_on_and_off(self.NEW + dedent("""\
@@ -359,7 +356,7 @@ class SameNameTests(fixtures.PerfTestCase):
                 except KeyError as error:
                     print(error)
             """))
-        self.assertEqual(self.count(run, 'py::\u6161:<made>'), 1)
+        self.assertEqual(run.names.count('py::\u6161:<made>'), 1)
 
 
 class MappingTests(fixtures.PerfTestCase):

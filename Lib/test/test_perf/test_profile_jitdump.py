@@ -7,7 +7,6 @@ The programs work until they have used some processor time, so that there are
 enough samples on slow or loaded machines.
 """
 
-import glob
 import json
 import os
 import re
@@ -19,7 +18,7 @@ import urllib.parse
 import urllib.request
 from textwrap import dedent
 
-from test.support import check_sanitizer, import_helper, os_helper
+from test.support import check_sanitizer, import_helper
 from test.test_perf import fixtures, scenarios
 from test.test_perf.fixtures import optimization
 from test.test_perf.parsers import (
@@ -95,7 +94,7 @@ class JitTestCase(scenarios.ProfilerTestCase):
     def track(self, pid):
         # perf inject makes an image of each function.
         pid = super().track(pid)
-        self.addCleanup(remove_images, pid)
+        self.addCleanup(scenarios.remove_images, pid)
         return pid
 
     def record(self, source, mode='perf_jit', **options):
@@ -130,19 +129,10 @@ class JitTestCase(scenarios.ProfilerTestCase):
         return frames
 
 
-def remove_images(pid):
-    for path in glob.glob(f'/tmp/jitted-{pid}-*.so'):
-        os_helper.unlink(path)
-
-
 # ---------------------------------------------------------------------------
 # perf
 
-class PerfTestCase(JitTestCase, scenarios.PerfToolTestCase):
-
-    record_options = (*scenarios.PerfToolTestCase.record_options,
-                      '-k', '1')
-    call_graph = 'dwarf'
+class PerfTestCase(JitTestCase, scenarios.JitdumpToolTestCase):
 
     @classmethod
     def setUpClass(cls):

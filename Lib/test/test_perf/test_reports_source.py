@@ -338,16 +338,13 @@ until(1.5, work) # all
 LIB2TO3 = ['-m', 'lib2to3'] if sys.version_info < (3, 13) else ['-m', 'tabnanny', '-q']
 
 
-class LibraryTests(ReportTestCase, scenarios.PerfToolTestCase):
+class LibraryTests(ReportTestCase, scenarios.JitdumpToolTestCase):
     """A program that spends its time in libraries without frame pointers."""
 
     command = 'annotate.py'
-    call_graph = 'dwarf'
-    needs_frame_pointers = False
-    record_options = (*scenarios.PerfToolTestCase.record_options, '-k', '1')
 
     def test_the_time_is_in_zlib_and_sqlite(self):
-        run, _ = self.record("""\
+        self.record_injected("""\
             import sqlite3, zlib
 
             text = bytes(range(256)) * 400
@@ -365,9 +362,6 @@ class LibraryTests(ReportTestCase, scenarios.PerfToolTestCase):
             until(0.5, pack)
             until(0.5, query)
             """, mode='perf_jit=lines', frequency=999)
-        self.addCleanup(self.remove_images, run.pid)
-        self.run_command(self.perf_command(
-            'inject', '--jit', '-i', self.path('perf.data'), '-o', self.path('jit.data')))
         text = Text(self.report(self.path('jit.data'), '--percent-limit=0',
                                 env=fixtures.clean_environment(PERF=self.perf)).out)
         lines = {row[2].rpartition('# ')[2]: row
@@ -377,12 +371,6 @@ class LibraryTests(ReportTestCase, scenarios.PerfToolTestCase):
                 own, _, _, native = lines[name]
                 self.assertGreater(own, 15)
                 self.assertIn(library, native[0][2])
-
-    def remove_images(self, pid):
-        for name in os.listdir('/tmp'):
-            if name.startswith(f'jitted-{pid}-'):
-                os.unlink(os.path.join('/tmp', name))
-
 
 if __name__ == '__main__':
     unittest.main()

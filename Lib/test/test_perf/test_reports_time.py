@@ -172,16 +172,13 @@ class RecordingTests(ReportTestCase, scenarios.PerfToolTestCase):
                 self.assertGreater(row[kind], 0.8 * row['own'])
 
 
-class JitdumpLineTests(ReportTestCase, scenarios.PerfToolTestCase):
+class JitdumpLineTests(ReportTestCase, scenarios.JitdumpToolTestCase):
     """Lines of a jitdump, compared with those that perf finds."""
 
     command = 'owntime.py'
-    call_graph = 'dwarf'
-    needs_frame_pointers = False
-    record_options = (*scenarios.PerfToolTestCase.record_options, '-k', '1')
 
     def test_lines_are_those_that_perf_finds(self):
-        run, _ = self.record("""\
+        self.record_injected("""\
             def inner():
                 spin(5_000)
                 spin(10_000)
@@ -189,9 +186,6 @@ class JitdumpLineTests(ReportTestCase, scenarios.PerfToolTestCase):
                 inner()
             until(0.3, outer)
             """, mode='perf_jit=lines', frequency=999)
-        self.addCleanup(self.remove_images, run.pid)
-        self.run_command(self.perf_command(
-            'inject', '--jit', '-i', self.path('perf.data'), '-o', self.path('jit.data')))
         expected = collections.Counter()
         innermost = None
         for line in self.script('ip,sym,srcline', data='jit.data').splitlines():
@@ -212,12 +206,6 @@ class JitdumpLineTests(ReportTestCase, scenarios.PerfToolTestCase):
             self.assertAlmostEqual(own.get(name, 0), expected[name], delta=3, msg=name)
         spin = [own[f'spin:{self.path("script.py")}:{number}'] for number in (10, 11)]
         self.assertGreater(min(spin), 40)
-
-    def remove_images(self, pid):
-        for name in os.listdir('/tmp'):
-            if name.startswith(f'jitted-{pid}-'):
-                os.unlink(os.path.join('/tmp', name))
-
 
 if __name__ == '__main__':
     unittest.main()
