@@ -80,28 +80,31 @@ static struct {
     char *end;
 } range;
 
-/* Reserve a range with room for `size` bytes, if possible behind the one before.
-   Returns -1 with errno set on failure. */
+/* Reserve a range of `size` bytes, if possible behind the one before.  Returns -1 with
+   errno set on failure. */
 static int
-range_reserve(size_t size)
+range_map(size_t size)
 {
-    struct rlimit limit;
-    void *memory = MAP_FAILED;
-    // If address space is scarce, take no more than is needed.
-    if (getrlimit(RLIMIT_AS, &limit) == 0 && limit.rlim_cur == RLIM_INFINITY) {
-        memory = mmap(range.end, RANGE_SIZE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS,
-                      -1, 0);
-        size = memory == MAP_FAILED ? size : RANGE_SIZE;
-    }
-    if (memory == MAP_FAILED) {
-        memory = mmap(range.end, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    }
+    void *memory = mmap(range.end, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (memory == MAP_FAILED) {
         return -1;
     }
     range.next = memory;
     range.end = range.next + size;
     return 0;
+}
+
+/* Reserve a range with room for `size` bytes.  Returns -1 with errno set on failure. */
+static int
+range_reserve(size_t size)
+{
+    struct rlimit limit;
+    // If address space is scarce, take no more than is needed.
+    if (getrlimit(RLIMIT_AS, &limit) == 0 && limit.rlim_cur == RLIM_INFINITY
+            && range_map(RANGE_SIZE) == 0) {
+        return 0;
+    }
+    return range_map(size);
 }
 
 /* Return the next `size` bytes of the range, writable.  Until range_advance(), they

@@ -21,11 +21,16 @@
 /* Bytes of a name and a file.  This is about ten times what is usual. */
 #define KEY_SIZE_MAX ((size_t)1024)
 
-/* The name and the file of a function, as the interpreter stores their characters. */
+/* A string, as the interpreter stores its characters. */
+struct characters {
+    const void *data;
+    size_t size;                    // bytes
+    int kind;                       // bytes of a character
+};
+
 struct key {
-    const void *qualname, *filename;
-    size_t qualname_size, filename_size;    // bytes
-    uint8_t qualname_kind, filename_kind;   // bytes of a character
+    struct characters qualname;
+    struct characters filename;
 };
 
 /* What the table refers to. */
@@ -43,22 +48,54 @@ static struct retired *oldest, *newest;
 // --- Keys ------------------------------------------------------------------
 
 static Py_uhash_t
+characters_hash(const struct characters *characters)
+{
+    return (Py_uhash_t)_Py_HashBytes(characters->data, (Py_ssize_t)characters->size);
+}
+
+static bool
+characters_are_equal(const struct characters *a, const struct characters *b)
+{
+    return a->size == b->size && a->kind == b->kind
+           && memcmp(a->data, b->data, a->size) == 0;
+}
+
+/* Fill in *characters, which borrows those of `string`.  Returns false if they cannot
+   be read. */
+static bool
+characters_borrow(struct characters *characters, PyObject *string)
+{
+    if (!_PyPerfBase_IsReady(string)) {
+        return false;
+    }
+    characters->data = PyUnicode_DATA(string);
+    characters->kind = (int)PyUnicode_KIND(string);
+    characters->size = (size_t)PyUnicode_GET_LENGTH(string) * (size_t)characters->kind;
+    return true;
+}
+
+/* Copy the characters to `place`.  Returns the end of the copy. */
+static char *
+characters_copy(struct characters *characters, char *place)
+{
+    memcpy(place, characters->data, characters->size);
+    characters->data = place;
+    return place + characters->size;
+}
+
+static Py_uhash_t
 key_hash(const void *data)
 {
     const struct key *key = data;
-    return (Py_uhash_t)_Py_HashBytes(key->qualname, (Py_ssize_t)key->qualname_size)
-           ^ (Py_uhash_t)_Py_HashBytes(key->filename, (Py_ssize_t)key->filename_size);
+    return characters_hash(&key->qualname) ^ characters_hash(&key->filename);
 }
 
 static int
 keys_are_equal(const void *one, const void *other)
 {
     const struct key *a = one, *b = other;
-    return a->qualname_size == b->qualname_size && a->filename_size == b->filename_size
-           && a->qualname_kind == b->qualname_kind
-           && a->filename_kind == b->filename_kind
-           && memcmp(a->qualname, b->qualname, a->qualname_size) == 0
-           && memcmp(a->filename, b->filename, a->filename_size) == 0;
+    return characters_are_equal(&a->qualname, &b->qualname)
+           && characters_are_equal(&a->filename, &b->filename);
 }
 
 /* Fill in *key, which borrows the characters of the names of `code`.  Returns false if
@@ -66,20 +103,10 @@ keys_are_equal(const void *one, const void *other)
 static bool
 key_from_code(struct key *key, const PyCodeObject *code)
 {
-    if (!_PyPerfBase_IsReady(code->co_qualname)
-            || !_PyPerfBase_IsReady(code->co_filename)) {
-        return false;
-    }
-    key->qualname = PyUnicode_DATA(code->co_qualname);
-    key->filename = PyUnicode_DATA(code->co_filename);
-    key->qualname_kind = (uint8_t)PyUnicode_KIND(code->co_qualname);
-    key->filename_kind = (uint8_t)PyUnicode_KIND(code->co_filename);
-    key->qualname_size = (size_t)PyUnicode_GET_LENGTH(code->co_qualname)
-                         * key->qualname_kind;
-    key->filename_size = (size_t)PyUnicode_GET_LENGTH(code->co_filename)
-                         * key->filename_kind;
-    return key->qualname_size <= KEY_SIZE_MAX
-           && key->filename_size <= KEY_SIZE_MAX - key->qualname_size;
+    return characters_borrow(&key->qualname, code->co_qualname)
+           && characters_borrow(&key->filename, code->co_filename)
+           && key->qualname.size <= KEY_SIZE_MAX
+           && key->filename.size <= KEY_SIZE_MAX - key->qualname.size;
 }
 
 
@@ -120,15 +147,13 @@ table_add(const struct key *key)
         table_forget_oldest();
     }
     struct retired *retired = PyMem_RawCalloc(
-        1, sizeof(*retired) + key->qualname_size + key->filename_size);
+        1, sizeof(*retired) + key->qualname.size + key->filename.size);
     if (retired == NULL) {
         return NULL;
     }
     retired->key = *key;
-    retired->key.qualname = retired->text;
-    retired->key.filename = retired->text + key->qualname_size;
-    memcpy(retired->text, key->qualname, key->qualname_size);
-    memcpy(retired->text + key->qualname_size, key->filename, key->filename_size);
+    characters_copy(&retired->key.filename,
+                    characters_copy(&retired->key.qualname, retired->text));
     if (_Py_hashtable_set(table, &retired->key, retired) < 0) {
         PyMem_RawFree(retired);
         return NULL;

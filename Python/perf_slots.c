@@ -123,6 +123,19 @@ slot_has_final_lines(const struct _PyPerfSlot *slot)
     return slot->lines_in[_PyPerf_MAP] != 0 && slot->line_address != NULL;
 }
 
+/* Give back the slot of `code`, which is about to die or has not got it.  A slot that a
+   perf map names is kept for a function with the same entry. */
+static void
+slot_give_back(struct _PyPerfSlot *slot, const PyCodeObject *code)
+{
+    if (slot->is_final) {
+        _PyPerfRetired_Keep(slot, code);
+    }
+    else {
+        _PyPerfArena_FreeSlot(slot);
+    }
+}
+
 /* Called when the code object that owned `extra`, a slot or NULL, has died, or
    when its slot is taken from it (a freefunc). */
 static void
@@ -137,15 +150,9 @@ slot_release(void *extra)
     }
     memset(slot->lines_in, 0, sizeof(slot->lines_in));
     _PyPerfArena_SetLineAddress(slot, NULL);
-    if (slot->is_final) {
-        // For a function with the same entry, which the map then has already.
-        slot->announced_in[_PyPerf_JITDUMP] = 0;
-        _PyPerfRetired_Keep(slot, slot->code);
-    }
-    else {
-        memset(slot->announced_in, 0, sizeof(slot->announced_in));
-        _PyPerfArena_FreeSlot(slot);
-    }
+    // What a map says of the slot is true of its next owner, too.
+    slot->announced_in[_PyPerf_JITDUMP] = 0;
+    slot_give_back(slot, slot->code);
     slot->code = NULL;
 }
 
@@ -162,12 +169,7 @@ code_new_slot(PyCodeObject *code, struct _PyPerfError *error)
     }
     if (_PyCode_SetExtra((PyObject *)code, slots.extra_index, slot) < 0) {
         PyErr_Clear();
-        if (slot->is_final) {
-            _PyPerfRetired_Keep(slot, code);
-        }
-        else {
-            _PyPerfArena_FreeSlot(slot);
-        }
+        slot_give_back(slot, code);
         _PyPerfError_Set(error, "remember a trampoline", "", NULL, ENOMEM);
         return NULL;
     }
