@@ -93,9 +93,6 @@ mirror=$(mirror_of "$codename")
     die "no entry for $codename main in /etc/apt/sources.list or /etc/apt/sources.list.d"
 if [ "$what" = mirror ]; then
     # The suites of all releases of a distribution are in the same place.
-    case $suite in
-    *-*) mirror=$(mirror_of "$codename-${suite#*-}") ;;
-    esac
     printf '%s\n' "$mirror" | sed -n 's/^URIs: //p'
     exit
 fi
@@ -112,14 +109,15 @@ source | current) types=deb-src suites=$suite ;;
 esac
 printf 'Types: %s\nSuites: %s\nComponents: main\n%s\n' "$types" "$suites" "$mirror" \
     >"$state/sources.list.d/mirror.sources"
-for more in "$suite-updates" "$suite-security"; do
-    rm -f "$state/sources.list.d/$more.sources"
-    fields=$(mirror_of "$more")
-    if [ "$what" = current ] && [ -n "$fields" ]; then
-        printf 'Types: %s\nSuites: %s\nComponents: main\n%s\n' "$types" "$more" "$fields" \
-            >"$state/sources.list.d/$more.sources"
-    fi
-done
+if [ "$what" = current ]; then
+    for more in "$suite-updates" "$suite-security"; do
+        rm -f "$state/sources.list.d/$more.sources"
+        fields=$(mirror_of "$more")
+        [ -z "$fields" ] ||
+            printf 'Types: %s\nSuites: %s\nComponents: main\n%s\n' "$types" "$more" "$fields" \
+                >"$state/sources.list.d/$more.sources"
+    done
+fi
 
 apt() {
     "$@" -o Dir::Etc::sourcelist=/dev/null -o Dir::Etc::sourceparts="$state/sources.list.d" \

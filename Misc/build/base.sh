@@ -19,7 +19,7 @@ remembered=build/$VERSION/base-path
 # The first pinned tarball of the series is the one that Debian has in the suite `suite`.
 tarball=$(sed -n "s/.*\(Python-$VERSION\.[0-9]*\.t.*\)/\1/p" Misc/base/SHA256SUMS | head -n 1)
 release=$(echo "$tarball" | sed 's/^Python-//; s/\.t.*//')
-suite=$(awk -v series="$VERSION" '$1 == series { print $2 }' Misc/base/suites)
+suite=$(suite_of_series)
 case $release:$suite in
 :* | *:) die "Misc/base/SHA256SUMS and Misc/base/suites must both have Python $VERSION" ;;
 esac

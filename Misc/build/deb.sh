@@ -26,7 +26,7 @@ tree=$dir/tree
 log=$dir/build.log
 name=python$VERSION
 codename=$(sed -n 's/^VERSION_CODENAME=//p' /etc/os-release 2>/dev/null | tr -d '"')
-suite=$(awk -v series="$VERSION" '$1 == series { print $2 }' Misc/base/suites)
+suite=$(suite_of_series)
 
 case $DEB in
 # The sizes are estimates with a margin; the full build was never tried.
@@ -95,9 +95,8 @@ add_files() {
     local path before after old_label new_label
     rm -rf "$dir/old"
     mkdir -p "$dir/old"
-    : >"$dir/replaced"
-    if [ -f "$PATCHES/replaced" ]; then
-        sed 's/#.*//' "$PATCHES/replaced" | awk 'NF { print $2 }' | sort -u >"$dir/replaced"
+    replaced_files >"$dir/replaced"
+    if [ -s "$dir/replaced" ]; then
         (cd "$tree" && xargs cp --parents -t ../old) <"$dir/replaced" ||
             die "$PATCHES/replaced: names files that $name $version does not have"
         tree_replace "$dir/old"

@@ -50,6 +50,11 @@ patch_names() {
     sed 's/[[:space:]]*\(#.*\)*$//; s/[[:space:]].*//; /^$/d' "$1"
 }
 
+# suite_of_series: prints the suite of Debian whose python3 is of the series VERSION
+suite_of_series() {
+    awk -v series="$VERSION" '$1 == series { print $2 }' Misc/base/suites
+}
+
 # sum: prints the sha256 of standard input
 sum() {
     sha256sum | cut -d' ' -f1

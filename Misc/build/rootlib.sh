@@ -14,20 +14,9 @@ root_base() {
     mkdir -p "$ROOTS/cache"
     logged "$ROOTS/$1.log" debootstrap --variant=minbase --cache-dir="$TOP/$ROOTS/cache" \
         "$1" "$base" "$uri" || die_log "$ROOTS/$1.log" "debootstrap of $1 failed"
-    root_sources "$1" "$base" >"$base/etc/apt/sources.list"
+    # Without the security updates.
+    printf 'deb %s %s main\ndeb %s %s-updates main\n' "$uri" "$1" "$uri" "$1" >"$base/etc/apt/sources.list"
     touch "$base.complete"
-}
-
-# root_sources SUITE ROOT: prints a sources.list without the security updates
-root_sources() {
-    local uri
-    uri=$(Misc/build/apt.sh mirror - "$1")
-    printf 'deb %s %s main\ndeb %s %s-updates main\n' "$uri" "$1" "$uri" "$1"
-}
-
-# root_security SUITE: prints the line of the security updates
-root_security() {
-    printf 'deb %s %s-security main\n' "$(Misc/build/apt.sh mirror - "$1-security")" "$1"
 }
 
 # root_copy SUITE NAME: makes $ROOTS/SUITE-NAME, a copy of the minimal system
@@ -61,11 +50,9 @@ in_root() {
             mount --bind "$each" "$root$each"
         done
         cd "$root"
-
         pivot_root . mnt
         cd /
         umount -l /mnt
-
         exec "$@"
     ' bash "$root" "${BIND:-}" env -i PATH="${ROOT_PATH:-/usr/sbin:/usr/bin:/sbin:/bin}" HOME=/root LANG=C.UTF-8 \
         DEBIAN_FRONTEND=noninteractive ${ROOT_ENV:-} "$@"

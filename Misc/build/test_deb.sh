@@ -21,7 +21,7 @@ cd "$(dirname "$0")/../.."
 . Misc/build/perflib.sh
 . Misc/build/rootlib.sh
 
-suite=$(awk -v series="$VERSION" '$1 == series { print $2 }' Misc/base/suites)
+suite=$(suite_of_series)
 name=python$VERSION
 builder=$ROOTS/$suite-build fresh=$ROOTS/$suite-fresh debs=$ROOTS/$suite-debs out=$ROOTS/$suite-results
 log=$out/log

@@ -51,6 +51,11 @@ tree_link() {
     done
 }
 
+# replaced_files: prints the paths in the file `replaced` of the patches, if there is one
+replaced_files() {
+    [ ! -f "$PATCHES/replaced" ] || sed 's/#.*//' "$PATCHES/replaced" | awk 'NF { print $2 }' | sort -u
+}
+
 # tree_replace DIR: removes the base's files that ours replace, those in the file
 # `replaced` of the patches. It has lines as sha256sum writes them, one for each known form
 # of a file.
@@ -59,7 +64,7 @@ tree_replace() {
     [ -f "$list" ] || return 0
     bad=$(sed 's/#.*//' "$list" | grep -Evn '^[[:space:]]*$|^[0-9a-f]{64}  [^/ .][^ ]*[[:space:]]*$' | head -n 1) || true
     [ -z "$bad" ] || die "$list:${bad%%:*}: expected SHA256  PATH"
-    paths=$(sed 's/#.*//' "$list" | awk 'NF { print $2 }' | sort -u)
+    paths=$(replaced_files)
     for path in $paths; do
         [ -f "$1/$path" ] || die "$list: $path: is not a file of this base"
         grep -q "^$(sum <"$1/$path")  $path\>" "$list" || unknown="$unknown $path"
