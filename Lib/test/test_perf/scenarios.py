@@ -182,7 +182,10 @@ class ProfilerTestCase(PerfTestCase):
             switched_on()
             sys.deactivate_stack_trampoline()
 
-            def after(): spin()
+            # Running loops still show the functions that they know.
+            def after():
+                for i in range(20_000):
+                    pass
 
             until(0.5, after)
             """), mode=None)
