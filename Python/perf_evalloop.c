@@ -32,7 +32,17 @@ __PyPerf_EvalLoop(PyThreadState *tstate, struct _PyInterpreterFrame *frame,
                               int throwflag)
     __attribute__((visibility("hidden"), alias("_PyEval_EvalFrameDefault")));
 
+/* Debuggers read the variable `frame`, for example for py-bt.  The loop has so many
+   jumps that gcc describes only one place for each variable.  For a parameter, that can
+   be the register that passed it, also where the register has other contents.  So
+   `frame` is a local variable here, set in PERF_DECLARATIONS.  If it has no fixed
+   place, debuggers say so, and libpython.py finds the frame elsewhere. */
+#define _PyEval_EvalFrameDefault(TSTATE, FRAME, THROWFLAG) \
+    _PyEval_EvalFrameDefault(TSTATE, struct _PyInterpreterFrame *first_frame, THROWFLAG)
+#define PERF_FRAME_VARIABLE struct _PyInterpreterFrame *frame = first_frame;
+
 #pragma GCC diagnostic ignored "-Wunused-function"
 #include "ceval.c"
+#undef _PyEval_EvalFrameDefault
 
 #include _PyPerfBase_HANDOVER

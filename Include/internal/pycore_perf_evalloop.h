@@ -43,6 +43,7 @@
 
 #define PERF_DECLARATIONS \
     PERF_TABLES_OF_SWITCH \
+    PERF_FRAME_VARIABLE \
     struct _PyPerfLoop perf_loop; \
     _PyPerfLoop_Init(&perf_loop, opcode_targets)
 
