@@ -129,19 +129,16 @@ class Timeline:
         self.reader = reader
         events = collections.defaultdict(lambda: collections.defaultdict(list))
         for sample in samples:
-            if arguments.pid in (None, sample.thread.pid) \
-                    and arguments.tid in (None, sample.thread.tid):
-                events[sample.event][sample.thread].append(
-                    (1000 * float(sample.time), sample.stack))
-        if arguments.event is None:
-            self.event = max(events, default=None, key=lambda event: sum(
-                map(len, events[event].values())))
-        else:
-            self.event = arguments.event
-        self.threads = dict(sorted(events.get(self.event, {}).items()))
+            events[sample.event][sample.thread].append(
+                (1000 * float(sample.time), sample.stack))
+        self.event = perfscript.choose_event(
+            {event: sum(map(len, threads.values())) for event, threads in events.items()},
+            reader, arguments.event)
+        self.threads = {thread: stacks
+                        for thread, stacks in sorted(events[self.event].items())
+                        if thread.is_in(arguments.pid, arguments.tid)}
         if not self.threads:
-            raise perfscript.Error(f'{reader.name}: has no samples'
-                                   + (f' of {self.event}' if self.event else ''))
+            raise perfscript.no_samples_of(reader, arguments.pid, arguments.tid)
         self.start = min(samples[0][0] for samples in self.threads.values())
         self.end = max(samples[-1][0] for samples in self.threads.values())
         # Samples come at a fixed rate, but only while a thread runs.

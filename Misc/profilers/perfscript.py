@@ -47,15 +47,14 @@ EVAL_LOOP = '_PyEval_EvalFrameDefault'
 # Functions that are on the stack only because a Python function is called, resumed or
 # handed over.
 CALLS = re.compile(r"""
-    _PyEval_EvalFrameDefault | _PyPerf_EnterEvalLoop\w* | _PyPerf\w*
+    _PyEval_EvalFrameDefault | _PyPerf\w*
     | _PyEval_Vector | _PyFunction_Vectorcall | PyEval_EvalCode(Ex)?
     | _?PyObject_(Fast|Vector)?[Cc]all\w* | _PyObject_MakeTpCall
     | _?PyVectorcall_(Call|NARGS|Function) | object_vacall | vectorcall_\w+
     | method_vectorcall\w* | cfunction_(vectorcall\w*|call) | wrapper?_vectorcall
-    | method_(call|vectorcall) | _PyObject_Call_Prepend | _PyVectorcall_Call
-    | do_call_core | call_function | trampoline_call
+    | method_call | do_call_core | call_function | trampoline_call
     | slot_tp_(call|init|new|iternext|getattr_hook|richcompare|hash|repr|str)
-    | slot_(sq|mp|nb|am)_\w+ | vectorcall_unbound | lookup_maybe_method
+    | slot_(sq|mp|nb|am)_\w+ | lookup_maybe_method
     | gen_iternext | gen_send_ex2? | PyGen_am_send | PyIter_Send | _PyGen_\w+
     | builtin_exec | builtin___build_class__ | type_call
     """, re.X)
@@ -151,8 +150,36 @@ class Stack:
                 self.native.append(frame)
 
 
-Thread = collections.namedtuple('Thread', 'pid tid')
+class Thread(collections.namedtuple('Thread', 'pid tid')):
+    __slots__ = ()
+
+    def is_in(self, pid, tid):
+        """Return whether this is the thread `tid` in the process `pid`; None is any."""
+        return pid in (None, self.pid) and tid in (None, self.tid)
+
+
 Sample = collections.namedtuple('Sample', 'thread time event stack')
+
+
+def choose_event(events, reader, event=None):
+    """Return the event to show: `event`, or that with most samples.
+
+    events   {event: number of samples}
+    """
+    if not events:
+        raise Error(f'{reader.name}: has no samples')
+    if event is None:
+        return max(events, key=events.get)
+    if event not in events:
+        raise Error(f'{reader.name}: has no samples of the event {event}; '
+                    f'it has {", ".join(events)}')
+    return event
+
+
+def no_samples_of(reader, pid, tid):
+    """Return the Error for a process or a thread that has no samples."""
+    what = f'process {pid}' if tid is None else f'thread {tid}'
+    return Error(f'{reader.name}: has no samples of {what}')
 
 
 class Recording:
@@ -176,16 +203,9 @@ class Recording:
         self.reader = reader
         self.comms = reader.comms
         self.events = {name: sum(counts.values()) for name, counts in by_event.items()}
-        if event is None:
-            event = max(self.events, key=self.events.get, default=None)
-        elif event not in self.events:
-            raise Error(f'{reader.name}: has no samples of the event {event}; '
-                        f'it has {", ".join(self.events) or "none"}')
-        self.event = event
-        self.counts = by_event.get(event, collections.Counter())
+        self.event = choose_event(self.events, reader, event)
+        self.counts = by_event[self.event]
         self.total = sum(self.counts.values())
-        if not self.total:
-            raise Error(f'{reader.name}: has no samples')
 
     def only(self, pid=None, tid=None):
         """Keep the samples of a process or of a thread."""
@@ -193,11 +213,10 @@ class Recording:
             return
         self.counts = collections.Counter({
             (thread, stack): count for (thread, stack), count in self.counts.items()
-            if pid in (None, thread.pid) and tid in (None, thread.tid)})
+            if thread.is_in(pid, tid)})
         self.total = sum(self.counts.values())
         if not self.total:
-            what = f'process {pid}' if tid is None else f'thread {tid}'
-            raise Error(f'{self.reader.name}: has no samples of {what}')
+            raise no_samples_of(self.reader, pid, tid)
 
     def require_python(self):
         """Return the number of samples with Python functions; raise Error if it is 0."""
