@@ -14,7 +14,7 @@
    executable.  The number at the end of each copy makes all copies different,
    because perf 6.17 and 6.18 take code with equal bytes for one function.
 
-   The first arena has 64 KiB.  Each later one is twice as large as the one before,
+   The first arena has 32 KiB.  Each later one is twice as large as the one before,
    up to 1 MiB.  Arenas are never unmapped, because a frame on some thread's stack
    may return into them.  A slot can be used again when its owner frees it.
 
@@ -43,7 +43,7 @@
 #include "pycore_perf_window.h"
 #include <sys/resource.h>           // getrlimit()
 
-#define SMALLEST_ARENA ((size_t)64 * 1024)
+#define SMALLEST_ARENA ((size_t)32 * 1024)
 #define LARGEST_ARENA ((size_t)1024 * 1024)
 
 /* Address space to reserve at once: room for half a million trampolines. */
@@ -183,7 +183,6 @@ arena_fill(struct _PyPerfArena *arena)
         memcpy(address, _PyPerfTrampoline_Code, _PyPerfTrampoline_CodeSize);
         memcpy(address + number_offset, &number, sizeof(number));
         arena->slots[i].address = address;
-        arena->slots[i].size = _PyPerfTrampoline_CodeSize;
         arena->slots[i].number = (uint32_t)number;
     }
 }
@@ -202,8 +201,9 @@ static struct _PyPerfArena *
 arena_new(size_t size, struct _PyPerfError *error)
 {
     const size_t capacity = size / SLOT_SIZE - 1;
-    struct _PyPerfArena *arena = PyMem_RawCalloc(
-        1, sizeof(*arena) + capacity * sizeof(arena->slots[0]));
+    const size_t table_size = sizeof(struct _PyPerfArena)
+                              + capacity * sizeof(struct _PyPerfSlot);
+    struct _PyPerfArena *arena = PyMem_RawCalloc(1, table_size);
     if (arena == NULL || !pool_reserve(capacity)) {
         _PyPerfError_Set(error, "allocate memory for trampolines", "", NULL,
                          ENOMEM);
@@ -218,6 +218,8 @@ arena_new(size_t size, struct _PyPerfError *error)
         PyMem_RawFree(arena);
         return NULL;
     }
+    _PyPerfOS_Populate(arena->memory, size);
+    _PyPerfOS_Populate(arena, table_size);
     arena_fill(arena);
     arena->machine = _PyPerfUnwind_Describe(
         arena->memory, SLOT_SIZE, arena->memory + SLOT_SIZE, size - SLOT_SIZE);

@@ -8,15 +8,22 @@
 
        name and file of the function --> retired --> slot --> slot --> ...
 
-   The table holds the last KEYS_MAX names, and only short ones, so that it cannot grow
-   without end in a program whose functions all have different names. */
+   A program whose functions all have different names must not pay much for that.  So
+   names are only added to the table.  If it is full, it becomes twice as large, up to
+   about 16,000 names of ordinary length.  Then it becomes the table before, whose place
+   an empty one takes, and the names of the one that was before are dropped.  A name in
+   use is not lost: a slot that is taken from the table before comes back to the current
+   one.  Long names are not kept.  */
 
 #include "Python.h"
-#include "pycore_hashtable.h"
 #include "pycore_perf_base.h"       // _PyPerfBase_IsReady()
 #include "pycore_perf_retired.h"
 
-#define KEYS_MAX ((size_t)16 * 1024)
+#define SMALLEST_TABLE ((size_t)256)    // buckets
+#define LARGEST_TABLE ((size_t)16 * 1024)
+
+/* Bytes in a table for each bucket: a name of ordinary length. */
+#define NAME_SIZE ((size_t)80)
 
 /* Bytes of a name and a file.  This is about ten times what is usual. */
 #define KEY_SIZE_MAX ((size_t)1024)
@@ -24,78 +31,64 @@
 /* A string, as the interpreter stores its characters. */
 struct characters {
     const void *data;
-    size_t size;                    // bytes
-    int kind;                       // bytes of a character
+    uint16_t size;                  // bytes
+    uint16_t kind;                  // bytes of a character
 };
 
 struct key {
+    Py_uhash_t hash;
     struct characters qualname;
     struct characters filename;
 };
 
-/* What the table refers to. */
+/* A name, and slots whose entries have it. */
 struct retired {
-    struct key key;                 // its pointers point to `text`
     struct _PyPerfSlot *slots;      // linked by next_free; NULL: all are in use
-    struct retired *newer;
-    char text[];
+    struct retired *next;           // in the same bucket
+    Py_uhash_t hash;
+    uint16_t sizes[2];              // of the qualified name and the file, bytes
+    uint16_t kinds[2];
+    char text[];                    // the characters of both
 };
 
-static _Py_hashtable_t *table;      // the keys are struct key, NULL: none yet
-static struct retired *oldest, *newest;
+struct table {
+    size_t count;                   // of buckets, a power of 2
+    size_t used;                    // bytes of `names`
+    char *names;                    // behind the buckets
+    struct retired *buckets[];
+};
+
+static struct table *current, *before;      // NULL: none yet
 
 
 // --- Keys ------------------------------------------------------------------
 
-static Py_uhash_t
-characters_hash(const struct characters *characters)
-{
-    return (Py_uhash_t)_Py_HashBytes(characters->data, (Py_ssize_t)characters->size);
-}
-
+/* Fill in *characters, which borrows those of `string`.  Adds their bytes to *size.
+   Returns false if they cannot be read, or if *size is too large then. */
 static bool
-characters_are_equal(const struct characters *a, const struct characters *b)
-{
-    return a->size == b->size && a->kind == b->kind
-           && memcmp(a->data, b->data, a->size) == 0;
-}
-
-/* Fill in *characters, which borrows those of `string`.  Returns false if they cannot
-   be read. */
-static bool
-characters_borrow(struct characters *characters, PyObject *string)
+characters_borrow(struct characters *characters, PyObject *string, size_t *size)
 {
     if (!_PyPerfBase_IsReady(string)) {
         return false;
     }
+    const size_t kind = (size_t)PyUnicode_KIND(string);
+    const size_t length = (size_t)PyUnicode_GET_LENGTH(string);
+    if (length > KEY_SIZE_MAX || *size + length * kind > KEY_SIZE_MAX) {
+        return false;
+    }
     characters->data = PyUnicode_DATA(string);
-    characters->kind = (int)PyUnicode_KIND(string);
-    characters->size = (size_t)PyUnicode_GET_LENGTH(string) * (size_t)characters->kind;
+    characters->kind = (uint16_t)kind;
+    characters->size = (uint16_t)(length * kind);
+    *size += length * kind;
     return true;
 }
 
-/* Copy the characters to `place`.  Returns the end of the copy. */
-static char *
-characters_copy(struct characters *characters, char *place)
-{
-    memcpy(place, characters->data, characters->size);
-    characters->data = place;
-    return place + characters->size;
-}
-
+/* Return the hash of a string, which keeps it.  The class of the string may be derived
+   from str and have a function for it that we must not call. */
 static Py_uhash_t
-key_hash(const void *data)
+string_hash(PyObject *string)
 {
-    const struct key *key = data;
-    return characters_hash(&key->qualname) ^ characters_hash(&key->filename);
-}
-
-static int
-keys_are_equal(const void *one, const void *other)
-{
-    const struct key *a = one, *b = other;
-    return characters_are_equal(&a->qualname, &b->qualname)
-           && characters_are_equal(&a->filename, &b->filename);
+    return (Py_uhash_t)PyUnicode_Type.tp_hash(string);
 }
 
 /* Fill in *key, which borrows the characters of the names of `code`.  Returns false if
@@ -103,64 +96,181 @@ keys_are_equal(const void *one, const void *other)
 static bool
 key_from_code(struct key *key, const PyCodeObject *code)
 {
-    return characters_borrow(&key->qualname, code->co_qualname)
-           && characters_borrow(&key->filename, code->co_filename)
-           && key->qualname.size <= KEY_SIZE_MAX
-           && key->filename.size <= KEY_SIZE_MAX - key->qualname.size;
-}
-
-
-// --- The table -------------------------------------------------------------
-
-static struct retired *
-table_get(const struct key *key)
-{
-    return table != NULL ? _Py_hashtable_get(table, key) : NULL;
-}
-
-/* Forget the oldest key.  Its slots are not used again. */
-static void
-table_forget_oldest(void)
-{
-    struct retired *retired = oldest;
-    oldest = retired->newer;
-    if (oldest == NULL) {
-        newest = NULL;
+    size_t size = 0;
+    if (!characters_borrow(&key->qualname, code->co_qualname, &size)
+            || !characters_borrow(&key->filename, code->co_filename, &size)) {
+        return false;
     }
-    _Py_hashtable_steal(table, &retired->key);
-    PyMem_RawFree(retired);
+    key->hash = string_hash(code->co_qualname) ^ string_hash(code->co_filename);
+    return true;
 }
 
-/* Add a key that the table does not have.  Returns NULL if there is no memory. */
+static bool
+retired_has_key(const struct retired *retired, const struct key *key)
+{
+    return retired->hash == key->hash
+           && retired->sizes[0] == key->qualname.size
+           && retired->sizes[1] == key->filename.size
+           && retired->kinds[0] == key->qualname.kind
+           && retired->kinds[1] == key->filename.kind
+           && memcmp(retired->text, key->qualname.data, key->qualname.size) == 0
+           && memcmp(retired->text + key->qualname.size, key->filename.data,
+                     key->filename.size) == 0;
+}
+
+
+/* Return the bytes that names of these sizes take in a table. */
+static size_t
+retired_size(const uint16_t sizes[2])
+{
+    const size_t align = _Alignof(struct retired);
+    const size_t size = offsetof(struct retired, text) + sizes[0] + sizes[1];
+    return (size + align - 1) / align * align;
+}
+
+
+// --- Tables ----------------------------------------------------------------
+
+/* Return the place in `table` where the chain of the names with this hash begins. */
+static struct retired **
+table_bucket(struct table *table, Py_uhash_t hash)
+{
+    return &table->buckets[hash & (table->count - 1)];
+}
+
+/* Return what `table` has for the key, or NULL.  `table` may be NULL. */
+static struct retired *
+table_get(struct table *table, const struct key *key)
+{
+    struct retired *retired = table != NULL ? *table_bucket(table, key->hash) : NULL;
+    while (retired != NULL && !retired_has_key(retired, key)) {
+        retired = retired->next;
+    }
+    return retired;
+}
+
+/* Make `table`, which may be new, empty. */
+static void
+table_clear(struct table *table)
+{
+    memset(table->buckets, 0, table->count * sizeof(table->buckets[0]));
+    table->used = 0;
+}
+
+/* Return an empty table, or NULL if there is no memory. */
+static struct table *
+table_new(size_t count)
+{
+    struct table *table = PyMem_RawMalloc(
+        sizeof(*table) + count * (sizeof(table->buckets[0]) + NAME_SIZE));
+    if (table != NULL) {
+        table->count = count;
+        table->names = (char *)&table->buckets[count];
+        table_clear(table);
+    }
+    return table;
+}
+
+/* Take the next `size` bytes of `table`, which has room for them, for a name with this
+   hash. */
+static struct retired *
+table_link(struct table *table, size_t size, Py_uhash_t hash)
+{
+    struct retired *retired = (void *)(table->names + table->used);
+    struct retired **bucket = table_bucket(table, hash);
+    table->used += size;
+    retired->hash = hash;
+    retired->next = *bucket;
+    *bucket = retired;
+    return retired;
+}
+
+/* Make the current table twice as large.  Returns false if there is no memory. */
+static bool
+current_enlarge(void)
+{
+    struct table *larger = table_new(current->count * 2);
+    if (larger == NULL) {
+        return false;
+    }
+    for (size_t offset = 0; offset < current->used;) {
+        const struct retired *old = (void *)(current->names + offset);
+        const size_t size = retired_size(old->sizes);
+        struct retired *copy = table_link(larger, size, old->hash);
+        copy->slots = old->slots;
+        memcpy(copy->sizes, old->sizes, size - offsetof(struct retired, sizes));
+        offset += size;
+    }
+    PyMem_RawFree(current);
+    current = larger;
+    return true;
+}
+
+/* Make an empty table the current one.  The slots of the names that are dropped are not
+   used again.  Returns false if there is no memory. */
+static bool
+current_replace(void)
+{
+    struct table *empty = before;
+    if (empty == NULL) {
+        empty = table_new(current == NULL ? SMALLEST_TABLE : LARGEST_TABLE);
+        if (empty == NULL) {
+            return false;
+        }
+    }
+    else {
+        table_clear(empty);
+    }
+    before = current;
+    current = empty;
+    return true;
+}
+
+/* Make sure that the current table has room for `size` bytes of names.  Returns false
+   if there is no memory. */
+static bool
+current_make_room(size_t size)
+{
+    if (current != NULL && size <= current->count * NAME_SIZE - current->used) {
+        return true;
+    }
+    return current != NULL && current->count < LARGEST_TABLE ? current_enlarge()
+                                                             : current_replace();
+}
+
+/* Add a key that the current table does not have.  Returns NULL if there is no
+   memory. */
 static struct retired *
 table_add(const struct key *key)
 {
-    if (table == NULL) {
-        _Py_hashtable_allocator_t allocator = {PyMem_RawMalloc, PyMem_RawFree};
-        table = _Py_hashtable_new_full(key_hash, keys_are_equal, NULL, NULL,
-                                       &allocator);
-        if (table == NULL) {
-            return NULL;
+    const uint16_t sizes[2] = {key->qualname.size, key->filename.size};
+    const size_t size = retired_size(sizes);
+    if (!current_make_room(size)) {
+        return NULL;
+    }
+    struct retired *retired = table_link(current, size, key->hash);
+    retired->slots = NULL;
+    memcpy(retired->sizes, sizes, sizeof(sizes));
+    retired->kinds[0] = key->qualname.kind;
+    retired->kinds[1] = key->filename.kind;
+    memcpy(retired->text, key->qualname.data, key->qualname.size);
+    memcpy(retired->text + key->qualname.size, key->filename.data, key->filename.size);
+    return retired;
+}
+
+/* Take a slot that this process may use from *retired, which may be NULL.  Returns NULL
+   if there is none. */
+static struct _PyPerfSlot *
+retired_take(struct retired *retired)
+{
+    while (retired != NULL && retired->slots != NULL) {
+        struct _PyPerfSlot *slot = retired->slots;
+        retired->slots = slot->next_free;
+        if (slot->number > _PyPerf_Pool.last_inherited) {
+            return slot;
         }
     }
-    if (table->nentries == KEYS_MAX) {
-        table_forget_oldest();
-    }
-    struct retired *retired = PyMem_RawCalloc(
-        1, sizeof(*retired) + key->qualname.size + key->filename.size);
-    if (retired == NULL) {
-        return NULL;
-    }
-    retired->key = *key;
-    characters_copy(&retired->key.filename,
-                    characters_copy(&retired->key.qualname, retired->text));
-    if (_Py_hashtable_set(table, &retired->key, retired) < 0) {
-        PyMem_RawFree(retired);
-        return NULL;
-    }
-    *(newest != NULL ? &newest->newer : &oldest) = retired;
-    newest = retired;
-    return retired;
+    return NULL;
 }
 
 
@@ -173,7 +283,7 @@ _PyPerfRetired_Keep(struct _PyPerfSlot *slot, const PyCodeObject *code)
     if (!key_from_code(&key, code)) {
         return;
     }
-    struct retired *retired = table_get(&key);
+    struct retired *retired = table_get(current, &key);
     if (retired == NULL) {
         retired = table_add(&key);
     }
@@ -187,16 +297,9 @@ struct _PyPerfSlot *
 _PyPerfRetired_Take(const PyCodeObject *code)
 {
     struct key key;
-    if (table == NULL || !key_from_code(&key, code)) {
+    if (current == NULL || !key_from_code(&key, code)) {
         return NULL;
     }
-    struct retired *retired = table_get(&key);
-    while (retired != NULL && retired->slots != NULL) {
-        struct _PyPerfSlot *slot = retired->slots;
-        retired->slots = slot->next_free;
-        if (slot->number > _PyPerf_Pool.last_inherited) {
-            return slot;
-        }
-    }
-    return NULL;
+    struct _PyPerfSlot *slot = retired_take(table_get(current, &key));
+    return slot != NULL ? slot : retired_take(table_get(before, &key));
 }

@@ -32,7 +32,9 @@
 
 #include "Python.h"
 #include "pycore_perf_arena.h"
+#include "pycore_perf_asm.h"        // _PyPerfTrampoline_CodeSize
 #include "pycore_perf_base.h"
+#include "pycore_perf_os.h"
 #include "pycore_perf_retired.h"
 #include "pycore_perf_slots.h"
 #include "pycore_perf_text.h"       // _PyPerfTextWriter_UseSpare()
@@ -48,6 +50,7 @@ static_assert(offsetof(PyCodeObject, co_code_adaptive)
 static struct {
     const struct _PyPerfOutput *output;     // the one that is open, or NULL
     pid_t pid;                      // the process that opened it; 0: none yet
+    volatile int *is_in_process;    // not 0: this is that process.  NULL: unknown
     struct {
         pid_t pid;                  // the child that has reopened the output before
                                     // it had the GIL; 0: none
@@ -285,7 +288,7 @@ slot_write_entry(struct _PyPerfSlot *slot, bool name, bool lines,
     const PyCodeObject *code = slot->code;
     struct _PyPerfRegion region = {
         .address = name ? slot->address : NULL,
-        .size = slot->size,
+        .size = _PyPerfTrampoline_CodeSize,
         .first_line = code->co_firstlineno,
     };
     PyObject *qualname = NULL, *filename = NULL;
@@ -419,10 +422,26 @@ _PyPerfSlots_OpenMode(void)
     return slots.output == NULL ? _PyPerf_OFF : slots.output->mode;
 }
 
+/* Note that the output belongs to this process. */
+static void
+slots_set_process(void)
+{
+    if (slots.is_in_process == NULL) {
+        slots.is_in_process = _PyPerfOS_NewForkMark();
+    }
+    // In this order: a child that a signal handler forks in between compares ids.
+    if (slots.is_in_process != NULL) {
+        *slots.is_in_process = 1;
+    }
+    slots.pid = getpid();
+}
+
 bool
 _PyPerfSlots_IsOutputInherited(void)
 {
-    return slots.pid != 0 && slots.pid != getpid();
+    // A new function is announced with one system call.  Do not make it two.
+    const bool is_known = slots.is_in_process != NULL && *slots.is_in_process != 0;
+    return slots.pid != 0 && !is_known && slots.pid != getpid();
 }
 
 void
@@ -460,7 +479,7 @@ _PyPerfSlots_OpenOutput(const struct _PyPerfOutput *output,
     }
     slots_set_generation(generation);
     slots.output = output;
-    slots.pid = getpid();
+    slots_set_process();
     slots.inherited = 0;            // the program wants this file
     slots.is_hidden = false;
     return all_stacks_announce(error);
@@ -489,7 +508,7 @@ _PyPerfSlots_ReopenOutput(PyThreadState *tstate, bool keep,
 {
     struct inherited inherited = {.generation = slots.generation, .error = error};
     _PyPerfGeneration generation = slots.generation;
-    slots.pid = getpid();
+    slots_set_process();
     slots.inherited = 0;
     slots.is_hidden = false;
     if (slots.output == NULL) {
@@ -600,7 +619,7 @@ frame_announce_early(const _PyInterpreterFrame *frame, struct _PyPerfError *erro
     }
     struct _PyPerfRegion region = {
         .address = slot->address,
-        .size = slot->size,
+        .size = _PyPerfTrampoline_CodeSize,
         .first_line = code->co_firstlineno,
     };
     if (!text_encode(&region.qualname, code->co_qualname, qualname, sizeof(qualname))

@@ -21,7 +21,6 @@ struct _PyPerfSlot {
     const void *address;            /* of the trampoline */
     const void *line_address;       /* of the first instruction, in a window
                                        (perf_window.c); NULL: none */
-    size_t size;                    /* of the trampoline, bytes */
     uint32_t number;                /* unique, from 1 */
     bool is_final;                  /* an output without timestamps names it: the
                                        address must never get another name */

@@ -128,11 +128,45 @@ _PyPerfOS_FlushCode(char *code, size_t size)
 
 #endif
 
-/* An arena is written as a whole, so its pages are best mapped at once.  Not every
-   system has this flag. */
-#ifndef MAP_POPULATE
-#  define MAP_POPULATE 0
+/* Return a word that is 0 in each forked child, whatever the parent has stored there,
+   however the child was forked.  It is 0 at first.  Returns NULL if the system has no
+   such memory. */
+static inline volatile int *
+_PyPerfOS_NewForkMark(void)
+{
+#ifdef MADV_WIPEONFORK
+    const size_t size = sizeof(int);        // the kernel makes it a page
+    void *page = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
+                      -1, 0);
+    if (page != MAP_FAILED) {
+        // Emulators may ignore all advice, also what no kernel knows.
+        if (madvise(page, size, MADV_WIPEONFORK) == 0 && madvise(page, size, -1) < 0) {
+            return page;
+        }
+        munmap(page, size);
+    }
 #endif
+    return NULL;
+}
+
+/* Map the pages of memory that is about to be written.  At once that is cheaper than
+   one by one. */
+static inline void
+_PyPerfOS_Populate(void *memory, size_t size)
+{
+#ifdef MADV_POPULATE_WRITE
+    const uintptr_t page = (uintptr_t)getpagesize();
+    const uintptr_t start = ((uintptr_t)memory + page - 1) / page * page;
+    const uintptr_t end = ((uintptr_t)memory + size) / page * page;
+    if (start < end) {
+        // Older kernels refuse it, and then nothing changes.
+        madvise((void *)start, end - start, MADV_POPULATE_WRITE);
+    }
+#else
+    (void)memory;
+    (void)size;
+#endif
+}
 
 #ifdef __cplusplus
 }

@@ -37,6 +37,7 @@ FAULTS = [
     ('mmap', errno.ENOMEM),
     ('mmap', errno.EPERM),
     ('mprotect', errno.EACCES),
+    ('madvise', errno.EINVAL),
     ('open', errno.EMFILE),
     ('close', errno.EIO),
     ('fstat', errno.EIO),

@@ -28,7 +28,7 @@ WALK = os.path.join(os.path.dirname(os.path.abspath(__file__)),
 
 # Functions that our files call and that are not made to fail.  They cannot fail,
 # or the caller could not react: computations, ids of the process, signal masks,
-# releasing a lock.  Hash tables take their memory from functions that fail.  access() only decides whether an effort is worthwhile.
+# releasing a lock.  access() only decides whether an effort is worthwhile.
 # Wrong arguments, for PyArg_ParseTupleAndKeywords(), are in
 # test_calls.py.
 CANNOT_FAIL = set("""
@@ -40,13 +40,13 @@ CANNOT_FAIL = set("""
     PyInterpreterState_Next PyInterpreterState_ThreadHead PyOS_snprintf
     PySys_GetObject PyThreadState_Next PyThread_acquire_lock
     PyThread_release_lock
-    PyThread_get_thread_ident PyUnicode_AsUTF8AndSize
+    PyThread_get_thread_ident PyUnicode_AsUTF8AndSize PyUnicode_Type
     Py_hexdigits
     _GLOBAL_OFFSET_TABLE_ __errno_location __libc_single_threaded __stack_chk_fail
     _PyOpcode_Deopt
     access
     clock_gettime
-    getenv geteuid getpid memcmp memcpy memset pthread_attr_destroy
+    getenv geteuid getpagesize getpid memcmp memcpy memset pthread_attr_destroy
     pthread_attr_getstack pthread_self pthread_sigmask
     sched_yield
     sigaddset sigemptyset sigismember sigpending sigwait sprintf strcmp
@@ -54,8 +54,6 @@ CANNOT_FAIL = set("""
     _PyCode_GetExtra _PyCode_InitAddressRange _PyErr_Fetch _PyErr_Restore _PyEval_EvalFrameDefault
     _PyLineTable_NextAddressRange _PyInterpreterState_SetEvalFrameFunc _PyRuntime _Py_Dealloc _Py_GetEnv
     _Py_NoneStruct
-    _Py_HashBytes _Py_hashtable_get _Py_hashtable_new_full _Py_hashtable_set
-    _Py_hashtable_steal
     """.split())
 
 # Our own functions are tested, not replaced.
@@ -159,6 +157,8 @@ class CompletenessTests(fixtures.PerfTestCase):
                     def nothing(name): pass
                     return_none = nothing.__code__.co_code
                     call('warm')
+                    for i in range(100):        # makes an arena with more room
+                        call('warm' * 1000)
                     before = _perf_faults.balance()
                     for i in range(50):
                         call('long' * 1000 + str(i))
@@ -282,7 +282,7 @@ class WalkTests(WalkTestCase):
 
     def test_activation(self):
         self.check_phase('at_activation', 'memory', 'encode', 'set_extra',
-                         'extra_index', 'mmap', 'mprotect',
+                         'extra_index', 'mmap', 'mprotect', 'madvise',
                          'open', 'close', 'fstat', 'fchmod', 'write',
                          'fcntl', 'getrlimit', 'setrlimit', 'dl_iterate', 'atfork')
 
@@ -306,7 +306,7 @@ class WalkTests(WalkTestCase):
         self.check_phase('at_fork_with_lines', 'memory', 'mmap', 'mprotect', 'write')
 
     def test_a_full_arena(self):
-        self.check_phase('in_a_full_arena', 'memory', 'mmap', 'mprotect')
+        self.check_phase('in_a_full_arena', 'memory', 'mmap', 'mprotect', 'madvise')
 
     def test_closed_descriptors(self):
         self.check_phase('when_descriptors_are_closed', 'open', 'fstat')
@@ -449,7 +449,7 @@ class StartTests(WalkTestCase):
         self.assertLessEqual(leak[1], 0, 'mappings')
         self.assertLessEqual(leak[2], run.hits if kind in LEAVES_OPEN else 0)
 
-    KINDS = ('memory', 'set_extra', 'extra_index', 'mmap', 'mprotect',
+    KINDS = ('memory', 'set_extra', 'extra_index', 'mmap', 'mprotect', 'madvise',
              'open', 'close', 'fstat', 'fchmod', 'write', 'fcntl',
              'getrlimit', 'setrlimit', 'dlopen', 'dl_iterate')
 

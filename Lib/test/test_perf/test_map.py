@@ -290,13 +290,33 @@ class SameNameTests(fixtures.PerfTestCase):
 
     def test_the_oldest_names_are_forgotten(self):
         run = self.run_new("""\
-            for i in range(20_000):
+            for i in range(50_000):
                 new(f'function{i}')
             new('function0')
-            new('function19999')
+            new('function49999')
             """)
         self.assertEqual(run.names.count('py::function0:<made>'), 2)
-        self.assertEqual(run.names.count('py::function19999:<made>'), 1)
+        self.assertEqual(run.names.count('py::function49999:<made>'), 1)
+        self.assert_good_map(run.entries)
+
+    def test_many_names_in_turn(self):
+        run = self.run_new("""\
+            for i in range(5):
+                for i in range(10_000):
+                    new(f'function{i}')
+            """)
+        made = [name for name in run.names if name.startswith('py::function')]
+        self.assertEqual(len(made), 10_000)
+        self.assertEqual(len(set(made)), 10_000)
+
+    def test_a_name_in_use_is_not_forgotten(self):
+        run = self.run_new("""\
+            for i in range(60_000):
+                new(f'function{i}')
+                if i % 1000 == 0:
+                    new('often')
+            """)
+        self.assertEqual(run.names.count('py::often:<made>'), 1)
         self.assert_good_map(run.entries)
 
     def test_a_forked_child_uses_no_inherited_address(self):

@@ -53,6 +53,7 @@
     KIND(extra_index) \
     KIND(mmap) \
     KIND(mprotect) \
+    KIND(madvise) \
     KIND(open) \
     KIND(close) \
     KIND(fstat) \
@@ -211,6 +212,7 @@ perf_fault__PyEval_RequestCodeExtraIndex(freefunc release)
 
 extern int perf_fault_munmap(void *, size_t);
 extern int perf_fault_mprotect(void *, size_t, int);
+extern int perf_fault_madvise(void *, size_t, int);
 extern int perf_fault_close(int);
 extern int perf_fault_lstat(const char *, struct stat *);
 extern int perf_fault_getrlimit(int, struct rlimit *);
@@ -237,6 +239,12 @@ int
 perf_fault_mprotect(void *memory, size_t size, int protection)
 {
     return fails(mprotect_KIND) ? -1 : mprotect(memory, size, protection);
+}
+
+int
+perf_fault_madvise(void *memory, size_t size, int advice)
+{
+    return fails(madvise_KIND) ? -1 : madvise(memory, size, advice);
 }
 
 /* As on Linux: the descriptor is closed even if an error is reported. */
