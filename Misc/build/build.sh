@@ -7,9 +7,9 @@
 # PYTHON is the command that starts the interpreter, if it is not BUILD/python (cross.sh).
 # TARGETS are the targets of the base's Makefile to be built instead of all.
 #
-# The base's configure gets CC, CFLAGS, LDFLAGS, CONFIGURE_ARGS and prefix, and runs again
-# when they change. GIVEN lists the first four as far as the caller set them. If GIVEN is
-# empty, BUILD keeps its last settings. Without prefix it keeps its last prefix.
+# The base's configure gets CC, CFLAGS, LDFLAGS and CONFIGURE_ARGS, and runs again when they
+# change. GIVEN lists them as far as the caller set them. If GIVEN is empty, BUILD keeps its
+# last settings. install.sh takes care of the prefix.
 set -eu
 cd "$(dirname "$0")/../.."
 . Misc/build/lib.sh
@@ -25,13 +25,8 @@ python=$BUILD/python
 # wanted_args: prints the arguments for configure, one a line
 # shellcheck disable=SC2120 # the function sets its arguments itself
 wanted_args() {
-    if [ -n "${prefix:-}" ]; then
-        echo "--prefix=$prefix"
-    else
-        grep -s '^--prefix=' "$args" || true
-    fi
     if [ -z "${GIVEN:-}" ] && [ -f "$args" ]; then
-        grep -v -e '^--prefix=' "$args"
+        cat "$args"
         return
     fi
     echo "CC=$CC"
@@ -48,8 +43,7 @@ configure() {
     source=$(realpath --relative-to="$BUILD" "$SRC")
     case $source in ../../../*) source=$TOP/$SRC ;; esac
     # make does not notice other flags, so remove the objects.
-    if [ -f "$BUILD/Makefile" ] && [ -f "$args" ] &&
-        ! cmp -s <(grep -v '^--prefix=' "$args") <(grep -v '^--prefix=' "$args.new"); then
+    if [ -f "$BUILD/Makefile" ] && [ -f "$args" ] && ! cmp -s "$args" "$args.new"; then
         make -C "$BUILD" clean >/dev/null 2>&1 || true
     fi
     rm -f "$args"

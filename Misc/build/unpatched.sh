@@ -22,4 +22,4 @@ LDFLAGS=$(value LDFLAGS)
 CONFIGURE_ARGS=$(grep -Ev '^(CC|CFLAGS|LDFLAGS|--prefix|--with(out)?-frame-pointers)(=|$)' "$BUILD/configure.args" |
     while IFS= read -r argument; do printf '%q ' "$argument"; done || true)
 export GIVEN CC CFLAGS LDFLAGS CONFIGURE_ARGS
-prefix='' Misc/build/build.sh plain "$BUILD-unpatched"
+Misc/build/build.sh plain "$BUILD-unpatched"
