@@ -23,10 +23,13 @@ def setUpModule():
 
 # Each program begins with this.
 BEFORE = """\
-import atexit, gc, json, os, signal, sys, threading, time
+import atexit, gc, json, os, signal, sys, threading, time, warnings
 from _testinternalcapi import (
     perf_trampoline_set_persist_after_fork as set_persist,
     perf_walk_stack as walk)
+
+# CPython 3.12 and later warn of a fork while there are other threads.
+warnings.filterwarnings('ignore', '.* is multi-threaded', DeprecationWarning)
 
 script, directory = __file__, sys.argv[1]
 set_persist('persist' in sys.argv)
