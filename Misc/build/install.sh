@@ -15,16 +15,12 @@ log_again=build/log/install-objects.log
 copy=$BUILD-install
 
 # check_path VARIABLE: ends the script if its value is a path that the base's Makefile
-# cannot install to; makes a relative path absolute
+# cannot install to; makes the path absolute
 check_path() {
     local -n path=$1
     [ -z "$(printf %s "$path" | tr -d '[:alnum:]./_+@%=~,\200-\377-')" ] ||
         die "$1='$path': the base's Makefile installs to no path with spaces or special characters"
-    case $path in
-        / | '') ;;
-        /*) path=${path%/} ;;
-        *) path=$TOP/${path%/} ;;
-    esac
+    [ -z "$path" ] || path=$(realpath -ms "$path")
 }
 
 # check_permission PATH: ends the script if PATH can be neither written nor made
@@ -74,7 +70,7 @@ make_again() {
 : "${prefix:=/usr/local}"
 check_path prefix
 check_path DESTDIR
-target=$DESTDIR$prefix
+target=${DESTDIR%/}$prefix
 check_permission "$target"
 
 say install "$copy: what knows the prefix $prefix"
@@ -89,5 +85,11 @@ with_lock "$copy"
 logged "$log_again" make_again || die_log "$log_again" "$copy: make failed"
 say install "$target"
 logged "$log" make -C "$copy" install DESTDIR="$DESTDIR" || die_log "$log" "install to $target failed"
+if [ -z "$DESTDIR" ]; then
+    found=$(env LD_LIBRARY_PATH="$prefix/lib" "$prefix/bin/python$VERSION" -I -c \
+        'import sys; print(sys.prefix)') || die "$prefix/bin/python$VERSION: does not run"
+    [ "$(realpath "$found")" = "$(realpath "$prefix")" ] ||
+        die "$prefix/bin/python$VERSION: its sys.prefix is $found"
+fi
 rm -rf "$copy"
 say install "$target/bin/python$VERSION"
