@@ -14,6 +14,7 @@ ALLOWED has a line `KIND NAME` for each difference that is allowed:
 
     member      it was added to a struct
     symbol      it was added
+    removed     a symbol that was removed
     macro       it was added, or has a different value
     autoconf    a macro that may differ in any way
 
@@ -75,9 +76,10 @@ def main():
         pair = [read_facts(os.path.join(directory, f'{kind}.txt'))
                 for directory in (base, ours)]
         for event, name, line in compare_facts(*pair):
-            entry = entry_kind, name.rpartition(' ')[2].partition('(')[0]
+            is_gone = event == 'removed' and entry_kind == 'symbol'
+            entry = 'removed' if is_gone else entry_kind, name.rpartition(' ')[2].partition('(')[0]
             used.add(entry)
-            if (event == 'added' or event == 'changed' and kind == 'macros'
+            if (event == 'added' or is_gone or event == 'changed' and kind == 'macros'
                     ) and entry in allowed:
                 continue
             if kind == 'macros' and ('autoconf', name) in allowed:
