@@ -1,10 +1,10 @@
-/* The profiler on platforms that have no trampoline.
+/* The profiler on platforms that have no trampoline, and in builds that cannot use it.
 
-   On these platforms this file is linked in place of perf_profiler.c and its
-   neighbours.  The interpreter calls the same functions.
-   sys.activate_stack_trampoline() raises ValueError.  -X perf prints one line on stderr
-   and runs the program.  The public functions of the perf map need no trampolines, so
-   they work.  */
+   There this file is linked in place of perf_profiler.c and its neighbours.  If the
+   reason is the build, configure says so in PY_PERF_OBSTACLE.  The interpreter calls the
+   same functions.  sys.activate_stack_trampoline() raises ValueError.  -X perf prints
+   one line on stderr and runs the program.  The public functions of the perf map need
+   no trampolines, so they work.  */
 
 #include "Python.h"
 #include "pycore_interp.h"          // PyInterpreterState.config
@@ -13,6 +13,11 @@
 #include "pycore_perf_map.h"
 #include "pycore_perf_profiler.h"
 #include "pycore_pystate.h"         // _Py_IsMainInterpreter()
+
+#ifndef PY_PERF_OBSTACLE
+#  define PY_PERF_OBSTACLE ""
+#endif
+#define NOT_AVAILABLE "perf trampoline not available" PY_PERF_OBSTACLE
 
 int
 _PyPerfProfiler_ModeFromName(const char *name)
@@ -26,7 +31,7 @@ _PyPerfProfiler_ModeFromName(const char *name)
 int
 _PyPerfProfiler_Activate(PyThreadState *Py_UNUSED(tstate), int Py_UNUSED(profiling))
 {
-    PyErr_SetString(PyExc_ValueError, "perf trampoline not available");
+    PyErr_SetString(PyExc_ValueError, NOT_AVAILABLE);
     return -1;
 }
 
@@ -53,8 +58,7 @@ _PyPerfProfiler_InitInterpreter(PyThreadState *tstate)
     if (_Py_IsMainInterpreter(tstate->interp)
             && tstate->interp->config.perf_profiling != _PyPerf_OFF) {
         struct _PyPerfError error;
-        _PyPerfError_Set(&error, "start", "",
-                         "perf trampoline not available", 0);
+        _PyPerfError_Set(&error, "start", "", NOT_AVAILABLE, 0);
         _PyPerfError_Warn(&error);
     }
 }

@@ -202,12 +202,7 @@ _PyPerfBase_RaiseBreaker(PyThreadState *tstate)
 static inline bool
 _PyPerfBase_SharesGil(const PyInterpreterState *interp)
 {
-#ifdef Py_GIL_DISABLED
-    (void)interp;
-    return false;
-#else
     return interp == _PyInterpreterState_Main() || !interp->ceval.own_gil;
-#endif
 }
 
 /* Lock the lists of interpreters and threads.  Threads are added to them without
