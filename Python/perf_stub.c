@@ -1,10 +1,10 @@
 /* The profiler on platforms that have no trampoline, and in builds that cannot use it.
 
    There this file is linked in place of perf_profiler.c and its neighbours.  If the
-   reason is the build, configure says so in PY_PERF_OBSTACLE.  The interpreter calls the
-   same functions.  sys.activate_stack_trampoline() raises ValueError.  -X perf prints
-   one line on stderr and runs the program.  The public functions of the perf map need
-   no trampolines, so they work.  */
+   reason is the build, configure says so in PY_PERF_OBSTACLE.  The interpreter calls
+   the same functions.  sys.activate_stack_trampoline() raises ValueError.  -X perf
+   prints one line on stderr and runs the program.  The public functions of the perf map
+   need no trampolines, so they work.  */
 
 #include "Python.h"
 #include "pycore_interp.h"          // PyInterpreterState.config
