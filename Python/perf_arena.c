@@ -80,8 +80,8 @@ static struct {
     char *end;
 } range;
 
-/* Reserve a range of `size` bytes, if possible behind the one before.  Returns -1 with
-   errno set on failure. */
+/* Reserve a range of `size` bytes.  The system puts it behind the one before, if it
+   can.  Returns -1 with errno set on failure. */
 static int
 range_map(size_t size)
 {

@@ -53,9 +53,8 @@ struct retired {
 
 struct table {
     size_t count;                   // of buckets, a power of 2
-    size_t used;                    // bytes of `names`
-    char *names;                    // behind the buckets
-    struct retired *buckets[];
+    size_t used;                    // bytes of names
+    struct retired *buckets[];      // the names come after them
 };
 
 static struct table *current, *before;      // NULL: none yet
@@ -118,7 +117,6 @@ retired_has_key(const struct retired *retired, const struct key *key)
                      key->filename.size) == 0;
 }
 
-
 /* Return the bytes that names of these sizes take in a table. */
 static size_t
 retired_size(const uint16_t sizes[2])
@@ -136,6 +134,13 @@ static struct retired **
 table_bucket(struct table *table, Py_uhash_t hash)
 {
     return &table->buckets[hash & (table->count - 1)];
+}
+
+/* Return the name at this offset in the names of `table`. */
+static struct retired *
+table_name(struct table *table, size_t offset)
+{
+    return (void *)((char *)&table->buckets[table->count] + offset);
 }
 
 /* Return what `table` has for the key, or NULL.  `table` may be NULL. */
@@ -165,7 +170,6 @@ table_new(size_t count)
         sizeof(*table) + count * (sizeof(table->buckets[0]) + NAME_SIZE));
     if (table != NULL) {
         table->count = count;
-        table->names = (char *)&table->buckets[count];
         table_clear(table);
     }
     return table;
@@ -176,7 +180,7 @@ table_new(size_t count)
 static struct retired *
 table_link(struct table *table, size_t size, Py_uhash_t hash)
 {
-    struct retired *retired = (void *)(table->names + table->used);
+    struct retired *retired = table_name(table, table->used);
     struct retired **bucket = table_bucket(table, hash);
     table->used += size;
     retired->hash = hash;
@@ -194,7 +198,7 @@ current_enlarge(void)
         return false;
     }
     for (size_t offset = 0; offset < current->used;) {
-        const struct retired *old = (void *)(current->names + offset);
+        const struct retired *old = table_name(current, offset);
         const size_t size = retired_size(old->sizes);
         struct retired *copy = table_link(larger, size, old->hash);
         copy->slots = old->slots;
