@@ -141,8 +141,9 @@ class SamplingTests(RecordTestCase):
                 continue
             chain = [where, *names.chain(addresses)]
             python = [name for name in chain if is_python(name)]
-            if (end in ('null', 'outside') and chain[-1] == FOREIGN
-                    and not python):
+            is_short = len(chain) <= 4      # main() is further away
+            if ((end == 'outside' or end == 'null' and is_short)
+                    and chain[-1] == FOREIGN and not python):
                 called_back += 1
                 continue
             first_of_bottom = len(python) - len(bottom)
