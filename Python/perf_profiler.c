@@ -31,7 +31,7 @@
          |     perf_record.c       frame records
          |     perf_fork.c         the forked child
          v         v
-       perf_slots.c            from code object to trampoline and entry
+       perf_slots.c, perf_entry.c    from code object to trampoline and entry
          |         |
          v         v
        perf_arena.c       perf_map.c, perf_jitdump.c

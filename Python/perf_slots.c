@@ -1,9 +1,9 @@
-/* Code objects, their slots, and the entries that name them.
+/* Code objects, their slots, and when each one is announced.
 
    When a code object is called for the first time while profiling is on, it gets
    a slot: a trampoline at a different address (perf_arena.c).  The output, a file
    that profilers read, gets an entry: the address of the trampoline and the name
-   of the function.
+   of the function (perf_entry.c).
 
        code object --co_extra-----> slot --address--> trampoline
            |                          ^
@@ -32,20 +32,12 @@
 
 #include "Python.h"
 #include "pycore_perf_arena.h"
-#include "pycore_perf_asm.h"        // _PyPerfTrampoline_CodeSize
 #include "pycore_perf_base.h"
+#include "pycore_perf_entry.h"
 #include "pycore_perf_os.h"
 #include "pycore_perf_retired.h"
 #include "pycore_perf_slots.h"
 #include "pycore_perf_text.h"       // _PyPerfTextWriter_UseSpare()
-#include "pycore_perf_window.h"     // _PyPerfWindow_Find()
-#include "pycore_unicodeobject.h"   // _PyUnicode_AsUTF8String()
-
-/* perf_jitdump.c needs room behind the bytecode.  What comes next there is another code
-   object, if it is code at all. */
-static_assert(offsetof(PyCodeObject, co_code_adaptive)
-                  >= 150 + _PyPerfWindow_BEFORE_FIRST - _PyPerfWindow_BEFORE_EACH,
-              "struct _PyPerfRegion promises room behind the instructions");
 
 static struct {
     const struct _PyPerfOutput *output;     // the one that is open, or NULL
@@ -183,132 +175,23 @@ code_new_slot(PyCodeObject *code, struct _PyPerfError *error)
 
 // --- Entries ---------------------------------------------------------------
 
-/* Fill in *text with the characters of `string`.  *owner keeps them alive; the
-   caller releases it.  Returns -1 if there is no memory. */
-static int
-text_from_unicode(struct _PyPerfText *text, PyObject *string, PyObject **owner)
-{
-    if (PyUnicode_IS_COMPACT_ASCII(string)) {
-        text->bytes = (const char *)PyUnicode_1BYTE_DATA(string);
-        text->length = (size_t)PyUnicode_GET_LENGTH(string);
-        *owner = NULL;
-        return 0;
-    }
-    *owner = _PyUnicode_AsUTF8String(string, "surrogatepass");
-    if (*owner == NULL) {
-        PyErr_Clear();
-        return -1;
-    }
-    text->bytes = PyBytes_AS_STRING(*owner);
-    text->length = (size_t)PyBytes_GET_SIZE(*owner);
-    return 0;
-}
-
-/* Store the runs of instructions of one line in `lines`, which has room for `room` of
-   them, at least 1.  Returns how many there are, also if there are more.  A line table
-   that a program has made can go on behind the last instruction. */
-static size_t
-code_lines(PyCodeObject *code, struct _PyPerfLine *lines, size_t room)
-{
-    size_t count = 0;
-    int previous = 0;
-    size_t size;
-    lines[0] = (struct _PyPerfLine){.start = 0, .line = -1};
-    PyCodeAddressRange range;
-    _PyPerfBase_Bytecode(code, &size);
-    _PyCode_InitAddressRange(code, &range);
-    while (_PyPerfBase_HasLines(code) && _PyLineTable_NextAddressRange(&range)
-            && (size_t)range.ar_start < size) {
-        const int line = Py_MAX(range.ar_line, -1);
-        if (count != 0 && line == previous) {
-            continue;
-        }
-        previous = line;
-        if (count < room) {
-            lines[count] = (struct _PyPerfLine){
-                .start = count == 0 ? 0 : (size_t)range.ar_start
-                                          + _PyPerfWindow_BEFORE_FIRST
-                                          - _PyPerfWindow_BEFORE_EACH,
-                .line = line,
-            };
-        }
-        count++;
-    }
-    return Py_MAX(count, 1);
-}
-
-/* Add the addresses of the instructions of `slot` to *region. */
-static void
-region_set_lines(struct _PyPerfRegion *region, const struct _PyPerfSlot *slot,
-                 const struct _PyPerfLine *lines, size_t count)
-{
-    const char *first = slot->line_address;
-    size_t size;
-    _PyPerfBase_Bytecode(slot->code, &size);
-    region->line_address = first - _PyPerfWindow_BEFORE_FIRST;
-    region->line_size = size + _PyPerfWindow_BEFORE_FIRST - _PyPerfWindow_BEFORE_EACH;
-    region->lines = lines;
-    region->line_count = count;
-}
-
-/* Give the function of `slot` the addresses of its instructions, and add them to
-   *region.  The caller frees region->lines with PyMem_RawFree().  Returns -1 with
-   *error filled in on failure. */
-static int
-slot_add_lines(struct _PyPerfSlot *slot, struct _PyPerfRegion *region,
-               struct _PyPerfError *error)
-{
-    const void *address = slot->line_address;
-    size_t size;
-    const char *bytecode = _PyPerfBase_Bytecode(slot->code, &size);
-    if (address == NULL && _PyPerfWindow_Find(bytecode, size, &address, error) < 0) {
-        return -1;
-    }
-    if (address == NULL) {
-        return 0;
-    }
-    // An entry of the table has at least one byte.
-    const size_t room = Py_MAX((size_t)PyBytes_GET_SIZE(slot->code->co_linetable), 1);
-    struct _PyPerfLine *lines = PyMem_RawMalloc(room * sizeof(*lines));
-    if (lines == NULL) {
-        return _PyPerfError_Set(error, "announce the lines of a function", "", NULL,
-                                ENOMEM);
-    }
-    _PyPerfArena_SetLineAddress(slot, address);
-    region_set_lines(region, slot, lines, code_lines(slot->code, lines, room));
-    return 0;
-}
-
 /* Write an entry for `slot`: of its trampoline if `name` is true, and of its lines if
    `lines` is true.  Returns -1 with *error filled in on failure. */
 static int
 slot_write_entry(struct _PyPerfSlot *slot, bool name, bool lines,
                  struct _PyPerfError *error)
 {
-    const PyCodeObject *code = slot->code;
-    struct _PyPerfRegion region = {
-        .address = name ? slot->address : NULL,
-        .size = _PyPerfTrampoline_CodeSize,
-        .first_line = code->co_firstlineno,
-    };
-    PyObject *qualname = NULL, *filename = NULL;
-    _PyPerfGeneration generation = slots.generation;
-    int result = -1;
-    if (text_from_unicode(&region.qualname, code->co_qualname, &qualname) < 0
-        || text_from_unicode(&region.filename, code->co_filename, &filename) < 0)
-    {
-        _PyPerfError_Set(error, "announce a function", "", NULL, ENOMEM);
+    struct _PyPerfEntry entry;
+    if (_PyPerfEntry_Init(&entry, slot, name, lines, error) < 0) {
+        return -1;
     }
-    else if (!lines || slot_add_lines(slot, &region, error) == 0) {
-        result = 0;
-        if (region.address != NULL || region.line_address != NULL) {
-            result = slots.output->announce(&region, &generation, error);
-            slots_set_generation(generation);
-        }
+    int result = 0;
+    if (entry.region.address != NULL || entry.region.line_address != NULL) {
+        _PyPerfGeneration generation = slots.generation;
+        result = slots.output->announce(&entry.region, &generation, error);
+        slots_set_generation(generation);
     }
-    PyMem_RawFree((void *)region.lines);
-    Py_XDECREF(qualname);
-    Py_XDECREF(filename);
+    _PyPerfEntry_Clear(&entry);
     return result;
 }
 
@@ -542,47 +425,6 @@ _PyPerfSlots_ReopenOutput(PyThreadState *tstate, bool keep,
 
 // --- A child that C code has just forked -----------------------------------
 
-/* Encode `string` as UTF-8, and lone surrogates like other characters.  Neither
-   allocates memory nor raises exceptions.  Returns false if there are more bytes than
-   `buffer` has room for. */
-static bool
-text_encode(struct _PyPerfText *text, PyObject *string, char *buffer, size_t size)
-{
-    static const unsigned char leads[] = {0, 0xc0, 0xe0, 0xf0};
-    const int kind = PyUnicode_KIND(string);
-    const void *data = PyUnicode_DATA(string);
-    *text = (struct _PyPerfText){.bytes = buffer};
-    for (Py_ssize_t i = 0; i < PyUnicode_GET_LENGTH(string); i++) {
-        const Py_UCS4 point = PyUnicode_READ(kind, data, i);
-        int more = (point >= 0x80) + (point >= 0x800) + (point >= 0x10000);
-        if (text->length + (size_t)more >= size) {
-            return false;
-        }
-        buffer[text->length++] = (char)(leads[more] | point >> 6 * more);
-        while (more-- > 0) {
-            buffer[text->length++] = (char)(0x80 | (point >> 6 * more & 0x3f));
-        }
-    }
-    return true;
-}
-
-/* Add the lines of the function of `slot` to *region, if it has an address for them,
-   and if their text certainly fits into the static buffer of perf_text.c. */
-static void
-slot_add_lines_early(const struct _PyPerfSlot *slot, struct _PyPerfRegion *region)
-{
-    static struct _PyPerfLine lines[128];
-    if (!_PyPerf_Pool.lines || slot->line_address == NULL) {
-        return;
-    }
-    const size_t count = code_lines(slot->code, lines, Py_ARRAY_LENGTH(lines));
-    const size_t largest = 64 + 4 * (region->qualname.length + region->filename.length);
-    if (count > Py_ARRAY_LENGTH(lines) || count * largest > 16 * 1024) {
-        return;
-    }
-    region_set_lines(region, slot, lines, count);
-}
-
 /* Compare the code object of a slot (a visitor of slots). */
 static int
 slot_has_code(struct _PyPerfSlot *slot, void *data)
@@ -608,26 +450,13 @@ code_find_slot(PyCodeObject *code)
 static int
 frame_announce_early(const _PyInterpreterFrame *frame, struct _PyPerfError *error)
 {
-    // 1024 bytes, of which each becomes four and some appear three times, fit into the
-    // static buffer of perf_text.c.
-    static char qualname[1024], filename[1024];
-    PyCodeObject *code = _PyPerfBase_FrameCode(frame);
     const int mode = slots.output->mode;
-    struct _PyPerfSlot *slot = code_find_slot(code);
-    if (slot == NULL || slot->announced_in[mode] == slots.early.generation) {
+    struct _PyPerfSlot *slot = code_find_slot(_PyPerfBase_FrameCode(frame));
+    struct _PyPerfRegion region;
+    if (slot == NULL || slot->announced_in[mode] == slots.early.generation
+            || !_PyPerfEntry_InitEarly(&region, slot)) {
         return 0;
     }
-    struct _PyPerfRegion region = {
-        .address = slot->address,
-        .size = _PyPerfTrampoline_CodeSize,
-        .first_line = code->co_firstlineno,
-    };
-    if (!text_encode(&region.qualname, code->co_qualname, qualname, sizeof(qualname))
-            || !text_encode(&region.filename, code->co_filename, filename,
-                            sizeof(filename))) {
-        return 0;
-    }
-    slot_add_lines_early(slot, &region);
     if (slots.output->announce(&region, &slots.early.generation, error) < 0) {
         return -1;
     }

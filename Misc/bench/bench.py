@@ -367,9 +367,14 @@ def parse_arguments():
     return parser.parse_args()
 
 
+def find_lib2to3():
+    """Our lib2to3, or None: since 3.13 the standard library does not have it."""
+    return importlib.util.find_spec("lib2to3")
+
+
 def copy_lib2to3(commands, library):
     """Copy our lib2to3 to the directory `library` for all interpreters."""
-    source = importlib.util.find_spec("lib2to3").submodule_search_locations[0]
+    source = find_lib2to3().submodule_search_locations[0]
     shutil.copytree(source, pathlib.Path(library, "lib2to3"),
                     ignore=shutil.ignore_patterns("tests", "__pycache__"))
     for command in commands.values():   # each one caches the pickled grammar
@@ -396,6 +401,12 @@ def main():
                 "peer": arguments.peer}
     commands = {name: command for name, command in commands.items() if command}
     names = arguments.workloads or [START_UP, *workloads.WORKLOADS]
+    if "lib2to3" in names and find_lib2to3() is None:
+        print("bench: this Python has no lib2to3, so this workload is left out",
+              file=sys.stderr)
+        names.remove("lib2to3")
+    if not names:
+        sys.exit("bench: no workload is left")
     rounds = 0 if arguments.instructions_only else arguments.rounds
     output = pathlib.Path(arguments.output)
     output.mkdir(parents=True, exist_ok=True)

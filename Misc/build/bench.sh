@@ -4,8 +4,8 @@
 #
 #     bench.sh                 compares the interpreter of BUILD, the unpatched one with
 #                              the same flags, and one with perf support of its own: the
-#                              unpatched one, or if it has none, a newer CPython; writes bench.txt, bench.json and bench.svg to
-#                              build/bench
+#                              unpatched one, or if it has none, a newer CPython; writes
+#                              bench.txt, bench.json and bench.svg to build/bench
 #     bench.sh instructions    counts instructions of the first two; writes bench.txt and
 #                              bench.json to build/instructions
 set -eu

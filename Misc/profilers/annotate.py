@@ -38,6 +38,7 @@ GROUPS = ('Program', 'Site packages', 'Standard library', 'Without a file')
 
 SOURCE_BUDGET = 3_500_000       # characters of source in a page
 NEIGHBOURS = 15                 # lines around a line with samples, if that is too much
+MANY_OTHERS = 0.15              # share of samples without Python functions
 MOST_EDGES = 24                 # callers of a line in a page, and what it calls
 
 
@@ -353,6 +354,20 @@ def wants_color(choice):
             and os.environ.get('TERM') != 'dumb')
 
 
+def print_others(annotation):
+    """If many samples have no Python function, say where they were, and what to do."""
+    total = annotation.recording.total
+    share = (total - annotation.samples) / total
+    if share < MANY_OTHERS:
+        return
+    names = ', '.join(f'{printable(name)} ({count})'
+                      for name, count in annotation.others.most_common(5))
+    print(f'{share:.2%} of all samples have no Python function: {names}.\n'
+          'If these are libraries that the program uses, they have no frame pointers. '
+          'Record with\n-X perf_jit=lines and perf record --call-graph dwarf, or with '
+          '"make annotate MODE=jit".')
+
+
 def print_text(annotation, sources, options):
     """Print all files with lines of `options.percent_limit` and more."""
     color = Colors(wants_color(options.color))
@@ -362,6 +377,7 @@ def print_text(annotation, sources, options):
     hottest = max(line.own for lines in annotation.lines.values() for line in lines.values())
     print(f'Samples: {recording.total} of {recording.event}, {count} with Python functions '
           '= 100%')
+    print_others(annotation)
 
     def percent(number):
         return f'{100 * number / count:6.2f}%' if number else ' ' * 7
@@ -532,6 +548,7 @@ def page_data(annotation, sources, title):
         'functions': functions.values,
         'files': files,
         'others': annotation.others.most_common(8),
+        'many': MANY_OTHERS,
     }
 
 

@@ -9,6 +9,7 @@ it activates profiling without a fault and runs the program again.  One line of
 JSON says what the child has seen.  test_faults.py judges it.
 """
 
+import gc
 import json
 import os
 import resource
@@ -406,6 +407,9 @@ def walk(phase, mode, faults, directory):
 
 
 def main(mode, phase, directory):
+    # A collection in a child would write to each object of the parent, and so copy each
+    # page.  That would take most of the time.
+    gc.freeze()
     print(json.dumps(play(phase, mode, [], directory)), flush=True)
     for fault in relink.FAULTS + relink.ONCE:
         walk(phase, mode, [(*fault, False)], directory)

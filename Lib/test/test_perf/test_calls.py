@@ -100,7 +100,9 @@ class StackTests(walker.RecordTestCase):
             except RecursionError:
                 print('RecursionError')
             print(deep(900))
-            """, 'perf=calls')
+            """, 'perf=calls',
+            # At -O0 a call takes ten kilobytes of the C stack.
+            prepare='ulimit -S -s 65536')
         self.assertEqual(run.out, 'RecursionError\n0\n')
         self.assertEqual(run.err, '')
 

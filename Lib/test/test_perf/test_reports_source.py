@@ -105,6 +105,17 @@ class TextTests(BadInputTests, ReportTestCase):
         self.assertEqual(text.files[path][2][3],
                          [(100, '[in deflate]', 'libz.so.1', 'zlib_compress')])
 
+    def test_libraries_without_frame_pointers(self):
+        path = self.script()
+        usual = sample(*below(f'py::f:{path}:2'))
+        text = usual + sample('deflate (/lib/libz.so.1)') * 3
+        run = self.report(text=text)
+        self.assertIn('75.00% of all samples have no Python function: libz.so.1 (3).',
+                      run.out)
+        self.assertIn('perf_jit=lines', run.out)
+        run = self.report(text=usual * 9 + sample('deflate (/lib/libz.so.1)'))
+        self.assertNotIn('no Python function', run.out)
+
     def test_a_line_is_counted_once_in_a_sample(self):
         path = self.script()
         f = f'py::f:{path}:2'
