@@ -13,7 +13,8 @@
    about 16,000 names of ordinary length.  Then it becomes the table before, whose place
    an empty one takes, and the names of the one that was before are dropped.  A name in
    use is not lost: a slot that is taken from the table before comes back to the current
-   one.  Long names are not kept.  */
+   one.  Long names are not kept.  Most lookups are of names that are not there, so a
+   bucket itself says which ones cannot be in it.  */
 
 #include "Python.h"
 #include "pycore_perf_base.h"       // _PyPerfBase_IsReady()
@@ -27,6 +28,8 @@
 
 /* Bytes of a name and a file.  This is about ten times what is usual. */
 #define KEY_SIZE_MAX ((size_t)1024)
+
+static_assert(LARGEST_TABLE * NAME_SIZE < UINT32_MAX, "bucket.first has 32 bits");
 
 /* A string, as the interpreter stores its characters. */
 struct characters {
@@ -44,17 +47,22 @@ struct key {
 /* A name, and slots whose entries have it. */
 struct retired {
     struct _PyPerfSlot *slots;      // linked by next_free; NULL: all are in use
-    struct retired *next;           // in the same bucket
     Py_uhash_t hash;
+    uint32_t next;                  // in the same bucket; as bucket.first
     uint16_t sizes[2];              // of the qualified name and the file, bytes
     uint16_t kinds[2];
     char text[];                    // the characters of both
 };
 
+struct bucket {
+    uint32_t filter;                // the filter_bit() of each name in it
+    uint32_t first;                 // where the newest one is, bytes + 1; 0: none
+};
+
 struct table {
     size_t count;                   // of buckets, a power of 2
     size_t used;                    // bytes of names
-    struct retired *buckets[];      // the names come after them
+    struct bucket buckets[];        // the names come after them
 };
 
 static struct table *current, *before;      // NULL: none yet
@@ -129,11 +137,17 @@ retired_size(const uint16_t sizes[2])
 
 // --- Tables ----------------------------------------------------------------
 
-/* Return the place in `table` where the chain of the names with this hash begins. */
-static struct retired **
+static struct bucket *
 table_bucket(struct table *table, Py_uhash_t hash)
 {
     return &table->buckets[hash & (table->count - 1)];
+}
+
+/* Return one of 32 bits.  Most names in a bucket have different ones. */
+static uint32_t
+filter_bit(Py_uhash_t hash)
+{
+    return (uint32_t)1 << (hash >> (8 * sizeof(hash) - 5));
 }
 
 /* Return the name at this offset in the names of `table`. */
@@ -147,11 +161,21 @@ table_name(struct table *table, size_t offset)
 static struct retired *
 table_get(struct table *table, const struct key *key)
 {
-    struct retired *retired = table != NULL ? *table_bucket(table, key->hash) : NULL;
-    while (retired != NULL && !retired_has_key(retired, key)) {
-        retired = retired->next;
+    if (table == NULL) {
+        return NULL;
     }
-    return retired;
+    const struct bucket *bucket = table_bucket(table, key->hash);
+    if ((bucket->filter & filter_bit(key->hash)) == 0) {
+        return NULL;
+    }
+    for (uint32_t place = bucket->first; place != 0;) {
+        struct retired *retired = table_name(table, place - 1);
+        if (retired_has_key(retired, key)) {
+            return retired;
+        }
+        place = retired->next;
+    }
+    return NULL;
 }
 
 /* Make `table`, which may be new, empty. */
@@ -181,11 +205,12 @@ static struct retired *
 table_link(struct table *table, size_t size, Py_uhash_t hash)
 {
     struct retired *retired = table_name(table, table->used);
-    struct retired **bucket = table_bucket(table, hash);
-    table->used += size;
+    struct bucket *bucket = table_bucket(table, hash);
     retired->hash = hash;
-    retired->next = *bucket;
-    *bucket = retired;
+    retired->next = bucket->first;
+    bucket->first = (uint32_t)table->used + 1;
+    bucket->filter |= filter_bit(hash);
+    table->used += size;
     return retired;
 }
 
