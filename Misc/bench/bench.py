@@ -102,7 +102,7 @@ set style fill solid 0.9 noborder
 set errorbars lc rgb "#333333"
 set boxwidth 0.9
 set grid ytics lc rgb "#dddddd"
-set yrange [0.9:*]
+set yrange [0.8:*]
 set xtics rotate by -25 nomirror scale 0
 set rmargin 8
 set key outside bottom center horizontal
