@@ -290,13 +290,13 @@ class SameNameTests(fixtures.PerfTestCase):
 
     def test_the_oldest_names_are_forgotten(self):
         run = self.run_new("""\
-            for i in range(50_000):
+            for i in range(80_000):
                 new(f'function{i}')
             new('function0')
-            new('function49999')
+            new('function79999')
             """)
         self.assertEqual(run.names.count('py::function0:<made>'), 2)
-        self.assertEqual(run.names.count('py::function49999:<made>'), 1)
+        self.assertEqual(run.names.count('py::function79999:<made>'), 1)
         self.assert_good_map(run.entries)
 
     def test_many_names_in_turn(self):
