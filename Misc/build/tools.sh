@@ -9,7 +9,7 @@
 #     samply
 #     flamegraph.pl   draws flame graphs from folded stacks
 #     hotspot-perfparser
-#                     the program that reads perf.data for hotspot
+#                     the program that reads perf.data for hotspot; always Debian 12's
 #     python3.13      the peer of `make bench`, with CPython's own perf support; always
 #                     Debian's, never the machine's
 #
@@ -43,7 +43,8 @@ suite_of() {
     case $1 in
     perf) echo "$codename-backports" ;;
     samply) echo testing ;;
-    flamegraph.pl | hotspot-perfparser) echo "$codename" ;;
+    flamegraph.pl) echo "$codename" ;;
+    hotspot-perfparser) echo bookworm ;;        # no later suite has one
     python3.13) echo trixie ;;
     esac
 }
