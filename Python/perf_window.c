@@ -51,7 +51,7 @@ struct window {
     uint32_t high;                  // half of the addresses of its bytecode
     bool is_sealed;                 // an ancestor process made it
     uint16_t machine;               // ELF's e_machine; 0: no unwind information
-    bool is_registered;             // unwinders know the unwind information
+    int registered;                 // halves whose unwind information unwinders know
     struct window *older;
 };
 
@@ -141,12 +141,12 @@ window_prepare(struct window *window, struct _PyPerfError *error)
 static void
 window_register(struct window *window)
 {
-    if (window->machine != 0 && !window->is_registered) {
-        window->is_registered = true;
-        for (int number = 0; number < 2; number++) {
-            const struct half half = window_half(window, number);
-            window->is_registered &= _PyPerfUnwind_Register(half.unwind);
+    while (window->machine != 0 && window->registered < 2) {
+        const struct half half = window_half(window, window->registered);
+        if (!_PyPerfUnwind_Register(half.unwind)) {
+            return;
         }
+        window->registered++;       // a second time would be once too often
     }
 }
 

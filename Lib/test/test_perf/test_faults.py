@@ -54,6 +54,7 @@ CANNOT_FAIL = set("""
     _PyCode_GetExtra _PyCode_InitAddressRange _PyErr_Fetch _PyErr_Restore _PyEval_EvalFrameDefault
     _PyLineTable_NextAddressRange _PyInterpreterState_SetEvalFrameFunc _PyRuntime _Py_Dealloc _Py_GetEnv
     _Py_NoneStruct
+    PyMutex_Unlock PyUnstable_Code_GetExtra _PyMutex_LockTimed _Py_tss_tstate
     """.split())
 
 # Our own functions are tested, not replaced.

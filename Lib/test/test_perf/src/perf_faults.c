@@ -29,8 +29,8 @@
    until the process ends.  */
 
 #include "Python.h"
-#include "pycore_code.h"            // _PyCode_SetExtra()
-#include "pycore_ceval.h"           // _PyEval_RequestCodeExtraIndex()
+#include "pycore_code.h"
+#include "pycore_ceval.h"
 #include "pycore_unicodeobject.h"   // _PyUnicode_AsUTF8String()
 #include <dlfcn.h>
 #include <errno.h>
@@ -135,13 +135,25 @@ watch_leaks(bool watch)
 
 // --- Instead of the base's -------------------------------------------------
 
+/* Since 3.12 these functions have other names. */
+#if PY_VERSION_HEX >= 0x030c0000
+#  define CODE_SET_EXTRA PyUnstable_Code_SetExtra
+#  define REQUEST_EXTRA_INDEX PyUnstable_Eval_RequestCodeExtraIndex
+#else
+#  define CODE_SET_EXTRA _PyCode_SetExtra
+#  define REQUEST_EXTRA_INDEX _PyEval_RequestCodeExtraIndex
+#endif
+
+#define REPLACED_(NAME) perf_fault_ ## NAME
+#define REPLACED(NAME) REPLACED_(NAME)
+
 extern void *perf_fault_PyMem_RawMalloc(size_t);
 extern void *perf_fault_PyMem_RawCalloc(size_t, size_t);
 extern void *perf_fault_PyMem_RawRealloc(void *, size_t);
 extern void perf_fault_PyMem_RawFree(void *);
 extern PyObject *perf_fault__PyUnicode_AsUTF8String(PyObject *, const char *);
-extern int perf_fault__PyCode_SetExtra(PyObject *, Py_ssize_t, void *);
-extern Py_ssize_t perf_fault__PyEval_RequestCodeExtraIndex(freefunc);
+extern int REPLACED(CODE_SET_EXTRA)(PyObject *, Py_ssize_t, void *);
+extern Py_ssize_t REPLACED(REQUEST_EXTRA_INDEX)(freefunc);
 
 void *
 perf_fault_PyMem_RawMalloc(size_t size)
@@ -188,19 +200,19 @@ perf_fault__PyUnicode_AsUTF8String(PyObject *string, const char *errors)
 }
 
 int
-perf_fault__PyCode_SetExtra(PyObject *code, Py_ssize_t index, void *extra)
+REPLACED(CODE_SET_EXTRA)(PyObject *code, Py_ssize_t index, void *extra)
 {
     if (fails(set_extra_KIND)) {
         PyErr_NoMemory();
         return -1;
     }
-    return _PyCode_SetExtra(code, index, extra);
+    return CODE_SET_EXTRA(code, index, extra);
 }
 
 Py_ssize_t
-perf_fault__PyEval_RequestCodeExtraIndex(freefunc release)
+REPLACED(REQUEST_EXTRA_INDEX)(freefunc release)
 {
-    return fails(extra_index_KIND) ? -1 : _PyEval_RequestCodeExtraIndex(release);
+    return fails(extra_index_KIND) ? -1 : REQUEST_EXTRA_INDEX(release);
 }
 
 
