@@ -409,14 +409,14 @@ class MappingTests(fixtures.PerfTestCase):
         call_new('parent')
         found = mappings(os.getpid())
         assert len(found) > 3000, len(found)
-        print(*sorted(set(found.values())))
+        print(*sorted(set(found.values())), flush=True)
         parent = os.getpid()
         pid = os.fork()
         if not pid:
             call_new('child')
             found = mappings(os.getpid())
             print(*{found[f'child{i}'] for i in range(3000)})
-            print(*set(mappings(parent).values()))
+            print(*set(mappings(parent).values()), flush=True)
             os._exit(0)
         os.waitpid(pid, 0)
         """
