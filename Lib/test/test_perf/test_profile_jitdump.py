@@ -32,7 +32,7 @@ OLDEST_PERF = (6, 8)
 OUTERMOST = re.compile(r'_start|main|__libc_start_.*|_dl_relocate_static_pie')
 
 # The functions in which the stack of a thread begins.
-OUTERMOST_OF_THREAD = re.compile(r'(__)?clone3?|start_thread|thread_start')
+OUTERMOST_OF_THREAD = re.compile(r'(__GI_)?(__)?clone3?|start_thread|thread_start')
 
 
 def setUpModule():
