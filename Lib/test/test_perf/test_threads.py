@@ -501,7 +501,7 @@ class InterpretersShareOneModeTests(fixtures.PerfTestCase):
                     sys.activate_stack_trampoline('perf_jit')
                 except RuntimeError as error:
                     print(error)
-                print(sys.is_stack_trampoline_active())
+                print(sys.is_stack_trampoline_active(), flush=True)
                 def within(): pass
                 within()
                 ''')
