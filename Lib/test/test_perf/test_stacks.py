@@ -592,6 +592,16 @@ outer(100, note_symbols)
         runs = self.run_in_all_modes(self.SOURCE)
         self.assert_stacks(runs, least=2)
 
+    def test_it_reaches_main_with_lines(self):
+        """Wherever the bytecode is: its place is another one in each process."""
+        for mode in ('perf=lines', 'perf_jit=lines') * 4:
+            with self.subTest(mode=mode):
+                run = self.run_python(self.SOURCE, mode, prepare='ulimit -c 0',
+                                      env={'PYTHONPATH': self.built},
+                                      args=[self.path('notes.json')])
+                self.assertEqual(run.out, 'reaches main: True\n' * 2)
+                self.assertEqual(run.err, '')
+
 
 # ---------------------------------------------------------------------------
 # How much stack there is
