@@ -102,8 +102,8 @@ static struct half
 window_half(const struct window *window, int number)
 {
     const size_t size = ((size_t)1 << 31) - UNUSED_AT_END / 2;
-    // libgcc takes 32 bits that are zero for a function that the linker has removed.  No
-    // function has the first addresses of a window.
+    // libgcc takes 32 bits that are zero for a function that the linker has removed.
+    // No function has the first addresses of a window.
     const size_t skipped = number == 0 ? 2 : 0;
     return (struct half){
         .unwind = window->start - HEADER_SIZE + (size_t)number * UNWIND_ROOM,
