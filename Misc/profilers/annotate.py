@@ -112,6 +112,14 @@ class Annotation:
                 + (f'{min(missing)} is missing' if missing else
                    'was the program run with -X perf=lines or -X perf_jit=lines?'))
 
+    def share_of_others(self):
+        """Return the share of all samples that have no Python function, from 0 to 1."""
+        return 1 - self.samples / self.recording.total
+
+    def has_many_others(self):
+        """Are there so many that the libraries may have no frame pointers?"""
+        return self.share_of_others() >= MANY_OTHERS
+
     def line(self, frame):
         lines = self.lines.get(frame.file)
         if lines is None:
@@ -356,13 +364,11 @@ def wants_color(choice):
 
 def print_others(annotation):
     """If many samples have no Python function, say where they were, and what to do."""
-    total = annotation.recording.total
-    share = (total - annotation.samples) / total
-    if share < MANY_OTHERS:
+    if not annotation.has_many_others():
         return
     names = ', '.join(f'{printable(name)} ({count})'
                       for name, count in annotation.others.most_common(5))
-    print(f'{share:.2%} of all samples have no Python function: {names}.\n'
+    print(f'{annotation.share_of_others():.2%} of all samples have no Python function: {names}.\n'
           'If these are libraries that the program uses, they have no frame pointers. '
           'Record with\n-X perf_jit=lines and perf record --call-graph dwarf, or with '
           '"make annotate MODE=jit".')
@@ -548,7 +554,7 @@ def page_data(annotation, sources, title):
         'functions': functions.values,
         'files': files,
         'others': annotation.others.most_common(8),
-        'many': MANY_OTHERS,
+        'has_many_others': annotation.has_many_others(),
     }
 
 
