@@ -14,6 +14,7 @@ import functools
 import os
 import platform
 import re
+import resource
 import shutil
 import subprocess
 import sys
@@ -141,15 +142,22 @@ requires_root = unittest.skipUnless(
 def clean_environment(**changes):
     """Return the environment of a child.
 
-    It has neither our switches nor JITDUMPDIR, unless `changes` set them.
+    It has neither our switches nor JITDUMPDIR, unless `changes` set them.  Output is
+    buffered, as it is for most users.
     """
     env = {k: v for k, v in os.environ.items() if k not in SWITCHES}
-    for name in ('DEBUGINFOD_URLS', 'JITDUMPDIR'):
+    for name in ('DEBUGINFOD_URLS', 'JITDUMPDIR', 'PYTHONUNBUFFERED'):
         env.pop(name, None)
     env['PERF_CONFIG'] = os.devnull
     env['PYTHONDONTWRITEBYTECODE'] = '1'
     env.update(changes)
     return env
+
+
+def allow_large_stack():
+    """Allow a C stack of 64 MiB (a preexec_fn).  At -O0 a call takes ten kilobytes."""
+    resource.setrlimit(resource.RLIMIT_STACK, (
+        2**26, resource.getrlimit(resource.RLIMIT_STACK)[1]))
 
 
 class Finished:

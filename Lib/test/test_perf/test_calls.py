@@ -100,9 +100,7 @@ class StackTests(walker.RecordTestCase):
             except RecursionError:
                 print('RecursionError')
             print(deep(900))
-            """, 'perf=calls',
-            # At -O0 a call takes ten kilobytes of the C stack.
-            prepare='ulimit -S -s 65536')
+            """, 'perf=calls', preexec_fn=fixtures.allow_large_stack)
         self.assertEqual(run.out, 'RecursionError\n0\n')
         self.assertEqual(run.err, '')
 

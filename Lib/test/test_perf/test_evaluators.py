@@ -10,7 +10,6 @@ import itertools
 import json
 import os
 import re
-import resource
 import sys
 import tempfile
 import unittest
@@ -189,12 +188,6 @@ def is_part(names, whole):
     return all(name in rest for name in names)
 
 
-def large_stack():
-    """Allow a large C stack.  At -O0 a call takes ten kilobytes of it."""
-    resource.setrlimit(resource.RLIMIT_STACK, (
-        2**26, resource.getrlimit(resource.RLIMIT_STACK)[1]))
-
-
 class EvaluatorTestCase(walker.RecordTestCase):
 
     def run_program(self, name, mode, **environment):
@@ -208,7 +201,7 @@ class EvaluatorTestCase(walker.RecordTestCase):
             [sys.executable, *(['-X', mode] if mode and first else []), PROGRAM, name,
              *([mode] if mode else [])],
             env=fixtures.clean_environment(PYTHONPATH=directory, **environment),
-            preexec_fn=large_stack if name.startswith('too_deep') else None)
+            preexec_fn=fixtures.allow_large_stack if name.startswith('too_deep') else None)
         self.assertEqual(run.err, '')
         found = json.loads(run.out)
         found['inlines'] = mode == 'perf=calls' or not (

@@ -593,7 +593,7 @@ outer(100, note_symbols)
         self.assert_stacks(runs, least=2)
 
     def test_it_reaches_main_with_lines(self):
-        """Wherever the bytecode is: its place is another one in each process."""
+        """Each process has its bytecode at different addresses, so it runs often."""
         for mode in ('perf=lines', 'perf_jit=lines') * 4:
             with self.subTest(mode=mode):
                 run = self.run_python(self.SOURCE, mode, prepare='ulimit -c 0',
