@@ -4,19 +4,25 @@
    needs a few bytes of machine code at a different address.  These are copies of
    one position-independent piece of code, made an arena at a time:
 
-       arena      +-----------------+-----------------+-----------------+--
-       (mmap)     | unwind info     | code   | 7 |    | code   | 8 |    | ...
-                  +-----------------+-----------------+-----------------+--
-                  <--- SLOT_SIZE --->
+       arena      +-------------------------+--------------+--------------+--
+       (mmap)     | unwind information      | code   | 7 | | code   | 8 | | ...
+                  +-------------------------+--------------+--------------+--
+                  <------- HEAD_SIZE -------><-- stride --->
 
    An arena is mapped for writing, filled to its end with copies, and then made
    executable.  It is never written again: at no time is memory both writable and
    executable.  The number at the end of each copy makes all copies different,
    because perf 6.17 and 6.18 take code with equal bytes for one function.
 
-   The first arena has 32 KiB.  Each later one is twice as large as the one before,
-   up to 1 MiB.  Arenas are never unmapped, because a frame on some thread's stack
+   The first arena has 256 slots.  Each later one has twice as many as the one before,
+   up to 8192.  Arenas are never unmapped, because a frame on some thread's stack
    may return into them.  A slot can be used again when its owner frees it.
+
+   For a jitdump, perf places the unwind information of each piece of code behind it.
+   So its slots are wide: 128 bytes.  In a perf map the slots lie close together, because
+   new memory is what costs most about a new function.  A wide slot serves in a perf map,
+   too.  When a process goes over from a map to a jitdump, code objects with narrow slots
+   get wide ones (perf_slots.c).
 
    Arenas lie side by side in a range of reserved address space, so that the kernel
    makes one mapping of them.  Some profilers tell addresses in anonymous mappings
@@ -43,16 +49,26 @@
 #include "pycore_perf_window.h"
 #include <sys/resource.h>           // getrlimit()
 
-#define SMALLEST_ARENA ((size_t)32 * 1024)
-#define LARGEST_ARENA ((size_t)1024 * 1024)
+#define SMALLEST_ARENA ((size_t)256)     // slots
+#define LARGEST_ARENA ((size_t)8192)
 
-/* Address space to reserve at once: room for half a million trampolines. */
+/* Address space to reserve at once: room for half a million wide slots. */
 #define RANGE_SIZE ((size_t)64 * 1024 * 1024)
 
-/* Bytes from one trampoline to the next.  perf maps the code and its unwind
-   information as one image; images of neighbours must not overlap. */
-#define SLOT_SIZE ((size_t)128)
-static_assert(SLOT_SIZE % 16 == 0, "trampolines are aligned");
+/* Address space between the arenas of a parent process and those of a child. */
+#define GAP_SIZE ((size_t)64 * 1024)
+
+/* Bytes before the first trampoline of an arena. */
+#define HEAD_SIZE ((size_t)128)
+
+/* Bytes from one wide slot to the next.  perf maps the code and its unwind information
+   as one image; images of neighbours must not overlap. */
+#define WIDE_STRIDE ((size_t)128)
+
+/* Trampolines are aligned to this many bytes. */
+#define ALIGNMENT ((size_t)16)
+static_assert(HEAD_SIZE % ALIGNMENT == 0 && WIDE_STRIDE % ALIGNMENT == 0,
+              "trampolines are aligned");
 
 /* The type of the number with which a trampoline ends. */
 typedef uint64_t code_number;
@@ -61,6 +77,7 @@ struct _PyPerfArena {
     struct _PyPerfArena *older;
     char *memory;
     size_t size;                    // bytes
+    size_t stride;                  // bytes from one slot to the next
     size_t used;                    // slots that have been taken
     size_t capacity;                // slots in all
     uint16_t machine;               // ELF's e_machine; 0: no unwind information
@@ -70,6 +87,13 @@ struct _PyPerfArena {
 
 struct _PyPerfArenaPool _PyPerf_Pool;
 static const void *void_window;     // NULL until lines are switched on
+
+
+static size_t
+round_up(size_t size, size_t unit)
+{
+    return (size + unit - 1) / unit * unit;
+}
 
 
 // --- Address space ---------------------------------------------------------
@@ -176,14 +200,15 @@ table_set(const void *const *table, uint32_t number, const void *address)
 static void
 arena_fill(struct _PyPerfArena *arena)
 {
-    char *address = arena->memory + SLOT_SIZE;
+    char *address = arena->memory + HEAD_SIZE;
     const size_t number_offset = _PyPerfTrampoline_CodeSize - sizeof(code_number);
-    for (size_t i = 0; i < arena->capacity; i++, address += SLOT_SIZE) {
+    for (size_t i = 0; i < arena->capacity; i++, address += arena->stride) {
         const code_number number = _PyPerf_Pool.last_number + 1 + i;
         memcpy(address, _PyPerfTrampoline_Code, _PyPerfTrampoline_CodeSize);
         memcpy(address + number_offset, &number, sizeof(number));
         arena->slots[i].address = address;
         arena->slots[i].number = (uint32_t)number;
+        arena->slots[i].is_narrow = arena->stride < WIDE_STRIDE;
     }
 }
 
@@ -196,11 +221,14 @@ arena_register(struct _PyPerfArena *arena)
     }
 }
 
-/* Make an arena that the pool does not know yet. */
+/* Make an arena for about `count` slots that the pool does not know yet. */
 static struct _PyPerfArena *
-arena_new(size_t size, struct _PyPerfError *error)
+arena_new(size_t count, bool wide, struct _PyPerfError *error)
 {
-    const size_t capacity = size / SLOT_SIZE - 1;
+    const size_t stride = wide ? WIDE_STRIDE
+                               : round_up(_PyPerfTrampoline_CodeSize, ALIGNMENT);
+    const size_t size = round_up(count * stride, (size_t)getpagesize());
+    const size_t capacity = (size - HEAD_SIZE) / stride;
     const size_t table_size = sizeof(struct _PyPerfArena)
                               + capacity * sizeof(struct _PyPerfSlot);
     struct _PyPerfArena *arena = PyMem_RawCalloc(1, table_size);
@@ -211,6 +239,7 @@ arena_new(size_t size, struct _PyPerfError *error)
         return NULL;
     }
     arena->size = size;
+    arena->stride = stride;
     arena->capacity = capacity;
     arena->memory = range_open(size);
     if (arena->memory == NULL) {
@@ -222,7 +251,7 @@ arena_new(size_t size, struct _PyPerfError *error)
     _PyPerfOS_Populate(arena, table_size);
     arena_fill(arena);
     arena->machine = _PyPerfUnwind_Describe(
-        arena->memory, SLOT_SIZE, arena->memory + SLOT_SIZE, size - SLOT_SIZE);
+        arena->memory, HEAD_SIZE, arena->memory + HEAD_SIZE, size - HEAD_SIZE);
     if (memory_make_executable(arena->memory, size) < 0) {
         _PyPerfError_Set(error, "make memory executable", "", NULL, errno);
         PyMem_RawFree(arena);           // the memory is still the next of the range
@@ -246,26 +275,27 @@ pool_add(struct _PyPerfArena *arena)
     _PyPerf_Pool.newest = arena;
     arena_register(arena);
     if (arena->machine != 0) {
-        _PyPerfGdb_Register(arena->machine, arena->memory + SLOT_SIZE,
-                            arena->size - SLOT_SIZE, arena->memory, SLOT_SIZE);
+        _PyPerfGdb_Register(arena->machine, arena->memory + HEAD_SIZE,
+                            arena->size - HEAD_SIZE, arena->memory, HEAD_SIZE);
     }
 }
 
+/* Return about how many slots the next arena has. */
 static size_t
-pool_next_size(void)
+pool_next_count(void)
 {
-    if (_PyPerf_Pool.newest == NULL) {
-        return SMALLEST_ARENA;
-    }
-    return Py_MIN(_PyPerf_Pool.newest->size * 2, LARGEST_ARENA);
+    const struct _PyPerfArena *arena = _PyPerf_Pool.newest;
+    return arena == NULL ? SMALLEST_ARENA
+                         : Py_MIN(arena->size / arena->stride * 2, LARGEST_ARENA);
 }
 
 /* Return whether the newest arena has a slot that this process may take. */
 static bool
-pool_has_slot(void)
+pool_has_slot(bool wide)
 {
     const struct _PyPerfArena *arena = _PyPerf_Pool.newest;
     return arena != NULL && arena->used < arena->capacity
+           && (!wide || arena->stride >= WIDE_STRIDE)
            && _PyPerf_Pool.last_number != _PyPerf_Pool.last_inherited;
 }
 
@@ -277,7 +307,7 @@ _PyPerfArena_CodeIsPlausible(void)
 {
     code_number number;
     if (_PyPerfTrampoline_CodeSize <= sizeof(number)
-            || _PyPerfTrampoline_CodeSize > SLOT_SIZE) {
+            || _PyPerfTrampoline_CodeSize > WIDE_STRIDE) {
         return false;
     }
     memcpy(&number, _PyPerfTrampoline_Code + _PyPerfTrampoline_CodeSize
@@ -286,11 +316,11 @@ _PyPerfArena_CodeIsPlausible(void)
 }
 
 int
-_PyPerfArena_Reserve(struct _PyPerfError *error)
+_PyPerfArena_Reserve(bool wide, struct _PyPerfError *error)
 {
     assert(_PyPerfArena_CodeIsPlausible());
-    if (!pool_has_slot()) {
-        struct _PyPerfArena *arena = arena_new(pool_next_size(), error);
+    if (!pool_has_slot(wide)) {
+        struct _PyPerfArena *arena = arena_new(pool_next_count(), wide, error);
         if (arena == NULL) {
             return -1;
         }
@@ -300,14 +330,14 @@ _PyPerfArena_Reserve(struct _PyPerfError *error)
 }
 
 struct _PyPerfSlot *
-_PyPerfArena_NewSlot(bool reuse, struct _PyPerfError *error)
+_PyPerfArena_NewSlot(bool wide, struct _PyPerfError *error)
 {
-    if (reuse && _PyPerf_Pool.free != NULL) {
+    if (wide && _PyPerf_Pool.free != NULL) {
         struct _PyPerfSlot *slot = _PyPerf_Pool.free;
         _PyPerf_Pool.free = slot->next_free;
         return slot;
     }
-    if (_PyPerfArena_Reserve(error) < 0) {
+    if (_PyPerfArena_Reserve(wide, error) < 0) {
         return NULL;
     }
     struct _PyPerfArena *arena = _PyPerf_Pool.newest;
@@ -347,7 +377,8 @@ _PyPerfArena_SetLineAddress(struct _PyPerfSlot *slot, const void *address)
 void
 _PyPerfArena_FreeSlot(struct _PyPerfSlot *slot)
 {
-    if (slot->number > _PyPerf_Pool.last_inherited) {
+    // Narrow slots without an entry are too rare for a list of their own.
+    if (!slot->is_narrow && slot->number > _PyPerf_Pool.last_inherited) {
         slot->next_free = _PyPerf_Pool.free;
         _PyPerf_Pool.free = slot;
     }
@@ -386,7 +417,7 @@ void
 _PyPerfArena_Seal(void)
 {
     if (_PyPerf_Pool.last_inherited != _PyPerf_Pool.last_number) {
-        range_advance(SMALLEST_ARENA);
+        range_advance(GAP_SIZE);
     }
     _PyPerf_Pool.last_inherited = _PyPerf_Pool.last_number;
     _PyPerf_Pool.free = NULL;

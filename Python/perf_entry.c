@@ -178,6 +178,7 @@ region_of(const struct _PyPerfSlot *slot)
     return (struct _PyPerfRegion){
         .address = slot->address,
         .size = _PyPerfTrampoline_CodeSize,
+        .is_narrow = slot->is_narrow,
         .first_line = slot->code->co_firstlineno,
     };
 }

@@ -32,7 +32,7 @@
 _PyPerfGeneration
 _PyPerfGeneration_Next(void)
 {
-    static atomic_uint_fast64_t last;
+    static _Atomic(_PyPerfGeneration) last;
     return atomic_fetch_add(&last, 1) + 1;
 }
 

@@ -474,7 +474,9 @@ append_trampoline(struct _PyPerfTextWriter *buffer, uint64_t timestamp, uint64_t
         .lines = &definition,
         .line_count = 1,
     };
-    append_piece(buffer, timestamp, &piece, &dump.unwind, index, region);
+    static const struct _PyPerfUnwind none;
+    append_piece(buffer, timestamp, &piece, region->is_narrow ? &none : &dump.unwind,
+                 index, region);
 }
 
 /* Append the records of the addresses of the instructions.  Behind them is room for the

@@ -10,7 +10,7 @@
 
    A program whose functions all have different names must not pay much for that.  So
    names are only added to the table.  If it is full, it becomes twice as large, up to
-   about 16,000 names of ordinary length.  Then it becomes the table before, whose place
+   about 8,000 names of ordinary length.  Then it becomes the table before, whose place
    an empty one takes, and the names of the one that was before are dropped.  A name in
    use is not lost: a slot that is taken from the table before comes back to the current
    one.  Long names are not kept.  Most lookups are of names that are not there, so a
@@ -21,7 +21,7 @@
 #include "pycore_perf_retired.h"
 
 #define SMALLEST_TABLE ((size_t)256)    // buckets
-#define LARGEST_TABLE ((size_t)16 * 1024)
+#define LARGEST_TABLE ((size_t)8 * 1024)
 
 /* Bytes in a table for each bucket: a name of ordinary length. */
 #define NAME_SIZE ((size_t)80)

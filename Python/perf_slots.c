@@ -10,7 +10,8 @@
            +---_co_perf_slot----------+    only while the current file names it
 
    A code object keeps its slot until it dies: also when profiling is switched off
-   and on, when the output changes, and in a forked child.
+   and on, and in a forked child.  Only when a jitdump follows a perf map, it gets
+   another one, which has room for unwind information.
 
    A generation is what has been written to a file since it was last empty.  It changes
    with the file.  Each slot stores the generation in which it was announced.  If the
@@ -137,8 +138,8 @@ static void
 slot_release(void *extra)
 {
     struct _PyPerfSlot *slot = extra;
-    if (slot == NULL) {
-        return;
+    if (slot == NULL || slot->code == NULL) {
+        return;                     // code_widen_slot() has replaced it
     }
     if (slot_has_final_lines(slot)) {
         _PyPerfBase_KeepMemory(slot->code);
@@ -151,24 +152,32 @@ slot_release(void *extra)
     slot->code = NULL;
 }
 
+/* Let `slot` be that of `code`.  Returns 0, or -1 with *error filled in. */
+static int
+code_set_slot(PyCodeObject *code, struct _PyPerfSlot *slot, struct _PyPerfError *error)
+{
+    if (_PyCode_SetExtra((PyObject *)code, slots.extra_index, slot) < 0) {
+        PyErr_Clear();
+        return _PyPerfError_Set(error, "remember a trampoline", "", NULL, ENOMEM);
+    }
+    slot->code = code;
+    return 0;
+}
+
 /* Give `code` a slot.  Returns NULL with *error filled in on failure. */
 static struct _PyPerfSlot *
 code_new_slot(PyCodeObject *code, struct _PyPerfError *error)
 {
-    struct _PyPerfSlot *slot = _PyPerfRetired_Take(code);
+    // Outputs with timestamps need a wide slot.
+    const bool wide = slots.output->has_time;
+    struct _PyPerfSlot *slot = wide ? NULL : _PyPerfRetired_Take(code);
     if (slot == NULL) {
-        slot = _PyPerfArena_NewSlot(slots.output->has_time, error);
+        slot = _PyPerfArena_NewSlot(wide, error);
     }
-    if (slot == NULL) {
-        return NULL;
-    }
-    if (_PyCode_SetExtra((PyObject *)code, slots.extra_index, slot) < 0) {
-        PyErr_Clear();
+    if (slot != NULL && code_set_slot(code, slot, error) < 0) {
         slot_give_back(slot, code);
-        _PyPerfError_Set(error, "remember a trampoline", "", NULL, ENOMEM);
-        return NULL;
+        slot = NULL;
     }
-    slot->code = code;
     return slot;
 }
 
@@ -227,6 +236,44 @@ slot_announce(struct _PyPerfSlot *slot, struct _PyPerfError *error)
     return 0;
 }
 
+/* Give `code` a wide slot in place of its narrow one.  The narrow one remains: frames on
+   stacks return into it, until their eval loops have written their records again
+   (_PyPerfRecord_CatchUp()).  Returns NULL with *error filled in on failure. */
+static struct _PyPerfSlot *
+code_widen_slot(PyCodeObject *code, struct _PyPerfSlot *narrow,
+                struct _PyPerfError *error)
+{
+    struct _PyPerfSlot *wide = NULL;
+    if (slot_announce(narrow, error) == 0) {
+        wide = _PyPerfArena_NewSlot(true, error);
+    }
+    if (wide == NULL) {
+        return NULL;
+    }
+    narrow->code = NULL;                // now slot_release() leaves it alone
+    if (code_set_slot(code, wide, error) < 0) {
+        narrow->code = code;
+        _PyPerfArena_FreeSlot(wide);
+        return NULL;
+    }
+    memcpy(wide->lines_in, narrow->lines_in, sizeof(wide->lines_in));
+    _PyPerfArena_SetLineAddress(wide, narrow->line_address);
+    return wide;
+}
+
+/* Store the slot of `code` in *slot: a wide one if the output needs that, or NULL if
+   `code` has none.  Returns 0, or -1 with *error filled in. */
+static int
+code_fit_slot(PyCodeObject *code, struct _PyPerfSlot **slot, struct _PyPerfError *error)
+{
+    *slot = code_slot(code);
+    if (*slot != NULL && (*slot)->is_narrow && slots.output->has_time) {
+        *slot = code_widen_slot(code, *slot, error);
+        return *slot != NULL ? 0 : -1;
+    }
+    return 0;
+}
+
 
 // --- Stacks ----------------------------------------------------------------
 
@@ -241,8 +288,9 @@ stack_announce(PyThreadState *tstate, struct _PyPerfError *error)
         if (_PyPerfSlots_IsAnnounced(code)) {
             continue;
         }
-        struct _PyPerfSlot *slot = code_slot(code);
-        if (slot != NULL && slot_announce(slot, error) < 0) {
+        struct _PyPerfSlot *slot;
+        if (code_fit_slot(code, &slot, error) < 0
+                || (slot != NULL && slot_announce(slot, error) < 0)) {
             return -1;
         }
     }
@@ -281,7 +329,10 @@ _PyPerfSlots_Announce(PyThreadState *tstate, PyCodeObject *code,
         }
         slots_set_generation(published);
     }
-    struct _PyPerfSlot *slot = code_slot(code);
+    struct _PyPerfSlot *slot;
+    if (code_fit_slot(code, &slot, error) < 0) {
+        return -1;
+    }
     if (slot == NULL) {
         slot = code_new_slot(code, error);
     }
@@ -357,7 +408,8 @@ _PyPerfSlots_OpenOutput(const struct _PyPerfOutput *output,
     }
     _PyPerfSlots_CloseOutput();
     _PyPerfGeneration generation = slots.generation;
-    if (_PyPerfArena_Reserve(error) < 0 || output->open(&generation, error) < 0) {
+    if (_PyPerfArena_Reserve(output->has_time, error) < 0
+            || output->open(&generation, error) < 0) {
         return -1;
     }
     slots_set_generation(generation);

@@ -43,6 +43,8 @@
 #include <elf.h>
 #include <link.h>
 
+#define UNWINDER "libgcc_s.so.1"
+
 /* Pointer encodings of the LSB: four bytes, signed, relative to ... */
 enum {
     ENCODED_UNSIGNED4 = 0x03,           // a plain number
@@ -412,6 +414,16 @@ _PyPerfUnwind_AllowLoading(void)
     return is_first;
 }
 
+/* Return 1 if this is the unwinder's library, otherwise 0 (a callback of
+   dl_iterate_phdr()). */
+static int
+library_is_unwinder(struct dl_phdr_info *info, size_t Py_UNUSED(size),
+                    void *Py_UNUSED(data))
+{
+    const char *slash = strrchr(info->dlpi_name, '/');
+    return strcmp(slash != NULL ? slash + 1 : info->dlpi_name, UNWINDER) == 0;
+}
+
 bool
 _PyPerfUnwind_Register(char *place)
 {
@@ -419,8 +431,11 @@ _PyPerfUnwind_Register(char *place)
     // GNU C library loads it when it first needs it.
     static void (*register_frame)(void *) = NULL;
     if (register_frame == NULL) {
-        void *library = dlopen("libgcc_s.so.1",
-                               RTLD_LAZY | (loads_unwinder ? 0 : RTLD_NOLOAD));
+        // dlopen() with RTLD_NOLOAD searches for the file if it is not loaded.
+        if (!loads_unwinder && !dl_iterate_phdr(library_is_unwinder, NULL)) {
+            return false;
+        }
+        void *library = dlopen(UNWINDER, RTLD_LAZY | (loads_unwinder ? 0 : RTLD_NOLOAD));
         if (library == NULL) {
             return false;
         }
@@ -475,7 +490,7 @@ bool
 _PyPerfUnwind_FindCaller(const void *callee, struct _PyPerfArch_Registers *registers)
 {
     if (unwinder.backtrace == NULL) {
-        void *library = dlopen("libgcc_s.so.1", RTLD_LAZY);
+        void *library = dlopen(UNWINDER, RTLD_LAZY);
         if (library == NULL) {
             return false;
         }

@@ -22,6 +22,7 @@ struct _PyPerfSlot {
     const void *line_address;       /* of the first instruction, in a window
                                        (perf_window.c); NULL: none */
     uint32_t number;                /* unique, from 1 */
+    bool is_narrow;                 /* has no room for unwind information */
     bool is_final;                  /* an output without timestamps names it: the
                                        address must never get another name */
     _PyPerfGeneration announced_in[_PyPerf_OUTPUTS];   /* by mode; 0: never */
@@ -43,7 +44,7 @@ struct _PyPerfArenaPool {
     uint32_t last_inherited;        /* slots up to this number lie in memory that a
                                        parent process mapped */
     struct _PyPerfArena *newest;    /* the head of the list of arenas */
-    struct _PyPerfSlot *free;       /* the head of the list of free slots */
+    struct _PyPerfSlot *free;       /* the head of the list of free slots, all wide */
 };
 
 /* Other files only read the first three fields. */
@@ -54,14 +55,14 @@ extern struct _PyPerfArenaPool _PyPerf_Pool;
    section. */
 extern bool _PyPerfArena_CodeIsPlausible(void);
 
-/* Make an arena, if no slot is left to take.
+/* Make an arena, if no slot is left to take.  For `wide` see _PyPerfArena_NewSlot().
    Returns 0, or -1 with *error filled in if memory is refused. */
-extern int _PyPerfArena_Reserve(struct _PyPerfError *error);
+extern int _PyPerfArena_Reserve(bool wide, struct _PyPerfError *error);
 
-/* Take a slot.  With `reuse`, prefer one that was freed.
+/* Take a slot.  If `wide`, it has room for unwind information, and is one that was
+   freed if there is any.
    Returns NULL with *error filled in if memory is refused. */
-extern struct _PyPerfSlot *_PyPerfArena_NewSlot(bool reuse,
-                                                struct _PyPerfError *error);
+extern struct _PyPerfSlot *_PyPerfArena_NewSlot(bool wide, struct _PyPerfError *error);
 
 /* Let eval loops that begin from now on store lines, or no longer.  A function without
    a line address has an address in the void window.

@@ -50,6 +50,8 @@ struct _PyPerfRegion {
     const void *address;            /* NULL: only the instructions */
     size_t size;                    /* bytes; the last eight are never executed,
                                        and their value has no meaning */
+    bool is_narrow;                 /* there is no room behind it for unwind
+                                       information */
     struct _PyPerfText qualname;
     struct _PyPerfText filename;
     int first_line;                 /* of the definition, from 1 */
@@ -65,7 +67,7 @@ struct _PyPerfRegion {
 /* What has been written to a file since it was last empty.  A function that was
    announced in one generation must be announced again in any other.  Numbers are
    unique in the process and begin with 1. */
-typedef uint64_t _PyPerfGeneration;
+typedef uint32_t _PyPerfGeneration;
 
 /* Return a new number.  Any thread, no GIL needed.  (perf_file.c) */
 extern _PyPerfGeneration _PyPerfGeneration_Next(void);

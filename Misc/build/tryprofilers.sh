@@ -18,8 +18,8 @@ cd "$out"
 export PERF_CONFIG=/dev/null
 unset DEBUGINFOD_URLS
 readonly PROGRAMS="perf-report perf-script perf-annotate perf-diff perf-trace perf-attach perf-waiting-fp
-    perf-waiting-dwarf perf-gecko samply samply-import bpftrace heaptrack gperftools callgrind massif
-    eu-stack gdb strace"
+    perf-waiting-dwarf perf-gecko samply samply-import bpftrace bcc sysprof heaptrack gperftools callgrind
+    massif eu-stack gdb strace"
 
 # The program has a thread that works, two that wait for each other, and memory.
 cat >program.py <<'END'
@@ -171,6 +171,63 @@ try_bpftrace() {
     wait "$pid"
     row "$1" "$(version_of bpftrace)" "$(names bpftrace.txt) lines"
 }
+# It compiles its program first, and needs the headers of the running kernel for that.
+try_bcc() {
+    start 40 perf
+    profile-bpfcc -F 99 -p "$pid" 2 >bcc.txt 2>bcc.err || true
+    wait "$pid"
+    row "$1" "$(dpkg-query -W -f '${Version}' bpfcc-tools 2>/dev/null)" \
+        "$(names bcc.txt) lines$(grep -om1 'Unable to find kernel headers' bcc.txt bcc.err | sed 's/[^:]*:/; /')"
+}
+# It asks a service for the samples, over the system's D-Bus. A container has none.
+try_sysprof() {
+    local bus=
+    if ! dbus-send --system --print-reply --dest=org.freedesktop.DBus / org.freedesktop.DBus.GetId >/dev/null 2>&1; then
+        mkdir -p /run/dbus
+        dbus-daemon --system --nofork --nopidfile 2>dbus.txt &
+        bus=$!
+        sleep 1
+    fi
+    sysprof-cli -f sysprof.syscap -- "$python" -X perf program.py 1 >sysprof.txt 2>&1 || true
+    if [ -n "$bus" ]; then
+        kill "$bus"
+        rm -f /run/dbus/system_bus_socket
+    fi
+    row "$1" "$(version_of sysprof-cli)" "$(names sysprof.syscap) names; $("$python" - <<'END'
+import bisect, os, struct
+
+with open('sysprof.syscap', 'rb') as file:
+    data = file.read()
+
+def samples():
+    """Give the process and the addresses of each sample (sysprof-capture-types.h)."""
+    offset = 256
+    while offset < len(data):
+        length, pid, kind = struct.unpack_from('<H2xi8xB', data, offset)
+        if kind == 2:
+            count, = struct.unpack_from('<H', data, offset + 24)
+            yield pid, struct.unpack_from(f'<{count}Q', data, offset + 32)
+        offset += length
+
+def read_map(pid):
+    path = f'/tmp/perf-{pid}.map'
+    lines = open(path) if os.path.exists(path) else ()
+    return sorted((int(start, 16), int(size, 16), name)
+                  for start, size, name in (line.split(' ', 2) for line in lines))
+
+maps, python, every = {}, 0, 0
+for pid, addresses in samples():
+    if pid not in maps:
+        maps[pid] = read_map(pid)
+    places = [maps[pid][bisect.bisect(maps[pid], (address, 1 << 64)) - 1] for address in addresses
+              if maps[pid]]
+    every += any('program.py' in name for start, size, name in maps[pid])
+    python += any(start <= address < start + size and 'program.py' in name
+                  for address, (start, size, name) in zip(addresses, places))
+print(f'{python} of {every} stacks have an address of such a function')
+END
+)"
+}
 try_heaptrack() {
     rm -f heap.*
     heaptrack -o heap "$python" -X perf program.py 1 >heaptrack.txt 2>&1
@@ -225,6 +282,8 @@ for name; do
     perf* | samply*) ;;
     callgrind | massif) program=valgrind ;;
     gperftools) name=google-pprof program=google-pprof ;;
+    bcc) program=profile-bpfcc ;;
+    sysprof) program=sysprof-cli ;;
     *) program=$name ;;
     esac
     if [ -n "${program:-}" ] && ! command -v "$program" >/dev/null; then

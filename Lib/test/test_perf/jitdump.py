@@ -192,7 +192,7 @@ PARSERS = {
 # The file
 
 class Function:
-    """The three records of one function."""
+    """The records of one function.  `unwinding` may be None."""
 
     def __init__(self, unwinding, debug, load):
         self.unwinding = unwinding
@@ -245,17 +245,24 @@ class Dump:
         """Return the functions.
 
         A function is three records, in the order that perf expects: unwinding
-        information, debugging information, code.  Incomplete groups at the end
-        are left out.
+        information, debugging information, code.  The first may be missing.
+        Incomplete groups at the end are left out.
         """
         kinds = (UnwindingInfo, DebugInfo, Load)
         functions = []
-        for start in range(0, len(self.records) - 2, len(kinds)):
-            group = self.records[start:start + len(kinds)]
-            check(tuple(map(type, group)) == kinds,
+        start = 0
+        while start < len(self.records):
+            described = isinstance(self.records[start], UnwindingInfo)
+            expected = kinds if described else kinds[1:]
+            group = self.records[start:start + len(expected)]
+            if len(group) < len(expected):
+                break
+            check(tuple(map(type, group)) == expected,
                   'these records do not make a function: {}',
                   [type(record).__name__ for record in group])
-            unwinding, debug, load = group
+            start += len(group)
+            *unwinding, debug, load = group
+            unwinding = unwinding[0] if described else None
             check(debug.code_addr == load.code_addr,
                   'lines of {:#x} before the code at {:#x}',
                   debug.code_addr, load.code_addr)

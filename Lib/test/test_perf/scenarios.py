@@ -226,6 +226,45 @@ class ProfilerTestCase(PerfTestCase):
                                     '<module>')
         return run, samples, nested
 
+    def record_from_map_to_jitdump(self):
+        """Go over from a map to a jitdump while functions run, and call one more.
+        Return the run, all samples, and those of the last function."""
+        run, samples = self.record("""\
+            import signal, sys
+
+            switched = False
+
+            def handler(signum, frame):
+                global switched
+                if switched:
+                    raise KeyboardInterrupt
+                sys.activate_stack_trampoline('perf_jit')
+                switched = True
+
+            def wait():
+                while not switched:
+                    pass
+
+            def endless():
+                while True:
+                    pass
+
+            def middle():
+                wait()
+                endless()
+
+            def outer(): middle()
+
+            signal.signal(signal.SIGVTALRM, handler)
+            signal.setitimer(signal.ITIMER_VIRTUAL, 0.3, 0.7)
+            try:
+                outer()
+            except KeyboardInterrupt:
+                pass
+            """, mode='perf')
+        nested = self.assert_nested(samples, 'endless', 'middle', 'outer', '<module>')
+        return run, samples, nested
+
     def record_recursion(self):
         run, samples = self.record(RECURSIVE + 'until(0.5, recursive, 9)\n')
         recursive = self.script_name('recursive')

@@ -99,7 +99,7 @@ class JitTestCase(scenarios.ProfilerTestCase):
 
     def record(self, source, mode='perf_jit', **options):
         run, samples = super().record(source, mode, **options)
-        self.assertFalse(run.has_map)
+        self.assertEqual(run.has_map, mode == 'perf')
         return run, samples
 
     def record_made(self, number):
@@ -236,6 +236,11 @@ class StackTests(PerfTestCase):
     def test_activated_while_a_function_runs(self):
         # The first eval loop, which has handed over, is there without a name.
         run, samples, nested = self.record_late('perf_jit')
+        whole = list(filter(is_whole, nested))
+        self.assertGreaterEqual(len(whole), 0.95 * len(nested))
+
+    def test_activated_after_a_map_while_functions_run(self):
+        run, samples, nested = self.record_from_map_to_jitdump()
         whole = list(filter(is_whole, nested))
         self.assertGreaterEqual(len(whole), 0.95 * len(nested))
 

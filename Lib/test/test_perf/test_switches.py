@@ -180,7 +180,9 @@ class BetweenModesTests(JitdumpMode):
         self.assertEqual(run.out, 'True\n')
         script = {self.script_name(n): n for n in ('early', 'both', 'late')}
         names = {'perf': names_in_map(run.pid),
-                 'perf_jit': self.read(run).names}
+                 'perf_jit': [function.load.name
+                              for function in self.read(run).functions()
+                              if function.unwinding is not None]}
         self.assertEqual([script[n] for n in names[first] if n in script],
                          ['early', 'both'])
         self.assertEqual([script[n] for n in names[second] if n in script],
@@ -205,6 +207,35 @@ class BetweenModesTests(JitdumpMode):
                    if entry.name == self.script_name('function')]
         self.assertEqual((entry.start, entry.size),
                          (function.start, function.end - function.start))
+
+    def test_a_function_from_a_map_gets_a_place_with_room(self):
+        run = self.run_python("""\
+            import sys
+            def function(): pass
+            function()
+            sys.activate_stack_trampoline('perf_jit')
+            function()
+            function()
+            """, mode='perf')
+        [entry] = [entry for entry in parsers.read_map(run.pid)
+                   if entry.name == self.script_name('function')]
+        first, second = [f for f in self.read(run).functions()
+                         if f.load.name == self.script_name('function')]
+        # Frames on stacks may return to the first one still.
+        self.assertEqual(first.start, entry.start)
+        self.assertIsNone(first.unwinding)
+        self.assertNotEqual(second.start, entry.start)
+        self.assertIsNotNone(second.unwinding)
+
+    def test_places_in_a_map_are_side_by_side(self):
+        run = self.run_python("""\
+            for i in range(50):
+                exec(f'def f{i}(): pass\\nf{i}()')
+            """, mode='perf')
+        starts = sorted(entry.start for entry in parsers.read_map(run.pid)
+                        if entry.name.endswith(':<string>'))
+        self.assertGreaterEqual(len(starts), 50)
+        self.assertLess(starts[-1] - starts[0], 128 * len(starts))
 
     def test_activated_again_the_dump_is_continued(self):
         for between in ('sys.deactivate_stack_trampoline()',
