@@ -160,9 +160,9 @@ add_header() {
     apply pyconfig.patch || die_log "$dir/quilt.log" "pyconfig.h.in of $name $version: our definitions do not fit"
 }
 
-# add_packaging: the changelog, and the examples for services
+# add_packaging: the changelog, our symbols, and the examples for services
 add_packaging() {
-    local example
+    local example symbol symbols=$tree/debian/libpython.symbols.in
     {
         cat <<EOF
 $name ($new) $(sed -n '1s/.*) \([^;]*\);.*/\1/p' "$tree/debian/changelog"); urgency=medium
@@ -171,12 +171,17 @@ $name ($new) $(sed -n '1s/.*) \([^;]*\);.*/\1/p' "$tree/debian/changelog"); urge
     -X perf_jit and PYTHONPERFSUPPORT (debian/patches/perf).
   * The interpreter and its library have frame pointers.
 
- -- ${DEBFULLNAME:-Local build} <${DEBEMAIL:-nobody@localhost.localdomain}>  $(date -R)
+ -- ${DEBFULLNAME:-Local build} <${DEBEMAIL:-nobody@example.org}>  $(date -R)
 
 EOF
         cat "$tree/debian/changelog"
     } >"$dir/changelog"
     cp "$dir/changelog" "$tree/debian/changelog"
+    # What uses them needs this version.  The tilde lets a rebuild of it suffice.
+    [ -f "$symbols" ] || die "$name $version: has no debian/libpython.symbols.in; our packaging does not fit it"
+    for symbol in $(sed -n "s/^\($VERSION \)\{0,1\}symbol //p" Misc/abi/allowed.txt); do
+        echo " $symbol@Base $new~" >>"$symbols"
+    done
     mkdir -p "$tree/debian/perf"
     for example in Misc/deb/examples/*; do
         cp "$example" "$tree/debian/perf/"

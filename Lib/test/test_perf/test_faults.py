@@ -50,7 +50,7 @@ CANNOT_FAIL = set("""
     pthread_attr_getstack pthread_self pthread_sigmask
     sched_yield
     sigaddset sigemptyset sigismember sigpending sigwait sprintf strcmp
-    strerror strlen strnlen strspn syscall wcscmp wcslen wcsncmp
+    strerror strlen strnlen strrchr strspn syscall wcscmp wcslen wcsncmp
     _PyCode_GetExtra _PyCode_InitAddressRange _PyErr_Fetch _PyErr_Restore _PyEval_EvalFrameDefault
     _PyLineTable_NextAddressRange _PyInterpreterState_SetEvalFrameFunc _PyRuntime _Py_Dealloc _Py_GetEnv
     _Py_NoneStruct
