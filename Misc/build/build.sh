@@ -91,5 +91,5 @@ shared_library
 mv "$BUILD/build.stamp.new" "$BUILD/build.stamp"
 missing=$(sed -n '/^The necessary bits to build these optional modules were not found/,/^$/p' "$BUILD/build.log" |
     sed '1d; /^To find/d' | tr -s ' \n' ' ')
-[ -z "${missing# }" ] || say build "without optional modules:${missing}"
+[ -z "${missing# }" ] || say build "without optional modules: ${missing# }"
 say build "$python: $("$PYTHON" --version)"
