@@ -58,6 +58,7 @@ static struct {
     bool is_buffering;              // entries may wait in the output
     _PyPerfGeneration generation;   // the current one; 0: none yet
     bool has_older;                 // there was a generation before
+    bool is_exiting;                // the main interpreter ends for the first time
     Py_ssize_t extra_index;         // of slots in co_extra; -1: none
 } slots = {
     .extra_index = -1,
@@ -124,11 +125,11 @@ slot_has_final_lines(const struct _PyPerfSlot *slot)
 static void
 slot_give_back(struct _PyPerfSlot *slot, const PyCodeObject *code)
 {
-    if (slot->is_final) {
-        _PyPerfRetired_Keep(slot, code);
-    }
-    else {
+    if (!slot->is_final) {
         _PyPerfArena_FreeSlot(slot);
+    }
+    else if (!slots.is_exiting) {
+        _PyPerfRetired_Keep(slot, code);
     }
 }
 
@@ -360,9 +361,6 @@ _PyPerfSlots_OpenMode(void)
 static void
 slots_set_process(void)
 {
-    if (slots.is_in_process == NULL) {
-        slots.is_in_process = _PyPerfOS_NewForkMark();
-    }
     // In this order: a child that a signal handler forks in between compares ids.
     if (slots.is_in_process != NULL) {
         *slots.is_in_process = 1;
@@ -370,12 +368,36 @@ slots_set_process(void)
     slots.pid = getpid();
 }
 
+/* Return whether a process that this one was forked from opened the output. */
+static bool
+slots_compare_process(void)
+{
+    if (slots.pid != getpid()) {
+        return true;
+    }
+    // A new function is announced with one system call.  Do not make it two.  But a
+    // program that runs for a moment need not have a page for that.
+    static int comparisons;
+    if (slots.is_in_process == NULL && ++comparisons == 16) {
+        volatile int *mark = _PyPerfOS_NewForkMark();
+        if (mark != NULL) {
+            *mark = 1;
+            slots.is_in_process = mark;
+        }
+    }
+    return false;
+}
+
 bool
 _PyPerfSlots_IsOutputInherited(void)
 {
-    // A new function is announced with one system call.  Do not make it two.
+    // While the interpreter starts, a child drops the entries in the buffer, and notices
+    // later.
+    if (slots.pid == 0 || slots.is_buffering) {
+        return false;
+    }
     const bool is_known = slots.is_in_process != NULL && *slots.is_in_process != 0;
-    return slots.pid != 0 && !is_known && slots.pid != getpid();
+    return !is_known && slots_compare_process();
 }
 
 void
@@ -639,8 +661,14 @@ slot_take(struct _PyPerfSlot *slot, void *Py_UNUSED(data))
 void
 _PyPerfSlots_Fini(PyInterpreterState *interp)
 {
+    // Most processes end then, and need not keep the names.  In one that begins again,
+    // the same functions get other slots once.
+    static bool has_ended;
+    slots.is_exiting = !has_ended;
     if (_PyPerfBase_OwnsExtraIndex(interp, slots.extra_index, slot_release)) {
         _PyPerfArena_Visit(slot_take, NULL);
     }
+    slots.is_exiting = false;
+    has_ended = true;
     slots.extra_index = -1;
 }

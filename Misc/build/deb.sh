@@ -162,7 +162,7 @@ add_header() {
 
 # add_packaging: the changelog, our symbols, and the examples for services
 add_packaging() {
-    local example symbol symbols=$tree/debian/libpython.symbols.in
+    local example symbols=$tree/debian/libpython.symbols.in
     {
         cat <<EOF
 $name ($new) $(sed -n '1s/.*) \([^;]*\);.*/\1/p' "$tree/debian/changelog"); urgency=medium
@@ -179,9 +179,7 @@ EOF
     cp "$dir/changelog" "$tree/debian/changelog"
     # What uses them needs this version.  The tilde lets a rebuild of it suffice.
     [ -f "$symbols" ] || die "$name $version: has no debian/libpython.symbols.in; our packaging does not fit it"
-    for symbol in $(sed -n "s/^\($VERSION \)\{0,1\}symbol //p" Misc/abi/allowed.txt); do
-        echo " $symbol@Base $new~" >>"$symbols"
-    done
+    sed -n "s/^\($VERSION \)\{0,1\}symbol //p" Misc/abi/allowed.txt | sed "s/.*/ &@Base $new~/" >>"$symbols"
     mkdir -p "$tree/debian/perf"
     for example in Misc/deb/examples/*; do
         cp "$example" "$tree/debian/perf/"

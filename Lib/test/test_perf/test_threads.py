@@ -657,6 +657,16 @@ print(sum(line[1] == 'r-xp' and line[4] == '0' for line in lines), flush=True)
         counts = run.out.split()
         self.assertEqual(counts[3:], [counts[3]] * 37)
 
+    def test_a_map_grows_once(self):
+        # The first end keeps no names, because most processes end then.
+        run = self.embed(1, 10, """\
+import os
+with open(f'/tmp/perf-{os.getpid()}.map') as file:
+    print(len(list(file)), flush=True)
+""")
+        counts = run.out.split()
+        self.assertEqual(counts[2:], [counts[2]] * 8)
+
     def test_off_it_is_off(self):
         run = self.embed(0, 3)
         self.assertEqual([line.split()[0] for line in run.out.splitlines()],
