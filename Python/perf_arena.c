@@ -19,10 +19,10 @@
    may return into them.  A slot can be used again when its owner frees it.
 
    For a jitdump, perf places the unwind information of each piece of code behind it.
-   So its slots are wide: 128 bytes.  In a perf map the slots lie close together, because
-   new memory is what costs most about a new function.  A wide slot serves in a perf map,
-   too.  When a process goes over from a map to a jitdump, code objects with narrow slots
-   get wide ones (perf_slots.c).
+   So its slots are wide: 128 bytes.  In a perf map the slots lie close together,
+   because new memory is what costs most about a new function.  A wide slot serves in a
+   perf map, too.  When a process goes over from a map to a jitdump, code objects with
+   narrow slots get wide ones (perf_slots.c).
 
    Arenas lie side by side in a range of reserved address space, so that the kernel
    makes one mapping of them.  Some profilers tell addresses in anonymous mappings

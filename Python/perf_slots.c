@@ -237,8 +237,8 @@ slot_announce(struct _PyPerfSlot *slot, struct _PyPerfError *error)
     return 0;
 }
 
-/* Give `code` a wide slot in place of its narrow one.  The narrow one remains: frames on
-   stacks return into it, until their eval loops have written their records again
+/* Give `code` a wide slot in place of its narrow one.  The narrow one remains: frames
+   on stacks return into it, until their eval loops have written their records again
    (_PyPerfRecord_CatchUp()).  Returns NULL with *error filled in on failure. */
 static struct _PyPerfSlot *
 code_widen_slot(PyCodeObject *code, struct _PyPerfSlot *narrow,
@@ -391,8 +391,8 @@ slots_compare_process(void)
 bool
 _PyPerfSlots_IsOutputInherited(void)
 {
-    // While the interpreter starts, a child drops the entries in the buffer, and notices
-    // later.
+    // While the interpreter starts, a child drops the entries in the buffer, and
+    // notices later.
     if (slots.pid == 0 || slots.is_buffering) {
         return false;
     }

@@ -435,7 +435,8 @@ _PyPerfUnwind_Register(char *place)
         if (!loads_unwinder && !dl_iterate_phdr(library_is_unwinder, NULL)) {
             return false;
         }
-        void *library = dlopen(UNWINDER, RTLD_LAZY | (loads_unwinder ? 0 : RTLD_NOLOAD));
+        void *library = dlopen(UNWINDER,
+                               RTLD_LAZY | (loads_unwinder ? 0 : RTLD_NOLOAD));
         if (library == NULL) {
             return false;
         }
