@@ -361,6 +361,9 @@ _PyPerfSlots_OpenMode(void)
 static void
 slots_set_process(void)
 {
+    if (slots.is_in_process == NULL) {
+        slots.is_in_process = _PyPerfOS_NewForkMark();
+    }
     // In this order: a child that a signal handler forks in between compares ids.
     if (slots.is_in_process != NULL) {
         *slots.is_in_process = 1;
@@ -368,36 +371,12 @@ slots_set_process(void)
     slots.pid = getpid();
 }
 
-/* Return whether a process that this one was forked from opened the output. */
-static bool
-slots_compare_process(void)
-{
-    if (slots.pid != getpid()) {
-        return true;
-    }
-    // A new function is announced with one system call.  Do not make it two.  But a
-    // program that runs for a moment need not have a page for that.
-    static int comparisons;
-    if (slots.is_in_process == NULL && ++comparisons == 16) {
-        volatile int *mark = _PyPerfOS_NewForkMark();
-        if (mark != NULL) {
-            *mark = 1;
-            slots.is_in_process = mark;
-        }
-    }
-    return false;
-}
-
 bool
 _PyPerfSlots_IsOutputInherited(void)
 {
-    // While the interpreter starts, a child drops the entries in the buffer, and
-    // notices later.
-    if (slots.pid == 0 || slots.is_buffering) {
-        return false;
-    }
+    // A new function is announced with one system call.  Do not make it two.
     const bool is_known = slots.is_in_process != NULL && *slots.is_in_process != 0;
-    return !is_known && slots_compare_process();
+    return slots.pid != 0 && !is_known && slots.pid != getpid();
 }
 
 void

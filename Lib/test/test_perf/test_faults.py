@@ -452,7 +452,7 @@ class StartTests(WalkTestCase):
 
     KINDS = ('memory', 'set_extra', 'extra_index', 'mmap', 'mprotect', 'madvise',
              'open', 'close', 'fstat', 'fchmod', 'write', 'fcntl',
-             'getrlimit', 'setrlimit', 'dlopen', 'dl_iterate')
+             'getrlimit', 'setrlimit', 'dl_iterate', 'atfork')
 
     def test_with_a_map(self):
         self.check_start('perf', 'lock', *self.KINDS)
