@@ -18,11 +18,11 @@
    up to 8192.  Arenas are never unmapped, because a frame on some thread's stack
    may return into them.  A slot can be used again when its owner frees it.
 
-   For a jitdump, perf places the unwind information of each piece of code behind it.
-   So its slots are wide: 128 bytes.  In a perf map the slots lie close together,
-   because new memory is what costs most about a new function.  A wide slot serves in a
-   perf map, too.  When a process goes over from a map to a jitdump, code objects with
-   narrow slots get wide ones (perf_slots.c).
+   perf reads unwind information from a jitdump, and places it behind each piece of
+   code.  So the slots of a jitdump are wide: 128 bytes.  Those of a perf map lie close
+   together, because new memory is what costs most about a new function.  A wide slot
+   serves in a perf map, too.  When a process goes over from a map to a jitdump, code
+   objects with narrow slots get wide ones (perf_slots.c).
 
    Arenas lie side by side in a range of reserved address space, so that the kernel
    makes one mapping of them.  Some profilers tell addresses in anonymous mappings

@@ -10,8 +10,8 @@
            +---_co_perf_slot----------+    only while the current file names it
 
    A code object keeps its slot until it dies: also when profiling is switched off
-   and on, and in a forked child.  Only when a jitdump follows a perf map, it gets
-   another one, which has room for unwind information.
+   and on, and in a forked child.  When a jitdump follows a perf map, it gets another
+   slot.  That one has room for unwind information.
 
    A generation is what has been written to a file since it was last empty.  It changes
    with the file.  Each slot stores the generation in which it was announced.  If the
@@ -140,7 +140,7 @@ slot_release(void *extra)
 {
     struct _PyPerfSlot *slot = extra;
     if (slot == NULL || slot->code == NULL) {
-        return;                     // code_widen_slot() has replaced it
+        return;                     // slot_fit() has replaced it
     }
     if (slot_has_final_lines(slot)) {
         _PyPerfBase_KeepMemory(slot->code);
@@ -237,14 +237,18 @@ slot_announce(struct _PyPerfSlot *slot, struct _PyPerfError *error)
     return 0;
 }
 
-/* Give `code` a wide slot in place of its narrow one.  The narrow one remains: frames
-   on stacks return into it, until their eval loops have written their records again
-   (_PyPerfRecord_CatchUp()).  Returns NULL with *error filled in on failure. */
+/* Return `slot` if it fits the output.  If it is too narrow, give its code object a
+   wide slot and return that, or NULL with *error filled in.  The narrow slot remains:
+   frames on stacks return into it, until their eval loops have written their records
+   again (_PyPerfRecord_CatchUp()). */
 static struct _PyPerfSlot *
-code_widen_slot(PyCodeObject *code, struct _PyPerfSlot *narrow,
-                struct _PyPerfError *error)
+slot_fit(struct _PyPerfSlot *slot, struct _PyPerfError *error)
 {
-    struct _PyPerfSlot *wide = NULL;
+    if (!slot->is_narrow || !slots.output->has_time) {
+        return slot;
+    }
+    struct _PyPerfSlot *narrow = slot, *wide = NULL;
+    PyCodeObject *code = narrow->code;
     if (slot_announce(narrow, error) == 0) {
         wide = _PyPerfArena_NewSlot(true, error);
     }
@@ -262,19 +266,6 @@ code_widen_slot(PyCodeObject *code, struct _PyPerfSlot *narrow,
     return wide;
 }
 
-/* Store the slot of `code` in *slot: a wide one if the output needs that, or NULL if
-   `code` has none.  Returns 0, or -1 with *error filled in. */
-static int
-code_fit_slot(PyCodeObject *code, struct _PyPerfSlot **slot, struct _PyPerfError *error)
-{
-    *slot = code_slot(code);
-    if (*slot != NULL && (*slot)->is_narrow && slots.output->has_time) {
-        *slot = code_widen_slot(code, *slot, error);
-        return *slot != NULL ? 0 : -1;
-    }
-    return 0;
-}
-
 
 // --- Stacks ----------------------------------------------------------------
 
@@ -289,9 +280,12 @@ stack_announce(PyThreadState *tstate, struct _PyPerfError *error)
         if (_PyPerfSlots_IsAnnounced(code)) {
             continue;
         }
-        struct _PyPerfSlot *slot;
-        if (code_fit_slot(code, &slot, error) < 0
-                || (slot != NULL && slot_announce(slot, error) < 0)) {
+        struct _PyPerfSlot *slot = code_slot(code);
+        if (slot == NULL) {
+            continue;
+        }
+        slot = slot_fit(slot, error);
+        if (slot == NULL || slot_announce(slot, error) < 0) {
             return -1;
         }
     }
@@ -330,13 +324,8 @@ _PyPerfSlots_Announce(PyThreadState *tstate, PyCodeObject *code,
         }
         slots_set_generation(published);
     }
-    struct _PyPerfSlot *slot;
-    if (code_fit_slot(code, &slot, error) < 0) {
-        return -1;
-    }
-    if (slot == NULL) {
-        slot = code_new_slot(code, error);
-    }
+    struct _PyPerfSlot *slot = code_slot(code);
+    slot = slot != NULL ? slot_fit(slot, error) : code_new_slot(code, error);
     if (slot == NULL || slot_announce(slot, error) < 0) {
         return -1;
     }

@@ -50,8 +50,7 @@ struct _PyPerfRegion {
     const void *address;            /* NULL: only the instructions */
     size_t size;                    /* bytes; the last eight are never executed,
                                        and their value has no meaning */
-    bool is_narrow;                 /* there is no room behind it for unwind
-                                       information */
+    bool is_narrow;                 /* unwind information does not fit behind it */
     struct _PyPerfText qualname;
     struct _PyPerfText filename;
     int first_line;                 /* of the definition, from 1 */

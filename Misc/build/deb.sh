@@ -179,7 +179,7 @@ EOF
     cp "$dir/changelog" "$tree/debian/changelog"
     # What uses them needs this version.  The tilde lets a rebuild of it suffice.
     [ -f "$symbols" ] || die "$name $version: has no debian/libpython.symbols.in; our packaging does not fit it"
-    sed -n "s/^\($VERSION \)\{0,1\}symbol //p" Misc/abi/allowed.txt | sed "s/.*/ &@Base $new~/" >>"$symbols"
+    sed -n "s/^\($VERSION \)\{0,1\}symbol \(.*\)/ \2@Base $new~/p" Misc/abi/allowed.txt >>"$symbols"
     mkdir -p "$tree/debian/perf"
     for example in Misc/deb/examples/*; do
         cp "$example" "$tree/debian/perf/"

@@ -197,39 +197,14 @@ class ProfilerTestCase(PerfTestCase):
                 samples_of(samples, self.script_name(name)), [])
         return run, samples, nested
 
-    def record_late(self, mode):
-        """Switch profiling on in this mode while a function runs that does not
-        return.  Return the run, all samples, and those of that function."""
+    def record_late(self, mode, before=None):
+        """Switch profiling on in this mode while functions run that do not return.
+        Return the run, all samples, and those of the innermost function.
+
+        With `before`, profiling is on in that mode from the beginning, and the
+        innermost function is called after the change.
+        """
         run, samples = self.record(f"""\
-            import signal, sys
-
-            def handler(signum, frame):
-                if sys.is_stack_trampoline_active():
-                    raise KeyboardInterrupt
-                sys.activate_stack_trampoline({mode!r})
-
-            def endless():
-                while True:
-                    pass
-
-            def middle(): endless()
-            def outer(): middle()
-
-            signal.signal(signal.SIGVTALRM, handler)
-            signal.setitimer(signal.ITIMER_VIRTUAL, 0.3, 0.7)
-            try:
-                outer()
-            except KeyboardInterrupt:
-                pass
-            """, mode=None)
-        nested = self.assert_nested(samples, 'endless', 'middle', 'outer',
-                                    '<module>')
-        return run, samples, nested
-
-    def record_from_map_to_jitdump(self):
-        """Go over from a map to a jitdump while functions run, and call one more.
-        Return the run, all samples, and those of the last function."""
-        run, samples = self.record("""\
             import signal, sys
 
             switched = False
@@ -238,7 +213,7 @@ class ProfilerTestCase(PerfTestCase):
                 global switched
                 if switched:
                     raise KeyboardInterrupt
-                sys.activate_stack_trampoline('perf_jit')
+                sys.activate_stack_trampoline({mode!r})
                 switched = True
 
             def wait():
@@ -250,7 +225,7 @@ class ProfilerTestCase(PerfTestCase):
                     pass
 
             def middle():
-                wait()
+                {'wait()' if before else 'pass'}
                 endless()
 
             def outer(): middle()
@@ -261,8 +236,9 @@ class ProfilerTestCase(PerfTestCase):
                 outer()
             except KeyboardInterrupt:
                 pass
-            """, mode='perf')
-        nested = self.assert_nested(samples, 'endless', 'middle', 'outer', '<module>')
+            """, mode=before)
+        nested = self.assert_nested(samples, 'endless', 'middle', 'outer',
+                                    '<module>')
         return run, samples, nested
 
     def record_recursion(self):

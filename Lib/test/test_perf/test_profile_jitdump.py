@@ -240,7 +240,7 @@ class StackTests(PerfTestCase):
         self.assertGreaterEqual(len(whole), 0.95 * len(nested))
 
     def test_activated_after_a_map_while_functions_run(self):
-        run, samples, nested = self.record_from_map_to_jitdump()
+        run, samples, nested = self.record_late('perf_jit', before='perf')
         whole = list(filter(is_whole, nested))
         self.assertGreaterEqual(len(whole), 0.95 * len(nested))
 
