@@ -398,6 +398,7 @@ static struct {
 static _Thread_local struct {
     struct range stack;             // zero: the thread is not sampled
     const struct sample *last;      // that was stored
+    timer_t timer;
 } sampled_thread __attribute__((tls_model("initial-exec")));
 
 /* Return whether the chain equals the last one that was stored. */
@@ -492,6 +493,19 @@ store_sample(const struct walk *walk, uintptr_t pc)
     sampled_thread.last = sample;
 }
 
+/* Let the timer of the calling thread interrupt it once, after the interval.  A timer
+   that repeats itself would stop the program where a sample takes longer than the
+   interval: the next signal would be there before the program's next instruction. */
+static int
+sampler_set_timer(void)
+{
+    const struct itimerspec setting = {
+        .it_value.tv_sec = sampler.interval / 1000000,
+        .it_value.tv_nsec = sampler.interval % 1000000 * 1000,
+    };
+    return timer_settime(sampled_thread.timer, 0, &setting, NULL);
+}
+
 /* Walk the stack of the interrupted function. */
 static void
 walk_from_context(struct walk *walk, const struct range *stack, ucontext_t *context)
@@ -520,6 +534,7 @@ static void
 take_sample(int Py_UNUSED(signal), siginfo_t *Py_UNUSED(info), void *data)
 {
     ucontext_t *context = data;
+    int saved_errno = errno;
     atomic_fetch_add(&sampler.handling, 1);
     bool is_on = atomic_load(&sampler.is_on);
     struct range stack = sampled_thread.stack;
@@ -534,6 +549,9 @@ take_sample(int Py_UNUSED(signal), siginfo_t *Py_UNUSED(info), void *data)
             store_sample(&walk, pc);
         }
     }
+    if (is_on && sampler.interval != 0) {
+        sampler_set_timer();        // fails only if it was deleted
+    }
 #ifdef STEP_FLAG
     if (sampler.interval == 0) {
         CONTEXT_FLAGS(context) &= ~STEP_FLAG;
@@ -541,9 +559,10 @@ take_sample(int Py_UNUSED(signal), siginfo_t *Py_UNUSED(info), void *data)
     }
 #endif
     atomic_fetch_sub(&sampler.handling, 1);
+    errno = saved_errno;
 }
 
-/* Make a timer that interrupts the calling thread.  The timer also runs while the
+/* Make a timer that interrupts the calling thread.  It also runs while the
    thread waits, because clocks of processor time are as coarse as the kernel's
    ticks. */
 static int
@@ -554,11 +573,6 @@ sampler_start_timer(void)
         .sigev_signo = sampler.signal,
         ._sigev_un._tid = (pid_t)syscall(SYS_gettid),
     };
-    struct timespec interval = {
-        .tv_sec = sampler.interval / 1000000,
-        .tv_nsec = sampler.interval % 1000000 * 1000,
-    };
-    struct itimerspec setting = {.it_interval = interval, .it_value = interval};
     timer_t *timer = &sampler.timers[sampler.timer_count];
     if (sampler.timer_count == SAMPLE_THREADS) {
         errno = EAGAIN;
@@ -568,7 +582,8 @@ sampler_start_timer(void)
         return -1;
     }
     sampler.timer_count++;
-    return timer_settime(*timer, 0, &setting, NULL);
+    sampled_thread.timer = *timer;
+    return sampler_set_timer();
 }
 
 /* perf_sample_start(interval, capacity, frames=False): begin, and keep the first
