@@ -179,6 +179,7 @@ class WalkTestCase(fixtures.PerfTestCase):
 
     executable = property(lambda self: executable)
     leaks_of_none = None
+    timeout = fixtures.TIMEOUT
 
     def walk(self, mode, phase):
         """Return the cases. The first one has no fault."""
@@ -190,7 +191,7 @@ class WalkTestCase(fixtures.PerfTestCase):
             env=fixtures.clean_environment(
                 ASAN_OPTIONS='detect_leaks=1:exitcode=99'),
             stdin=subprocess.DEVNULL, capture_output=True, text=True,
-            timeout=fixtures.TIMEOUT)
+            timeout=self.timeout)
         self.assertEqual((run.returncode, run.stderr), (0, ''))
         cases = [json.loads(line) for line in run.stdout.splitlines()]
         self.assertFalse(any(cases[0]['hits'].values()))
@@ -343,6 +344,7 @@ class SanitizedTests(WalkTestCase):
 
     executable = None
     leaks_of_none = False           # LeakSanitizer has run
+    timeout = 3 * fixtures.TIMEOUT  # 0.7 seconds for a case, on a busy machine
 
     @classmethod
     def setUpClass(cls):
