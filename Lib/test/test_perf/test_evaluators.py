@@ -10,6 +10,7 @@ import itertools
 import json
 import os
 import re
+import signal
 import sys
 import tempfile
 import unittest
@@ -190,18 +191,23 @@ def is_part(names, whole):
 
 class EvaluatorTestCase(walker.RecordTestCase):
 
-    def run_program(self, name, mode, **environment):
-        """Run a program, profiled or not.  Return what it found out.
+    def run_to_end(self, name, mode, returncode=0, **environment):
+        """Run a program, profiled or not.
 
         Where profiling comes first it is switched on by -X, else at run time.
         """
         first = not name.endswith('_before') and not name.startswith(
             ('never', 'before', 'two_around', 'switching_frames'))
-        run = self.run_command(
+        return self.run_command(
             [sys.executable, *(['-X', mode] if mode and first else []), PROGRAM, name,
              *([mode] if mode else [])],
             env=fixtures.clean_environment(PYTHONPATH=directory, **environment),
-            preexec_fn=fixtures.allow_large_stack if name.startswith('too_deep') else None)
+            preexec_fn=fixtures.allow_large_stack if name.startswith('too_deep') else None,
+            returncode=returncode)
+
+    def run_program(self, name, mode, **environment):
+        """Run a program, profiled or not.  Return what it found out."""
+        run = self.run_to_end(name, mode, **environment)
         self.assertEqual(run.err, '')
         found = json.loads(run.out)
         found['inlines'] = mode == 'perf=calls' or not (
@@ -395,10 +401,20 @@ class MisbehavingTests(EvaluatorTestCase):
     other functions are still shown."""
 
     def test_null_without_an_exception_from_one_that_was_there(self):
-        self.check('null_before')
+        self.check_null('null_before')
 
     def test_null_without_an_exception_from_one_that_came_later(self):
-        self.check('null_after')
+        self.check_null('null_after')
+
+    def check_null(self, name):
+        if not hasattr(sys, 'gettotalrefcount'):
+            self.check(name)
+            return
+        # A debug build does not go on.
+        for mode in (None, *MODES, 'perf=calls'):
+            with self.subTest(mode=mode):
+                run = self.run_to_end(name, mode, -signal.SIGABRT)
+                self.assertIn('returned NULL without setting an exception', run.err)
 
     def test_one_that_was_there_runs_another_frame(self):
         self.check('other_before')

@@ -520,34 +520,35 @@ class PythonBacktraceTests(GdbTestCase):
             with self.subTest(mode=mode):
                 self.assertEqual(lists[mode], lists[None])
 
-
     @fixtures.needs_hand_over
     def test_it_lists_frames_that_were_handed_over(self):
         """Profiling is switched on at the bottom of a deep stack.  Then the stack
         grows."""
-        commands = [f'source {self.python_gdb()}', 'bt', 'py-bt', 'continue']
-        lists = []
-        for mode in MODES:
-            switch = ('repr(1)' if mode is None
-                      else f'sys.activate_stack_trampoline({mode!r})')
-            run = self.stop_in_gdb(SOURCE + f"""
+        for kind, bottom in (('inlined', 'late'),
+                             ('called by C', 'functools.partial(late)')):
+            with self.subTest(kind):
+                lists = [self.list_after_switching(mode, bottom) for mode in MODES]
+                self.assertGreater(len(lists[0]), 160)
+                self.assertEqual(lists, lists[:1] * 3)
+
+    def list_after_switching(self, mode, bottom):
+        switch = ('repr(1)' if mode is None
+                  else f'sys.activate_stack_trampoline({mode!r})')
+        run = self.stop_in_gdb(SOURCE + f"""
 def late():
     global bottom
     {switch}
     bottom = stop
     return down(60) - 60
 
-bottom = late
+bottom = {bottom}
 print('result', down(100))
-""", None, commands)
-            self.assertNotRegex(run.out + run.err, COMPLAINTS)
-            self.assertNotRegex(run.err, 'Undefined command|Python Exc')
-            self.assert_program(run, 'result 101')
-            [bottom] = re.findall(r'^(_start) ', run.out, re.M) or re.findall(
-                r'^#\d+ .* in (_start) ', run.out, re.M)
-            lists.append(re.findall(r'^  (?:File .*|\(.*)$', run.out, re.M))
-        self.assertGreater(len(lists[0]), 160)
-        self.assertEqual(lists, lists[:1] * 3)
+""", None, [f'source {self.python_gdb()}', 'bt', 'py-bt', 'continue'])
+        self.assertNotRegex(run.out + run.err, COMPLAINTS)
+        self.assertNotRegex(run.err, 'Undefined command|Python Exc')
+        self.assert_program(run, 'result 101')
+        self.assertRegex(run.out, r'(?m)^(?:#\d+ .* in )?_start ')
+        return re.findall(r'^  (?:File .*|\(.*)$', run.out, re.M)
 
 
 class InterfaceTests(GdbTestCase):
