@@ -445,7 +445,7 @@ class ListTests(unittest.TestCase):
         names = re.findall(r"^    '(\w+)': \(", text, re.M)
         self.assertEqual(names, list(COUNTS))
         for name in names:
-            self.assertRegex(tests, rf"(check\(|in \(.*)'{name}'")
+            self.assertRegex(tests, rf"(check\w*\(|in \(.*)'{name}'")
 
 
 if __name__ == '__main__':
