@@ -162,7 +162,7 @@ add_header() {
 
 # add_packaging: the changelog, our symbols, and the examples for services
 add_packaging() {
-    local example symbols=$tree/debian/libpython.symbols.in
+    local example symbol symbols=$tree/debian/libpython.symbols.in
     {
         cat <<EOF
 $name ($new) $(sed -n '1s/.*) \([^;]*\);.*/\1/p' "$tree/debian/changelog"); urgency=medium
@@ -177,9 +177,12 @@ EOF
         cat "$tree/debian/changelog"
     } >"$dir/changelog"
     cp "$dir/changelog" "$tree/debian/changelog"
-    # What uses them needs this version.  The tilde lets a rebuild of it suffice.
+    # What uses our symbols needs this version.  The tilde lets a rebuild of it suffice.
     [ -f "$symbols" ] || die "$name $version: has no debian/libpython.symbols.in; our packaging does not fit it"
     sed -n "s/^\($VERSION \)\{0,1\}symbol \(.*\)/ \2@Base $new~/p" Misc/abi/allowed.txt >>"$symbols"
+    for symbol in $(sed -n "s/^\($VERSION \)\{0,1\}removed \(.*\)/\2/p" Misc/abi/allowed.txt); do
+        sed -i "/[ )]$symbol@Base /d" "$symbols"
+    done
     mkdir -p "$tree/debian/perf"
     for example in Misc/deb/examples/*; do
         cp "$example" "$tree/debian/perf/"
