@@ -180,7 +180,7 @@ EOF
     # What uses our symbols needs this version.  The tilde lets a rebuild of it suffice.
     [ -f "$symbols" ] || die "$name $version: has no debian/libpython.symbols.in; our packaging does not fit it"
     sed -n "s/^\($VERSION \)\{0,1\}symbol \(.*\)/ \2@Base $new~/p" Misc/abi/allowed.txt >>"$symbols"
-    for symbol in $(sed -n "s/^\($VERSION \)\{0,1\}removed \(.*\)/\2/p" Misc/abi/allowed.txt); do
+    sed -n "s/^\($VERSION \)\{0,1\}removed \(.*\)/\2/p" Misc/abi/allowed.txt | while read -r symbol; do
         sed -i "/[ )]$symbol@Base /d" "$symbols"
     done
     mkdir -p "$tree/debian/perf"
