@@ -83,7 +83,7 @@ export CC CFLAGS="-O0 -g" GIVEN="CC CFLAGS CONFIGURE_ARGS" TARGETS="python pybui
 export CONFIGURE_ARGS="--enable-shared --cache-file=../abi/configure-${CC//[!a-z0-9]/_}.cache"
 unset LDFLAGS CPPFLAGS
 mkdir -p "$work/base" "$work/ours"
-sed "s/#.*//; s/^$VERSION //; /^[0-9]/d" Misc/abi/allowed.txt >"$allowed"
+allowed_differences >"$allowed"
 BUILD=$base Misc/build/build.sh plain "$base"
 BUILD=$patched Misc/build/build.sh
 

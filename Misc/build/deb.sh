@@ -162,7 +162,7 @@ add_header() {
 
 # add_packaging: the changelog, our symbols, and the examples for services
 add_packaging() {
-    local example symbol symbols=$tree/debian/libpython.symbols.in
+    local example symbols=$tree/debian/libpython.symbols.in
     {
         cat <<EOF
 $name ($new) $(sed -n '1s/.*) \([^;]*\);.*/\1/p' "$tree/debian/changelog"); urgency=medium
@@ -179,10 +179,8 @@ EOF
     cp "$dir/changelog" "$tree/debian/changelog"
     # What uses our symbols needs this version.  The tilde lets a rebuild of it suffice.
     [ -f "$symbols" ] || die "$name $version: has no debian/libpython.symbols.in; our packaging does not fit it"
-    sed -n "s/^\($VERSION \)\{0,1\}symbol \(.*\)/ \2@Base $new~/p" Misc/abi/allowed.txt >>"$symbols"
-    sed -n "s/^\($VERSION \)\{0,1\}removed \(.*\)/\2/p" Misc/abi/allowed.txt | while read -r symbol; do
-        sed -i "/[ )]$symbol@Base /d" "$symbols"
-    done
+    allowed_differences | sed -n "s/^symbol \(.*\)/ \1@Base $new~/p" >>"$symbols"
+    allowed_differences | sed -n 's/^removed \(.*\)/\/[ )]\1@Base \/d/p' | sed -i -f - "$symbols"
     mkdir -p "$tree/debian/perf"
     for example in Misc/deb/examples/*; do
         cp "$example" "$tree/debian/perf/"

@@ -50,6 +50,11 @@ patch_names() {
     sed 's/[[:space:]]*\(#.*\)*$//; s/[[:space:]].*//; /^$/d' "$1"
 }
 
+# allowed_differences: prints what Misc/abi/allowed.txt has for this series, KIND NAME a line
+allowed_differences() {
+    sed "s/#.*//; s/^$VERSION //; /^[0-9]/d" Misc/abi/allowed.txt
+}
+
 # suite_of_series: prints the suite of Debian whose python3 is of the series VERSION
 suite_of_series() {
     awk -v series="$VERSION" '$1 == series { print $2 }' Misc/base/suites

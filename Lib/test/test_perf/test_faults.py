@@ -344,7 +344,7 @@ class SanitizedTests(WalkTestCase):
 
     executable = None
     leaks_of_none = False           # LeakSanitizer has run
-    timeout = 3 * fixtures.TIMEOUT  # 0.7 seconds for a case, on a busy machine
+    timeout = 3 * fixtures.TIMEOUT  # a second for a case, on a busy machine
 
     @classmethod
     def setUpClass(cls):

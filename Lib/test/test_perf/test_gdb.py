@@ -547,7 +547,7 @@ print('result', down(100))
         self.assertNotRegex(run.out + run.err, COMPLAINTS)
         self.assertNotRegex(run.err, 'Undefined command|Python Exc')
         self.assert_program(run, 'result 101')
-        self.assertRegex(run.out, r'(?m)^(?:#\d+ .* in )?_start ')
+        self.assertEqual(len(re.findall(r'^(?:#\d+ .* in )?_start ', run.out, re.M)), 1)
         return re.findall(r'^  (?:File .*|\(.*)$', run.out, re.M)
 
 
