@@ -161,10 +161,8 @@ map_write(const struct _PyPerfTextWriter *text, struct _PyPerfError *error)
 static void
 append_range(struct _PyPerfTextWriter *text, const void *address, size_t size)
 {
-    _PyPerfTextWriter_AppendHex(text, (uintptr_t)address);
-    _PyPerfTextWriter_Append(text, " ", 1);
-    _PyPerfTextWriter_AppendHex(text, size);
-    _PyPerfTextWriter_Append(text, " ", 1);
+    _PyPerfTextWriter_AppendHex(text, (uintptr_t)address, ' ');
+    _PyPerfTextWriter_AppendHex(text, size, ' ');
 }
 
 /* A name that is in the text already. */
@@ -200,12 +198,13 @@ append_lines(struct _PyPerfTextWriter *text, const struct _PyPerfRegion *region,
         append_range(text, (const char *)region->line_address + line->start,
                      end - line->start);
         append_symbol(text, region, symbol);
-        if (line->line != -1) {
-            char number[16];
-            PyOS_snprintf(number, sizeof(number), ":%d", line->line);
-            _PyPerfTextWriter_Append(text, number, strlen(number));
+        if (line->line == -1) {
+            _PyPerfTextWriter_Append(text, "\n", 1);
         }
-        _PyPerfTextWriter_Append(text, "\n", 1);
+        else {
+            _PyPerfTextWriter_Append(text, ":", 1);
+            _PyPerfTextWriter_AppendDecimal(text, (uintptr_t)line->line, '\n');
+        }
     }
 }
 

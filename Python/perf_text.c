@@ -131,16 +131,34 @@ _PyPerfTextWriter_AppendZeros(struct _PyPerfTextWriter *buffer, size_t length)
     }
 }
 
-void
-_PyPerfTextWriter_AppendHex(struct _PyPerfTextWriter *buffer, uintptr_t value)
+/* Append `value` in the given base and the character `after`. */
+static inline void
+buffer_append_number(struct _PyPerfTextWriter *buffer, uintptr_t value,
+                     unsigned int base, char after)
 {
-    char digits[2 * sizeof(value)];
-    char *first = digits + sizeof(digits);
+    char text[3 * sizeof(value) + 1];
+    char *const end = text + sizeof(text);
+    char *first = end;
+    *--first = after;
     do {
-        *--first = Py_hexdigits[value & 15];
-        value >>= 4;
+        *--first = Py_hexdigits[value % base];
+        value /= base;
     } while (value != 0);
-    _PyPerfTextWriter_Append(buffer, first, (size_t)(digits + sizeof(digits) - first));
+    _PyPerfTextWriter_Append(buffer, first, (size_t)(end - first));
+}
+
+void
+_PyPerfTextWriter_AppendDecimal(struct _PyPerfTextWriter *buffer, uintptr_t value,
+                                char after)
+{
+    buffer_append_number(buffer, value, 10, after);
+}
+
+void
+_PyPerfTextWriter_AppendHex(struct _PyPerfTextWriter *buffer, uintptr_t value,
+                            char after)
+{
+    buffer_append_number(buffer, value, 16, after);
 }
 
 

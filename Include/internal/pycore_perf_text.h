@@ -41,9 +41,13 @@ extern void _PyPerfTextWriter_AppendAgain(struct _PyPerfTextWriter *buffer,
 extern void _PyPerfTextWriter_AppendZeros(struct _PyPerfTextWriter *buffer,
                                           size_t length);
 
-/* Append `value` in lower-case hexadecimal, without "0x". */
+/* Append `value` in decimal, and the character `after`. */
+extern void _PyPerfTextWriter_AppendDecimal(struct _PyPerfTextWriter *buffer,
+                                            uintptr_t value, char after);
+
+/* Append `value` in lower-case hexadecimal, without "0x", and the character `after`. */
 extern void _PyPerfTextWriter_AppendHex(struct _PyPerfTextWriter *buffer,
-                                        uintptr_t value);
+                                        uintptr_t value, char after);
 
 /* Append `text` as one line of valid UTF-8 from which the original can be recovered.
    Backslashes are doubled.  Controls, line separators, lone surrogates and bytes that
