@@ -1,6 +1,6 @@
 """Runs our tests with the interpreter that runs this, and counts them.
 
-    build/3.11/python Misc/build/run_tests.py [NAME...]
+    build/3.11/python Misc/build/run_tests.py [--jobs N] [NAME...]
 
 A NAME is a module of Lib/test/test_perf, or a class or a test in it as unittest
 names it. These three are the same test:
@@ -11,13 +11,17 @@ names it. These three are the same test:
 
 test_perf alone means all modules of it. No name means these and the base's own tests of
 native profiling, if it has any. Each module runs in a
-process of its own, so that a crash costs one module, not the count. The last line
-of the output is "N passed, N failed, N skipped". The exit status is 1 if a test
-failed or none ran.
+process of its own, so that a crash costs one module, not the count. With --jobs, N
+of them run at a time, the slowest ones first; the output of each one comes when it
+ends. The last line of the output is "N passed, N failed, N skipped". The exit status
+is 1 if a test failed or none ran.
 """
 
+import argparse
+import concurrent.futures
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -28,6 +32,8 @@ import unittest
 PACKAGE = "test.test_perf"
 # CPython's own tests of the feature, since 3.12.
 OF_THE_BASE = ["test_perf_profiler", "test_perfmaps"]
+# The modules that take minutes. If one of these began last, it would run alone.
+SLOW = ["test_faults", "test_names", "test_reports_time", "test_evaluators"]
 SECONDS_PER_FILE = int(os.environ.get("SECONDS_PER_FILE", 2400))
 
 
@@ -86,13 +92,16 @@ def run_file(name, report):
         json.dump(counts, file)
 
 
-def run_file_apart(name, directory):
-    """Run the tests of one name in a child process; return its counts."""
+def run_file_apart(name, directory, output=None):
+    """Run the tests of one name in a child process; return its counts.
+
+    Output goes to the descriptor or file `output`, or to standard output.
+    """
     report = os.path.join(directory, name + ".json")
     command = [sys.executable, "-u", "-E", os.path.abspath(__file__), "--report", report, name]
     try:
-        status = subprocess.run(command, stdin=subprocess.DEVNULL, stderr=subprocess.STDOUT,
-                                timeout=SECONDS_PER_FILE).returncode
+        status = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=output,
+                                stderr=subprocess.STDOUT, timeout=SECONDS_PER_FILE).returncode
     except subprocess.TimeoutExpired:
         status = f"none after {SECONDS_PER_FILE} seconds"
     try:
@@ -101,6 +110,38 @@ def run_file_apart(name, directory):
     except FileNotFoundError:
         print(f"{name}: the test process died, exit status {status}")
         return {"passed": 0, "failed": 1, "skipped": []}
+
+
+def run_files(names, jobs, directory):
+    """Run the tests of all names, `jobs` at a time; yield the counts of each."""
+
+    def run(name):
+        begin = time.monotonic()
+        if jobs == 1:
+            print(f"== {name}", flush=True)
+            counts = run_file_apart(name, directory)
+        else:
+            with open(os.path.join(directory, name + ".log"), "wb") as output:
+                counts = run_file_apart(name, directory, output)
+        return name, counts, time.monotonic() - begin
+
+    def slowest_first(name):
+        module = name.partition(".")[0]
+        return SLOW.index(module) if module in SLOW else len(SLOW)
+
+    with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
+        if jobs > 1:
+            names = sorted(names, key=slowest_first)
+        runs = [pool.submit(run, name) for name in names]
+        for done in concurrent.futures.as_completed(runs):
+            name, counts, seconds = done.result()
+            if jobs > 1:
+                print(f"== {name}", flush=True)
+                with open(os.path.join(directory, name + ".log"), "rb") as output:
+                    shutil.copyfileobj(output, sys.stdout.buffer)
+            print(f"== {name}: {counts['passed']} passed, {counts['failed']} failed, "
+                  f"{len(counts['skipped'])} skipped in {seconds:.0f} s", flush=True)
+            yield counts
 
 
 def our_tests():
@@ -125,19 +166,25 @@ def short_names(names):
             yield name.removeprefix("test_perf.")
 
 
-def main(names):
+def main():
+    parser = argparse.ArgumentParser(description="Runs our tests and counts them.")
+    parser.add_argument("--jobs", type=int, default=1, metavar="N",
+                        help="test N modules at a time (default: 1)")
+    parser.add_argument("--report", help=argparse.SUPPRESS)     # run_file() in a child
+    parser.add_argument("names", nargs="*", metavar="NAME")
+    args = parser.parse_args()
+    if args.report:
+        run_file(args.names[0], args.report)
+        return 0
+
+    names = list(short_names(args.names or ["test_perf", *tests_of_the_base()]))
     passed = failed = 0
     skipped = []
     with tempfile.TemporaryDirectory() as directory:
-        for name in short_names(names or ["test_perf", *tests_of_the_base()]):
-            print(f"== {name}", flush=True)
-            begin = time.monotonic()
-            counts = run_file_apart(name, directory)
+        for counts in run_files(names, min(args.jobs, len(names)), directory):
             passed += counts["passed"]
             failed += counts["failed"]
             skipped += counts["skipped"]
-            print(f"== {name}: {counts['passed']} passed, {counts['failed']} failed, "
-                  f"{len(counts['skipped'])} skipped in {time.monotonic() - begin:.0f} s", flush=True)
     for case, reason in skipped:
         print(f"skipped {case}: {reason}")
     print(f"{passed} passed, {failed} failed, {len(skipped)} skipped", flush=True)
@@ -145,7 +192,4 @@ def main(names):
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["--report"]:
-        run_file(sys.argv[3], sys.argv[2])
-    else:
-        sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

@@ -974,6 +974,7 @@ class SubinterpreterTests(LateTestCase):
         import_helper.import_module('test.test_perf.subinterpreters')
 
     def test_each_is_switched_on_late(self):
+        fixtures.require_frame_pointers()
         self.assert_late_chains("""\
             from test.test_perf import subinterpreters as interpreters
             source = '''if True:

@@ -111,6 +111,7 @@ class StubTests(fixtures.PerfTestCase):
         self.assertEqual(run.err, '')
 
     def test_evaluators_of_others(self):
+        fixtures.require_frame_pointers()       # the programs walk the stack
         extensions.compile_for_release('perf_evaluators.c', directory)
         env = fixtures.clean_environment(PYTHONPATH=directory)
         for name in ('never', 'two_around_chain_default', 'copies_before', 'fork_after'):
