@@ -66,25 +66,25 @@
    call its frame holds, from high to low addresses:
 
    - its own frame record
-   - the return address of this function, signed
    - a record for the function that the eval loop runs first, with `returns_to` as the
      return address
    - room for 32 more records; _PyPerf_EnterBareEvalLoop() has none
+   - 16 bytes that records never reach, with the return address of this function, signed
 
    The eval loop gets that record as the frame pointer of its caller.  It may unlink it.
-   One rule of unwinding holds throughout: the frame pointer is two words below the
+   Then the next record is that of this function, because they are adjacent.  One rule of unwinding holds throughout: the frame pointer is two words below the
    canonical frame address, of this function or of the record. */
 
-/* Leave the frame whose own record x29 points to.  The return address is signed. */
+/* Leave the frame whose own record x29 points to.  x30 is the return address, signed
+   when that record was the end of the stack. */
         .macro leave_frame_of_entry
-        sub     sp, x29, 16
-        ldr     x30, [sp]
+        mov     sp, x29
         hint    29                      /* autiasp */
-        ldr     x29, [sp, 16]
-        .cfi_def_cfa sp, 32
+        ldr     x29, [sp]
+        .cfi_def_cfa sp, 16
         .cfi_restore x29
         .cfi_restore x30
-        add     sp, sp, 32
+        add     sp, sp, 16
         .cfi_def_cfa_offset 0
         ret
         .endm
@@ -92,14 +92,14 @@
         .macro enter_eval_loop room
         hint    34                      /* bti c */
         enter_frame
-        sub     sp, sp, 16
         hint    25                      /* paciasp */
-        str     x30, [sp]
         stp     x29, x3, [sp, -16]!
         mov     x29, sp
-        sub     sp, sp, \room * 16
+        sub     sp, sp, \room * 16 + 16
+        str     x30, [sp]
         bl      SYMBOL(__PyPerf_EvalLoop)
 1:
+        ldr     x30, [sp]
         add     x29, sp, (\room + 2) * 16
         leave_frame_of_entry
         .endm
@@ -119,17 +119,14 @@
        PyObject *_PyPerf_EnterEvalLoopWithCallers(tstate, frame, throwflag,
                                                   returns_to, count)
 
-   The records do not lie at multiples of 16, as the end of the frame does.  So they
-   never reach its last word, which holds the address of the function's own record. */
+   The last 16 bytes of the frame hold the address of the function's own record, too. */
 
         function _PyPerf_EnterEvalLoopWithCallers
         hint    34                      /* bti c */
         enter_frame
-        sub     sp, sp, 16
         hint    25                      /* paciasp */
-        str     x30, [sp]
         mov     x9, x29
-        sub     x10, sp, 8
+        mov     x10, sp
         sub     sp, sp, x4, uxtx 4
         sub     sp, sp, 32 * 16 + 16
 1:
@@ -138,9 +135,9 @@
         mov     x29, x10
         subs    x4, x4, 1
         b.ne    1b
-        str     x9, [sp]
+        stp     x9, x30, [sp]
         bl      SYMBOL(__PyPerf_EvalLoop)
-        ldr     x29, [sp]
+        ldp     x29, x30, [sp]
         leave_frame_of_entry
         end_function _PyPerf_EnterEvalLoopWithCallers
 

@@ -76,9 +76,11 @@
    - a record for the function that the eval loop runs first, with `returns_to` as the
      return address
    - room for 32 more records; _PyPerf_EnterBareEvalLoop() has none
+   - 16 bytes that records never reach
 
    The eval loop gets the end of that record as the frame pointer of its caller.  It may
-   unlink it.  One rule of unwinding holds throughout: the frame pointer is the
+   unlink it.  Then the next record is that of this function, because they are adjacent.
+   One rule of unwinding holds throughout: the frame pointer is the
    canonical frame address, of this function or of the record. */
 
         .macro enter_eval_loop room
@@ -87,10 +89,10 @@
         sd      a3, 8(sp)
         sd      s0, 0(sp)
         addi    s0, sp, 16
-        addi    sp, sp, -\room * 16
+        addi    sp, sp, -\room * 16 - 16
         call    SYMBOL(__PyPerf_EvalLoop)
 1:
-        addi    s0, sp, (\room + 2) * 16
+        addi    s0, sp, (\room + 3) * 16
         addi    sp, s0, -16
         leave_frame
         .endm
@@ -110,13 +112,12 @@
        PyObject *_PyPerf_EnterEvalLoopWithCallers(tstate, frame, throwflag,
                                                   returns_to, count)
 
-   The records do not lie at multiples of 16, as the end of the frame does.  So they
-   never reach its last word, which holds the frame pointer of the function itself. */
+   The last word of the frame holds the frame pointer of the function itself. */
 
         function _PyPerf_EnterEvalLoopWithCallers
         enter_frame
         mv      t0, s0
-        addi    t1, sp, -8
+        mv      t1, sp
         slli    t2, a4, 4
         sub     sp, sp, t2
         addi    sp, sp, -32 * 16 - 16

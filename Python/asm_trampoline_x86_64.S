@@ -63,9 +63,10 @@
    - a record for the function that the eval loop runs first, with `returns_to` as the
      return address
    - room for 32 more records; _PyPerf_EnterBareEvalLoop() has none
+   - 16 bytes that records never reach
 
    The eval loop gets that record as the frame pointer of its caller.  It may unlink it.
-   One rule of unwinding holds throughout: the frame pointer is two words below the
+   Then the next record is that of this function, because they are adjacent.  One rule of unwinding holds throughout: the frame pointer is two words below the
    canonical frame address, of this function or of the record. */
 
         .macro enter_eval_loop room
@@ -74,10 +75,10 @@
         pushq   %rcx
         pushq   %rbp
         movq    %rsp, %rbp
-        subq    $\room * 16, %rsp
+        subq    $\room * 16 + 16, %rsp
         callq   SYMBOL(__PyPerf_EvalLoop)
 1:
-        leaq    (\room + 1) * 16(%rsp), %rbp
+        leaq    (\room + 2) * 16(%rsp), %rbp
         leaveq
         .cfi_def_cfa %rsp, 8
         .cfi_restore %rbp
@@ -99,14 +100,12 @@
        PyObject *_PyPerf_EnterEvalLoopWithCallers(tstate, frame, throwflag,
                                                   returns_to, count)
 
-   The records do not lie at multiples of 16, as the end of the frame does.  So they
-   never reach its last word, which holds the address of the function's own record. */
+   The last word of the frame holds the address of the function's own record. */
 
         function _PyPerf_EnterEvalLoopWithCallers
         endbr64
         enter_frame
         movq    %rbp, %r9
-        pushq   $0
 1:
         pushq   (%rcx)
         pushq   %rbp
@@ -114,7 +113,7 @@
         addq    $8, %rcx
         decq    %r8
         jnz     1b
-        subq    $32 * 16, %rsp
+        subq    $32 * 16 + 8, %rsp
         pushq   %r9
         callq   SYMBOL(__PyPerf_EvalLoop)
         movq    (%rsp), %rbp

@@ -87,12 +87,12 @@ extern void _PyPerfRecord_CatchUp(PyThreadState *tstate, _PyInterpreterFrame *fr
 
 /* Return whether there is room for another record below the one that `head` refers to.
    `head` is the eval loop's own frame record.  `limit` is the end of the loop's C
-   frame, where the room begins.  (The two would differ if the loop used alloca() and
+   frame.  The room begins 16 bytes above it (asm_trampoline_*.S).  (The two would differ if the loop used alloca() and
    the compiler realigned its frame.  Then tests would fail.) */
 static inline bool
 _PyPerfRecord_HasRoom(const struct _PyPerfRecord *head, const void *limit)
 {
-    return (const void *)(head->caller - 1 - _PyPerfArch_RECORDS_BELOW) >= limit;
+    return (const void *)(head->caller - 2 - _PyPerfArch_RECORDS_BELOW) >= limit;
 }
 
 /* Return whether the loop stores lines. */

@@ -321,6 +321,33 @@ class SamplingTests(RecordTestCase):
                                   enough=[('leaf', 'deep'),
                                           ('failing', 'failing')])
 
+    @fixtures.needs_single_steps
+    def test_each_instruction_after_a_late_start(self):
+        # deep() is handed over, returns in the second loop, and that ends.
+        calls = with_indirect(legal_calls(
+            'deep: deep outer\nouter: <module>\nleaf: deep\n'))
+        for mode in MODES:
+            with self.subTest(mode=mode):
+                names, (samples, _) = self.run_child(f"""\
+                    def leaf(): return 1
+                    def deep(n):
+                        if n:
+                            deep(n - 1)
+                        else:
+                            sys.activate_stack_trampoline('{mode}')
+                        return leaf()
+                    def outer(): return list(map(deep, [3]))
+                    outer()
+                    sys.deactivate_stack_trampoline()
+                    perf_sample_start(0, 40_000)
+                    perf_sample_thread()
+                    outer()
+                    chains.append(perf_sample_stop())
+                    """, mode)
+                self.assertLess(len(samples), 40_000)
+                self.assert_legal(names, samples, calls, least=300, bottom=(),
+                                  enough=[('deep', 'deep'), ('leaf', 'deep')])
+
 
 if __name__ == '__main__':
     unittest.main()

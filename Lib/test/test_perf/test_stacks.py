@@ -748,7 +748,7 @@ with open(sys.argv[1], 'w', encoding='utf-8') as file:
                            in zip(addresses[1:], addresses[2:])}
             self.assertEqual(len(taken[mode]), 1, taken)
         [off], *on = taken.values()
-        # The frame of _PyPerf_EnterEvalLoop() has 544 bytes.  If the compiler
+        # The frame of _PyPerf_EnterEvalLoop() has 560 bytes.  If the compiler
         # does not turn last calls into jumps, the frames of two more C
         # functions are added.
         limit = 600 if fixtures.last_calls_are_jumps() else 800
