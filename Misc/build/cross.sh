@@ -25,13 +25,13 @@ sysroot=$TOP/build/sysroot-$arch
 codename=$(sed -n 's/^VERSION_CODENAME=//p' /etc/os-release | tr -d '"')
 export BUILD CFLAGS
 
-# provide_sysroot: unpacks libffi and zlib, for the modules ctypes and zlib, and the C++
-# library, for extensions of the tests. bookworm has no packages for riscv64, so they
-# come from trixie with trixie's C library, which also runs programs that were linked
-# with an older one.
+# provide_sysroot: unpacks libffi and zlib, for the modules ctypes and zlib, the C++
+# library, for extensions of the tests, and libatomic, which 3.13 needs on riscv64.
+# bookworm has no packages for riscv64, so they come from trixie with trixie's C library,
+# which also runs programs that were linked with an older one.
 provide_sysroot() {
     local debs=build/downloads/sysroot-$arch deb debian suite=$codename wanted
-    local packages=(libffi-dev zlib1g-dev libstdc++6)
+    local packages=(libffi-dev zlib1g-dev libstdc++6 libatomic1)
     case $arch in
     aarch64) debian=arm64 ;;
     riscv64) debian=riscv64; [ "$codename" != bookworm ] || suite=trixie ;;
