@@ -142,8 +142,8 @@ class SamplingTests(RecordTestCase):
             chain = [where, *names.chain(addresses)]
             python = [name for name in chain if is_python(name)]
             is_short = len(chain) <= 4      # main() is further away
-            if ((end == 'outside' or end == 'null' and is_short)
-                    and chain[-1] == FOREIGN and not python):
+            if ((end == 'outside' or end == 'null' and is_short) and not python
+                    and (chain[-1] == FOREIGN or not addresses)):
                 called_back += 1
                 continue
             first_of_bottom = len(python) - len(bottom)
