@@ -72,7 +72,8 @@
    - 16 bytes that records never reach, with the return address of this function, signed
 
    The eval loop gets that record as the frame pointer of its caller.  It may unlink it.
-   Then the next record is that of this function, because they are adjacent.  One rule of unwinding holds throughout: the frame pointer is two words below the
+   Then the next record is that of this function, because they are adjacent.
+   One rule of unwinding holds throughout: the frame pointer is two words below the
    canonical frame address, of this function or of the record. */
 
 /* Leave the frame whose own record x29 points to.  x30 is the return address, signed

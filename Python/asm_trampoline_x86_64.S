@@ -66,7 +66,8 @@
    - 16 bytes that records never reach
 
    The eval loop gets that record as the frame pointer of its caller.  It may unlink it.
-   Then the next record is that of this function, because they are adjacent.  One rule of unwinding holds throughout: the frame pointer is two words below the
+   Then the next record is that of this function, because they are adjacent.
+   One rule of unwinding holds throughout: the frame pointer is two words below the
    canonical frame address, of this function or of the record. */
 
         .macro enter_eval_loop room

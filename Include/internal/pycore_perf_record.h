@@ -86,9 +86,10 @@ extern void _PyPerfRecord_CatchUp(PyThreadState *tstate, _PyInterpreterFrame *fr
                                   struct _PyPerfRecord *head, struct _PyPerfLoop *loop);
 
 /* Return whether there is room for another record below the one that `head` refers to.
-   `head` is the eval loop's own frame record.  `limit` is the end of the loop's C
-   frame.  The room begins 16 bytes above it (asm_trampoline_*.S).  (The two would differ if the loop used alloca() and
-   the compiler realigned its frame.  Then tests would fail.) */
+   `head` is the eval loop's own frame record.  `limit` is where the loop's C frame ends
+   and its caller's begins.  The room begins 16 bytes above that (asm_trampoline_*.S).
+   (`limit` would be wrong if the loop used alloca() and the compiler realigned its
+   frame.  Then tests would fail.) */
 static inline bool
 _PyPerfRecord_HasRoom(const struct _PyPerfRecord *head, const void *limit)
 {
