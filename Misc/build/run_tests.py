@@ -33,7 +33,7 @@ PACKAGE = "test.test_perf"
 # CPython's own tests of the feature, since 3.12.
 OF_THE_BASE = ["test_perf_profiler", "test_perfmaps"]
 # The modules that take minutes. If one of these began last, it would run alone.
-SLOW = ["test_faults", "test_names", "test_reports_time", "test_evaluators"]
+SLOW = ["test_faults", "test_names", "test_profile_map", "test_profile_jitdump", "test_gdb", "test_stacks"]
 SECONDS_PER_FILE = int(os.environ.get("SECONDS_PER_FILE", 2400))
 
 
