@@ -11,10 +11,10 @@ names it. These three are the same test:
 
 test_perf alone means all modules of it. No name means these and the base's own tests of
 native profiling, if it has any. Each module runs in a
-process of its own, so that a crash costs one module, not the count. With --jobs, N
-of them run at a time, the slowest ones first; the output of each one comes when it
-ends. The last line of the output is "N passed, N failed, N skipped". The exit status
-is 1 if a test failed or none ran.
+process of its own, so that a crash costs one module, not the count. --jobs says how
+many run at a time. The slowest ones begin first, and the output of each one comes when
+it ends. The last line of the output is "N passed, N failed, N skipped". The exit
+status is 1 if a test failed or none ran.
 """
 
 import argparse
