@@ -10,11 +10,12 @@ names it. These three are the same test:
     test.test_perf.test_capi.MapFileTests.test_entries_come_one_after_the_other
 
 test_perf alone means all modules of it. No name means these and the base's own tests of
-native profiling, if it has any. Each module runs in a
-process of its own, so that a crash costs one module, not the count. --jobs says how
-many run at a time. The slowest ones begin first, and the output of each one comes when
-it ends. The last line of the output is "N passed, N failed, N skipped". The exit
-status is 1 if a test failed or none ran.
+native profiling, if it has any. Each module runs in a process of its own, so that a crash
+costs one module, not the count. --jobs says how many run at a time. The slowest ones begin
+first, and the output of each one comes when it ends. Run by root, each has a /tmp of its
+own, unless this machine forbids it or the interpreter is in /tmp; the base's own tests
+then wait until ours have ended. The last line of the output is "N passed, N failed,
+N skipped". The exit status is 1 if a test failed or none ran.
 """
 
 import argparse
@@ -29,6 +30,7 @@ import test.test_perf
 import time
 import unittest
 
+BUILD = os.path.join(os.path.dirname(os.path.realpath(__file__)), "../../build")
 PACKAGE = "test.test_perf"
 # CPython's own tests of the feature, since 3.12.
 OF_THE_BASE = ["test_perf_profiler", "test_perfmaps"]
@@ -76,9 +78,13 @@ class CountingResult(unittest.TextTestResult):
         self.unrun[case.id()] = reason
 
 
+def is_of_the_base(name):
+    return name.partition(".")[0] in OF_THE_BASE
+
+
 def run_file(name, report):
     """Run the tests of one name and write the counts to the file `report`."""
-    package = "test" if name.partition(".")[0] in OF_THE_BASE else PACKAGE
+    package = "test" if is_of_the_base(name) else PACKAGE
     suite = unittest.defaultTestLoader.loadTestsFromName(f"{package}.{name}")
     runner = unittest.TextTestRunner(verbosity=2, resultclass=CountingResult)
     result = runner.run(suite)
@@ -92,13 +98,37 @@ def run_file(name, report):
         json.dump(counts, file)
 
 
-def run_file_apart(name, directory, output=None):
+def with_own_tmp(command, path):
+    """Return the command that runs `command` with `path` mounted as its /tmp.
+
+    The base's tests remove all /tmp/perf-*.map and /tmp/jit*.dump that were not there when
+    they began: those of other modules, and of any other program on this machine.
+    """
+    return ["unshare", "-m", "sh", "-c", 'mount --bind "$0" /tmp && exec "$@"', path, *command]
+
+
+def can_have_own_tmp(directory):
+    """Say whether /tmp can be mounted, and would not hide what the tests need."""
+    if any(os.path.realpath(path).startswith("/tmp/") for path in (BUILD, sys.executable)):
+        return False
+    try:
+        return subprocess.run(with_own_tmp(["true"], directory), stdin=subprocess.DEVNULL,
+                              stderr=subprocess.DEVNULL).returncode == 0
+    except FileNotFoundError:
+        return False
+
+
+def run_file_apart(name, directory, own_tmp, output=None):
     """Run the tests of one name in a child process; return its counts.
 
     Output goes to the descriptor or file `output`, or to standard output.
     """
     report = os.path.join(directory, name + ".json")
     command = [sys.executable, "-u", "-E", os.path.abspath(__file__), "--report", report, name]
+    if own_tmp:
+        tmp = tempfile.mkdtemp(prefix=name, dir=directory)
+        os.chmod(tmp, 0o1777)
+        command = with_own_tmp(command, tmp)
     try:
         status = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=output,
                                 stderr=subprocess.STDOUT, timeout=SECONDS_PER_FILE).returncode
@@ -114,15 +144,25 @@ def run_file_apart(name, directory, output=None):
 
 def run_files(names, jobs, directory):
     """Run the tests of all names, `jobs` at a time; yield the counts of each."""
+    if can_have_own_tmp(directory):
+        yield from run_in_pool(names, jobs, directory, True)
+        return
+    ours = [name for name in names if not is_of_the_base(name)]
+    yield from run_in_pool(ours, jobs, directory, False)
+    yield from run_in_pool([name for name in names if name not in ours], 1, directory, False)
+
+
+def run_in_pool(names, jobs, directory, own_tmp):
+    """Run the tests of all names, `jobs` at a time; yield the counts of each."""
 
     def run(name):
         begin = time.monotonic()
         if jobs == 1:
             print(f"== {name}", flush=True)
-            counts = run_file_apart(name, directory)
+            counts = run_file_apart(name, directory, own_tmp)
         else:
             with open(os.path.join(directory, name + ".log"), "wb") as output:
-                counts = run_file_apart(name, directory, output)
+                counts = run_file_apart(name, directory, own_tmp, output)
         return name, counts, time.monotonic() - begin
 
     def slowest_first(name):
@@ -180,7 +220,7 @@ def main():
     names = list(short_names(args.names or ["test_perf", *tests_of_the_base()]))
     passed = failed = 0
     skipped = []
-    with tempfile.TemporaryDirectory() as directory:
+    with tempfile.TemporaryDirectory(prefix="tests-", dir=BUILD) as directory:
         for counts in run_files(names, min(args.jobs, len(names)), directory):
             passed += counts["passed"]
             failed += counts["failed"]
