@@ -44,6 +44,7 @@
 #include "pycore_perf_arena.h"
 #include "pycore_perf_asm.h"        // _PyPerfTrampoline_Code
 #include "pycore_perf_gdb.h"
+#include "pycore_perf_lock.h"
 #include "pycore_perf_os.h"
 #include "pycore_perf_unwind.h"
 #include "pycore_perf_window.h"
@@ -320,11 +321,13 @@ _PyPerfArena_Reserve(bool wide, struct _PyPerfError *error)
 {
     assert(_PyPerfArena_CodeIsPlausible());
     if (!pool_has_slot(wide)) {
+        _PyPerfLock_StopThreads();      // the tables move
         struct _PyPerfArena *arena = arena_new(pool_next_count(), wide, error);
-        if (arena == NULL) {
-            return -1;
+        if (arena != NULL) {
+            pool_add(arena);
         }
-        pool_add(arena);
+        _PyPerfLock_StartThreads();
+        return arena != NULL ? 0 : -1;
     }
     return 0;
 }

@@ -64,6 +64,7 @@
 #include "pycore_perf_asm.h"
 #include "pycore_perf_base.h"
 #include "pycore_perf_evaluator.h"
+#include "pycore_perf_lock.h"
 #include "pycore_perf_profiler.h"   // _PyPerfProfiler_EnsureAnnounced()
 #include "pycore_perf_record.h"     // _PyPerfRecord_FrameAddress()
 #include "pycore_perf_slots.h"
@@ -88,7 +89,7 @@ struct evaluator {
 static struct evaluator *evaluators;
 static bool is_own_change;          // we are setting an evaluator
 unsigned int _PyPerfEvaluator_LateStarts;
-bool _PyPerfEvaluator_IsHandingOver;
+_PyPerfLock_PER_THREAD bool _PyPerfEvaluator_IsHandingOver;
 
 /* All Python frames of this thread state are in second eval loops.  This was so when
    _PyPerfEvaluator_LateStarts had this value. */
@@ -131,16 +132,19 @@ evaluator_set(PyInterpreterState *interp, _PyFrameEvalFunction function)
 static bool
 evaluator_called(PyThreadState *tstate, _PyFrameEvalFunction *below)
 {
-    struct evaluator *evaluator = evaluator_find(tstate->interp);
+    bool is_active = false;
     *below = _PyEval_EvalFrameDefault;
-    if (evaluator == NULL) {
-        return false;
+    _PyPerfLock_Take();
+    struct evaluator *evaluator = evaluator_find(tstate->interp);
+    if (evaluator != NULL) {
+        evaluator->was_called = true;
+        if (evaluator->below != NULL) {
+            *below = evaluator->below;
+        }
+        is_active = evaluator->is_active;
     }
-    evaluator->was_called = true;
-    if (evaluator->below != NULL) {
-        *below = evaluator->below;
-    }
-    return evaluator->is_active;
+    _PyPerfLock_Release();
+    return is_active;
 }
 
 /* Run a frame as if the trampoline of its function had called the eval loop.  The
@@ -262,6 +266,7 @@ _PyPerfEvaluator_Install(PyInterpreterState *interp, bool calls)
     evaluator_set(interp, evaluator->installed);
     if (interpreter_runs_frames(interp)) {
         _PyPerfEvaluator_StartLate(_PyThreadState_GET());
+        _PyPerfBase_RaiseBreakersWithoutGil(interp);
     }
     return 0;
 }
@@ -335,14 +340,17 @@ _PyPerfEvaluator_Fini(PyInterpreterState *interp)
 void
 _PyPerfEvaluator_WasRead(PyInterpreterState *interp)
 {
+    _PyPerfLock_Take();
     struct evaluator *evaluator = evaluator_find(interp);
     if (evaluator != NULL) {
         evaluator->was_read = true;
     }
+    _PyPerfLock_Release();
 }
 
-_PyFrameEvalFunction
-_PyPerfEvaluator_IsSet(PyInterpreterState *interp, _PyFrameEvalFunction function)
+/* An evaluator of others is about to be set; return the one to set. */
+static _PyFrameEvalFunction
+evaluator_is_set(PyInterpreterState *interp, _PyFrameEvalFunction function)
 {
     struct evaluator *evaluator = evaluator_find(interp);
     if (evaluator == NULL || is_own_change) {
@@ -368,6 +376,15 @@ _PyPerfEvaluator_IsSet(PyInterpreterState *interp, _PyFrameEvalFunction function
         evaluator->remaining_at_set = _PyPerfBase_RecursionRemaining(evaluator->set_by);
     }
     evaluator->was_read = false;
+    return function;
+}
+
+_PyFrameEvalFunction
+_PyPerfEvaluator_IsSet(PyInterpreterState *interp, _PyFrameEvalFunction function)
+{
+    _PyPerfLock_Take();
+    function = evaluator_is_set(interp, function);
+    _PyPerfLock_Release();
     return function;
 }
 
@@ -434,9 +451,11 @@ _PyPerfEvaluator_HandOver(PyThreadState *tstate, struct _PyInterpreterFrame *fra
     }
 #if _PyPerfArch_CAN_RETURN_TO
     struct _PyPerfArch_Registers registers;
-    if (_PyPerfArch_HasShadowStack()
-            || !_PyPerfUnwind_FindCaller(_PyPerfBase_LoopVariable(tstate),
-                                         &registers)) {
+    _PyPerfLock_Take();
+    const bool is_possible = !_PyPerfArch_HasShadowStack()
+        && _PyPerfUnwind_FindCaller(_PyPerfBase_LoopVariable(tstate), &registers);
+    _PyPerfLock_Release();
+    if (!is_possible) {
         return;
     }
     PyObject *result = _PyPerfEvalLoop_RunToEntry(tstate, frame, stack_pointer,

@@ -42,6 +42,7 @@
 #include "pycore_perf_arena.h"
 #include "pycore_perf_evaluator.h"
 #include "pycore_perf_fork.h"
+#include "pycore_perf_lock.h"
 #include "pycore_perf_map.h"
 #include "pycore_perf_slots.h"
 #include <pthread.h>
@@ -115,6 +116,7 @@ child_of_c_code(void)
         return;
     }
     caretaker.is_set = false;       // that thread is not in this process
+    _PyPerfLock_IsForked();
     if (_PyPerfSlots_OpenMode() == _PyPerf_OFF) {
         return;
     }

@@ -55,6 +55,7 @@
 #include "pycore_perf_evaluator.h"
 #include "pycore_perf_fork.h"
 #include "pycore_perf_jitdump.h"
+#include "pycore_perf_lock.h"
 #include "pycore_perf_map.h"
 #include "pycore_perf_profiler.h"
 #include "pycore_perf_slots.h"
@@ -100,10 +101,12 @@ profiler_fail(const struct _PyPerfError *error)
 void
 _PyPerfProfiler_Deactivate(PyThreadState *tstate)
 {
+    _PyPerfLock_Take();
     _PyPerfEvaluator_Remove(tstate->interp);
     if (!any_interpreter_is_active(NULL)) {
         _PyPerfSlots_CloseOutput();
     }
+    _PyPerfLock_Release();
 }
 
 void
@@ -112,7 +115,9 @@ _PyPerfProfiler_StopOnLowStack(void)
     struct _PyPerfError error;
     _PyPerfError_Set(&error, "go on", "", "the recursion is so deep that the C "
                      "stack is nearly used up", 0);
+    _PyPerfLock_Take();
     profiler_fail(&error);
+    _PyPerfLock_Release();
 }
 
 
@@ -122,9 +127,11 @@ void
 _PyPerfProfiler_DetectFork(PyThreadState *tstate)
 {
     struct _PyPerfError error;
+    _PyPerfLock_Take();
     if (_PyPerfFork_Detect(tstate, &error) < 0) {
         profiler_fail(&error);
     }
+    _PyPerfLock_Release();
 }
 
 bool
@@ -133,19 +140,22 @@ _PyPerfProfiler_EnsureAnnounced(PyThreadState *tstate, PyCodeObject *code)
     struct _PyPerfError error;
     PyObject *type, *value, *traceback;
     _PyErr_Fetch(tstate, &type, &value, &traceback);
+    _PyPerfLock_Take();
     _PyPerfProfiler_DetectFork(tstate);
     if (_PyPerfSlots_OpenMode() != _PyPerf_OFF
             && _PyPerfSlots_Announce(tstate, code, &error) < 0) {
         profiler_fail(&error);
     }
+    const bool is_on = _PyPerfSlots_OpenMode() != _PyPerf_OFF;
+    _PyPerfLock_Release();
     _PyErr_Restore(tstate, type, value, traceback);
-    return _PyPerfSlots_OpenMode() != _PyPerf_OFF;
+    return is_on;
 }
 
 int
 _PyPerfProfiler_CompileCode(PyThreadState *tstate, PyCodeObject *code)
 {
-    if (!_PyPerfEvaluator_IsActive(tstate->interp) || _PyPerfSlots_IsAnnounced(code)) {
+    if (!_PyPerfProfiler_IsActive(tstate) || _PyPerfSlots_IsAnnounced(code)) {
         return 0;
     }
     return _PyPerfProfiler_EnsureAnnounced(tstate, code) ? 0 : -1;
@@ -196,8 +206,8 @@ interpreter_activate(PyInterpreterState *interp, int mode, int flags,
     return NULL;
 }
 
-int
-_PyPerfProfiler_Activate(PyThreadState *tstate, int profiling)
+static int
+profiler_activate(PyThreadState *tstate, int profiling)
 {
     const int mode = profiling & ~_PyPerf_FLAGS;
     const int open_mode = _PyPerfSlots_OpenMode();
@@ -210,8 +220,10 @@ _PyPerfProfiler_Activate(PyThreadState *tstate, int profiling)
         return -1;
     }
     PyObject *exception = NULL;
+    _PyPerfLock_StopThreads();
     const char *obstacle = interpreter_activate(
         tstate->interp, mode, profiling & _PyPerf_FLAGS, &exception);
+    _PyPerfLock_StartThreads();
     if (obstacle != NULL) {
         PyErr_SetString(exception, obstacle);
         return -1;
@@ -221,9 +233,21 @@ _PyPerfProfiler_Activate(PyThreadState *tstate, int profiling)
 }
 
 int
+_PyPerfProfiler_Activate(PyThreadState *tstate, int profiling)
+{
+    _PyPerfLock_Take();
+    const int result = profiler_activate(tstate, profiling);
+    _PyPerfLock_Release();
+    return result;
+}
+
+int
 _PyPerfProfiler_IsActive(PyThreadState *tstate)
 {
-    return _PyPerfEvaluator_IsActive(tstate->interp);
+    _PyPerfLock_Take();
+    const int result = _PyPerfEvaluator_IsActive(tstate->interp);
+    _PyPerfLock_Release();
+    return result;
 }
 
 int
@@ -240,8 +264,8 @@ _PyPerfProfiler_ModeFromName(const char *name)
 
 // --- The life of an interpreter --------------------------------------------
 
-void
-_PyPerfProfiler_InitInterpreter(PyThreadState *tstate)
+static void
+interpreter_init(PyThreadState *tstate)
 {
     const int profiling = tstate->interp->config.perf_profiling;
     int mode = profiling & ~_PyPerf_FLAGS;
@@ -255,8 +279,10 @@ _PyPerfProfiler_InitInterpreter(PyThreadState *tstate)
     }
     struct _PyPerfError error;
     PyObject *exception = NULL;
+    _PyPerfLock_StopThreads();
     const char *obstacle = interpreter_activate(
         tstate->interp, mode, profiling & _PyPerf_FLAGS, &exception);
+    _PyPerfLock_StartThreads();
     if (obstacle != NULL) {
         _PyPerfError_Set(&error, "start", "", obstacle, 0);
         _PyPerfError_Warn(&error);
@@ -267,14 +293,24 @@ _PyPerfProfiler_InitInterpreter(PyThreadState *tstate)
     }
 }
 
+void
+_PyPerfProfiler_InitInterpreter(PyThreadState *tstate)
+{
+    _PyPerfLock_Take();
+    interpreter_init(tstate);
+    _PyPerfLock_Release();
+}
+
 /* Write the entries that the output has buffered. */
 static void
 profiler_stop_buffering(void)
 {
     struct _PyPerfError error;
+    _PyPerfLock_Take();
     if (_PyPerfSlots_StopBuffering(&error) < 0) {
         profiler_fail(&error);
     }
+    _PyPerfLock_Release();
 }
 
 void
@@ -286,18 +322,22 @@ _PyPerfProfiler_InterpreterIsReady(void)
 void
 _PyPerfProfiler_ExtensionIsLoaded(void)
 {
+    _PyPerfLock_Take();
     _PyPerfArena_Register();
+    _PyPerfLock_Release();
 }
 
 void
 _PyPerfProfiler_FiniInterpreter(PyThreadState *tstate)
 {
+    _PyPerfLock_Take();
     _PyPerfProfiler_Deactivate(tstate);
     _PyPerfEvaluator_Fini(tstate->interp);
     if (_Py_IsMainInterpreter(tstate->interp)) {
         _PyPerfSlots_Fini(tstate->interp);
         _PyPerfMap_Close();
     }
+    _PyPerfLock_Release();
 }
 
 
@@ -306,6 +346,7 @@ _PyPerfProfiler_FiniInterpreter(PyThreadState *tstate)
 void
 _PyPerfProfiler_BeforeFork(void)
 {
+    _PyPerfLock_Take();                 // until the fork is over
     _PyPerfProfiler_DetectFork(_PyThreadState_GET());
     profiler_stop_buffering();
     _PyPerfFork_Before();
@@ -315,6 +356,7 @@ void
 _PyPerfProfiler_AfterForkInParent(void)
 {
     _PyPerfFork_AfterInParent();
+    _PyPerfLock_Release();
 }
 
 void
@@ -324,6 +366,7 @@ _PyPerfProfiler_AfterForkInChild(PyThreadState *tstate)
     if (_PyPerfFork_AfterInChild(tstate, &error) < 0) {
         profiler_fail(&error);
     }
+    _PyPerfLock_Release();
 }
 
 void
@@ -341,11 +384,13 @@ _PyPerfProfiler_ForksToExec(bool on)
 void
 _PyPerfProfiler_BeforeExec(const char *path)
 {
+    _PyPerfLock_Take();
     _PyPerfProfiler_DetectFork(_PyThreadState_GET());
     // os.execvp() tries one directory after the other.
     if (path == NULL || access(path, X_OK) == 0) {
         _PyPerfSlots_WithdrawOutput();
     }
+    _PyPerfLock_Release();
 }
 
 void
@@ -353,8 +398,10 @@ _PyPerfProfiler_ExecHasFailed(void)
 {
     struct _PyPerfError error;
     const int saved_errno = errno;
+    _PyPerfLock_Take();
     if (_PyPerfSlots_PutBackOutput(&error) < 0) {
         profiler_fail(&error);
     }
+    _PyPerfLock_Release();
     errno = saved_errno;
 }

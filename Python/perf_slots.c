@@ -35,6 +35,7 @@
 #include "pycore_perf_arena.h"
 #include "pycore_perf_base.h"
 #include "pycore_perf_entry.h"
+#include "pycore_perf_lock.h"
 #include "pycore_perf_os.h"
 #include "pycore_perf_retired.h"
 #include "pycore_perf_slots.h"
@@ -133,15 +134,10 @@ slot_give_back(struct _PyPerfSlot *slot, const PyCodeObject *code)
     }
 }
 
-/* Called when the code object that owned `extra`, a slot or NULL, has died, or
-   when its slot is taken from it (a freefunc). */
+/* Take a slot from its code object, which has died or loses it. */
 static void
-slot_release(void *extra)
+slot_detach(struct _PyPerfSlot *slot)
 {
-    struct _PyPerfSlot *slot = extra;
-    if (slot == NULL || slot->code == NULL) {
-        return;                     // slot_fit() has replaced it
-    }
     if (slot_has_final_lines(slot)) {
         _PyPerfBase_KeepMemory(slot->code);
     }
@@ -151,6 +147,19 @@ slot_release(void *extra)
     slot->announced_in[_PyPerf_JITDUMP] = 0;
     slot_give_back(slot, slot->code);
     slot->code = NULL;
+}
+
+/* Called when the code object that owned `extra`, a slot or NULL, has died, or
+   when its slot is taken from it (a freefunc). */
+static void
+slot_release(void *extra)
+{
+    struct _PyPerfSlot *slot = extra;
+    _PyPerfLock_Take();
+    if (slot != NULL && slot->code != NULL) {   // slot_fit() may have replaced it
+        slot_detach(slot);
+    }
+    _PyPerfLock_Release();
 }
 
 /* Let `slot` be that of `code`.  Returns 0, or -1 with *error filled in. */
@@ -296,6 +305,7 @@ static int
 all_stacks_announce(struct _PyPerfError *error)
 {
     int result = 0;
+    _PyPerfLock_StopThreads();
     _PyPerfBase_LockThreads();
     for (PyInterpreterState *interp = PyInterpreterState_Head();
             interp != NULL; interp = PyInterpreterState_Next(interp)) {
@@ -308,6 +318,7 @@ all_stacks_announce(struct _PyPerfError *error)
         }
     }
     _PyPerfBase_UnlockThreads();
+    _PyPerfLock_StartThreads();
     return result;
 }
 

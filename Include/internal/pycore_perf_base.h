@@ -44,13 +44,21 @@ extern "C" {
 static inline uint32_t
 _PyPerfBase_SlotNumber(const PyCodeObject *code)
 {
+#ifdef Py_GIL_DISABLED
+    return _Py_atomic_load_uint32_acquire(&code->_co_perf_slot);
+#else
     return code->_co_perf_slot;
+#endif
 }
 
 static inline void
 _PyPerfBase_SetSlotNumber(PyCodeObject *code, uint32_t number)
 {
+#ifdef Py_GIL_DISABLED
+    _Py_atomic_store_uint32_release(&code->_co_perf_slot, number);
+#else
     code->_co_perf_slot = number;
+#endif
 }
 
 /* Called when `code` dies, while its slot is released: do not free its memory, so that

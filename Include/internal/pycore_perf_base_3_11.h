@@ -158,6 +158,13 @@ _PyPerfBase_RaiseBreaker(PyThreadState *tstate)
     _Py_atomic_store_relaxed(&tstate->interp->ceval.eval_breaker, 1);
 }
 
+/* The same for all threads of an interpreter, in builds without the GIL: there are
+   none. */
+static inline void
+_PyPerfBase_RaiseBreakersWithoutGil(PyInterpreterState *Py_UNUSED(interp))
+{
+}
+
 
 // --- Threads ---------------------------------------------------------------
 

@@ -194,6 +194,23 @@ _PyPerfBase_RaiseBreaker(PyThreadState *tstate)
     _Py_set_eval_breaker_bit(tstate, _PyPerfBase_BREAKER_BIT);
 }
 
+/* The same for all threads of an interpreter, in builds without the GIL.  With the GIL
+   each thread does so when it takes the GIL (_PyPerfEvaluator_GilTaken()). */
+static inline void
+_PyPerfBase_RaiseBreakersWithoutGil(PyInterpreterState *interp)
+{
+#ifdef Py_GIL_DISABLED
+    HEAD_LOCK(&_PyRuntime);
+    for (PyThreadState *tstate = PyInterpreterState_ThreadHead(interp);
+            tstate != NULL; tstate = PyThreadState_Next(tstate)) {
+        _PyPerfBase_RaiseBreaker(tstate);
+    }
+    HEAD_UNLOCK(&_PyRuntime);
+#else
+    (void)interp;
+#endif
+}
+
 
 // --- Threads ---------------------------------------------------------------
 

@@ -14,6 +14,7 @@ extern "C" {
 
 #include "pycore_code.h"            // _Py_CODEUNIT
 #include "pycore_interp.h"          // PyInterpreterState.eval_frame
+#include "pycore_perf_lock.h"       // _PyPerfLock_PER_THREAD
 #include <stdbool.h>
 
 struct _PyInterpreterFrame;
@@ -85,7 +86,7 @@ extern void _PyPerfEvaluator_HandOver(PyThreadState *tstate,
 
 /* Whether a frame that is handed over with an exception is about to enter the second
    loop. */
-extern bool _PyPerfEvaluator_IsHandingOver;
+extern _PyPerfLock_PER_THREAD bool _PyPerfEvaluator_IsHandingOver;
 
 /* Return _PyPerfEvaluator_IsHandingOver and set it to false. */
 static inline bool

@@ -89,6 +89,14 @@ def hands_over():
             and platform.machine() in ('x86_64', 'aarch64', 'riscv64'))
 
 
+# Whether threads run Python code at the same time (--disable-gil).
+FREE_THREADED = bool(sysconfig.get_config_var('Py_GIL_DISABLED'))
+
+functions_die_at_once = unittest.skipIf(
+    FREE_THREADED,
+    'without the GIL functions live until the garbage collector runs')
+
+
 def require_hand_over():
     if not hands_over():
         raise unittest.SkipTest('no hand-over on this platform')
@@ -143,13 +151,16 @@ def clean_environment(**changes):
     """Return the environment of a child.
 
     It has neither our switches nor JITDUMPDIR, unless `changes` set them.  Output is
-    buffered, as it is for most users.
+    buffered, as it is for most users.  If the interpreter can do without the GIL, it
+    does, also when it loads the extension modules of these tests.
     """
     env = {k: v for k, v in os.environ.items() if k not in SWITCHES}
     for name in ('DEBUGINFOD_URLS', 'JITDUMPDIR', 'PYTHONUNBUFFERED'):
         env.pop(name, None)
     env['PERF_CONFIG'] = os.devnull
     env['PYTHONDONTWRITEBYTECODE'] = '1'
+    if FREE_THREADED:
+        env['PYTHON_GIL'] = '0'
     env.update(changes)
     return env
 

@@ -183,6 +183,8 @@ class CallgrindTests(fixtures.PerfTestCase):
 class MassifTests(fixtures.PerfTestCase):
     """massif shows who allocates, and resolve.py finds the names."""
 
+    @unittest.skipIf(fixtures.FREE_THREADED,
+                     'without the GIL, memory does not come from malloc()')
     @fixtures.not_emulated('valgrind here runs only programs of this processor')
     def test_who_allocates(self):
         valgrind = fixtures.find_tool('VALGRIND', 'valgrind')

@@ -513,6 +513,7 @@ class JitdumpForkTests(ForkTests, JitdumpMode):
                              if name.startswith('py::work:')])
         self.assertEqual(len(run.out.split()), 2)
 
+    @fixtures.functions_die_at_once
     def test_inherited_places_are_not_used_again_in_the_child(self):
         # Profilers look up their names in the parent's file.
         run = self.run_python("""\
@@ -743,6 +744,7 @@ class MapPersistTests(PersistTests, MapMode):
 
 class JitdumpPersistTests(PersistTests, JitdumpMode):
 
+    @fixtures.functions_die_at_once
     def test_with_persist_the_child_has_what_the_parent_had(self):
         run = self.run_python(FORK + dedent("""\
             from _testinternalcapi import (

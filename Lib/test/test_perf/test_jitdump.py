@@ -526,6 +526,7 @@ class ReuseTests(JitdumpMode):
 
     COUNT = 100_000
 
+    @fixtures.functions_die_at_once
     def test_functions_made_and_dropped_take_bounded_memory(self):
         run = self.run_python(f"""\
             import re
@@ -567,6 +568,7 @@ class ReuseTests(JitdumpMode):
         self.assertEqual(len({load.code for load in dump.loads}),
                          len(dump.loads))
 
+    @fixtures.functions_die_at_once
     def test_a_place_is_not_used_while_its_function_lives(self):
         run = self.run_python("""\
             import sys

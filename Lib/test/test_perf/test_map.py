@@ -212,6 +212,7 @@ class SameNameTests(fixtures.PerfTestCase):
     def run_new(self, source, **options):
         return self.run_python(self.NEW + dedent(source), **options)
 
+    @fixtures.functions_die_at_once
     def test_the_same_source_again_and_again(self):
         run = self.run_python("""\
             import os
@@ -241,6 +242,7 @@ class SameNameTests(fixtures.PerfTestCase):
         for name in ('Class', 'Class.method', 'Class.method.<locals>.<lambda>'):
             self.assertIn(run.names.count(f'py::{name}:<template>'), range(1, 1000))
 
+    @fixtures.functions_die_at_once
     def test_the_same_source_with_lines(self):
         # Bytecode at a different address has lines at different addresses.
         run = self.run_python("""\
@@ -252,6 +254,7 @@ class SameNameTests(fixtures.PerfTestCase):
         self.assertGreater(run.names.count('py::function:<template>:2'), 100)
         self.assert_good_map(run.entries)
 
+    @fixtures.functions_die_at_once
     def test_functions_that_live_at_the_same_time(self):
         run = self.run_new("""\
             for i in range(10):
@@ -261,6 +264,7 @@ class SameNameTests(fixtures.PerfTestCase):
         self.assertEqual(run.names.count('py::same:<made>'), 5)
         self.assert_good_map(run.entries)
 
+    @fixtures.functions_die_at_once
     def test_the_whole_name_and_the_whole_file_must_be_the_same(self):
         names = ['a', 'b', 'aa', 'ab', 'a\xe9', 'a\u0161', 'a\u6161', 'a\U0001f40d',
                  'aa\0', '\0aa', 'n' * 500]
@@ -277,6 +281,7 @@ class SameNameTests(fixtures.PerfTestCase):
         self.assertEqual(len({entry.name for entry in made}), 4 * len(names))
         self.assert_good_map(run.entries)
 
+    @fixtures.functions_die_at_once
     def test_too_long_names_are_not_kept(self):
         run = self.run_new("""\
             for i in range(3):
@@ -288,6 +293,7 @@ class SameNameTests(fixtures.PerfTestCase):
         self.assertEqual([run.names.count(f'py::{name}:<made>') for name in (
             'n' * 1018, 'n' * 1019, '\u6161' * 509, '\u6161' * 510)], [1, 3, 1, 3])
 
+    @fixtures.functions_die_at_once
     def test_the_oldest_names_are_forgotten(self):
         run = self.run_new("""\
             for i in range(80_000):
@@ -309,6 +315,7 @@ class SameNameTests(fixtures.PerfTestCase):
         self.assertEqual(len(made), 10_000)
         self.assertEqual(len(set(made)), 10_000)
 
+    @fixtures.functions_die_at_once
     def test_a_name_in_use_is_not_forgotten(self):
         run = self.run_new("""\
             for i in range(60_000):
@@ -319,6 +326,7 @@ class SameNameTests(fixtures.PerfTestCase):
         self.assertEqual(run.names.count('py::often:<made>'), 1)
         self.assert_good_map(run.entries)
 
+    @fixtures.functions_die_at_once
     def test_a_forked_child_uses_no_inherited_address(self):
         run = self.run_new("""\
             new('function')
@@ -339,6 +347,7 @@ class SameNameTests(fixtures.PerfTestCase):
             """)
         self.assertEqual(run.names.count('py::function:<made>'), 1)
 
+    @fixtures.functions_die_at_once
     def test_another_mode_and_back(self):
         run = self.run_new("""\
             new('function')
@@ -354,6 +363,7 @@ class SameNameTests(fixtures.PerfTestCase):
             """)
         self.assertEqual(run.names.count('py::function:<made>'), 1)
 
+    @fixtures.functions_die_at_once
     def test_a_new_file_names_it_again(self):
         run = self.run_new("""\
             new('function')
@@ -365,6 +375,7 @@ class SameNameTests(fixtures.PerfTestCase):
             """)
         self.assertEqual(run.names.count('py::function:<made>'), 1)
 
+    @fixtures.functions_die_at_once
     def test_an_exception_that_is_set_remains(self):
         run = self.run_on_and_off(self.NEW + dedent("""\
             def raises():

@@ -276,6 +276,7 @@ class StackTests(PerfTestCase):
         for of_thread in nested:
             self.assert_whole(of_thread, OUTERMOST_OF_THREAD)
 
+    @fixtures.functions_die_at_once
     def test_a_place_in_use_again_has_its_name_of_the_time(self):
         addresses = {frame.ip for frame in self.record_made(3)}
         self.assertLess(len(addresses), 3, 'no place was used again')
@@ -478,6 +479,7 @@ class SamplyTests(JitTestCase, scenarios.SamplyTestCase):
             with self.subTest(args=args):
                 self.record_fork(*args)
 
+    @fixtures.functions_die_at_once
     def test_a_place_in_use_again_has_its_name_of_the_time(self):
         self.record_made(2)
 

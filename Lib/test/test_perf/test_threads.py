@@ -201,6 +201,66 @@ class ThreadTests:
             {counts[f'py::{name}{i}:<string>']
              for name in 'abcd' for i in range(500)}, {1})
 
+    def test_threads_call_the_same_new_functions_at_once(self):
+        run = self.run_on_and_off("""\
+            import threading
+
+            def new(i):
+                namespace = {}
+                exec(f'def same{i}(): return {i}', namespace)
+                return namespace[f'same{i}']
+
+            def work():
+                for function in functions:
+                    barrier.wait()
+                    results.append(function())
+
+            functions = [new(i) for i in range(600)]
+            results = []
+            barrier = threading.Barrier(8)
+            threads = [threading.Thread(target=work) for i in range(8)]
+            for thread in threads: thread.start()
+            for thread in threads: thread.join()
+            print(sum(results))
+            """)
+        self.assertEqual(run.out, f'{8 * sum(range(600))}\n')
+        self.assert_good_entries(run.entries)
+        counts = collections.Counter(run.names)
+        self.assertEqual({counts[f'py::same{i}:<string>'] for i in range(600)}, {1})
+
+    def test_functions_die_on_other_threads(self):
+        run = self.run_on_and_off("""\
+            import gc, threading
+
+            def new(i):
+                namespace = {}
+                exec(f'def short{i}(): return {i}', namespace)
+                return namespace[f'short{i}']
+
+            def work():
+                for i in range(40):
+                    for j in range(25):
+                        function = new(j)
+                        results.append(function())
+                        kept.append(function)
+                        kept.pop(0)
+                    gc.collect()
+
+            kept = [new(1000), new(1001)]
+            results = []
+            threads = [threading.Thread(target=work) for i in range(4)]
+            for thread in threads: thread.start()
+            for thread in threads: thread.join()
+            print(sum(results))
+            """)
+        self.assertEqual(run.out, f'{4 * 40 * sum(range(25))}\n')
+        self.assert_good_entries(run.entries)
+        names = [name for name in run.names if name.startswith('py::short')]
+        self.assertEqual(set(names), {f'py::short{i}:<string>' for i in range(25)})
+        # Without the GIL, functions of a program with threads live until it ends.
+        if self.REUSES_FOR_SAME_NAME and not fixtures.FREE_THREADED:
+            self.assertLess(len(names), 4 * 40 * 25 // 4)
+
     def test_a_thread_switches_while_others_run(self):
         run = self.run_python("""\
             import sys, threading
@@ -284,11 +344,11 @@ class ThreadTests:
 
 
 class MapThreadTests(ThreadTests, MapMode):
-    pass
+    REUSES_FOR_SAME_NAME = True
 
 
 class JitdumpThreadTests(ThreadTests, JitdumpMode):
-    pass
+    REUSES_FOR_SAME_NAME = False    # each function has its time
 
 
 class SubinterpreterTests:

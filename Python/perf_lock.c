@@ -1,0 +1,87 @@
+/* The lock of the profiler, for builds without the GIL (--disable-gil).
+
+   With the GIL, one thread at a time runs Python code, and the profiler's state needs no
+   other lock.  Without it, threads call functions for the first time at the same
+   moment, and code objects die on any thread.  So one lock guards that state.  It is
+   taken where the rest of the interpreter calls the profiler: to name a function, to
+   release a code object's slot, to switch on and off, and to fork.  A call of a function
+   that has its name takes no lock.  It reads the slot number of the code object, and with
+   it an address.  The number is stored after the address is.
+
+   Three things need more than the lock, because threads read without it:
+
+   - The tables of addresses grow, and move.
+   - The functions on the stacks of all threads are named when a file begins.
+   - Profiling begins: all threads must see the evaluator and the tables together.
+
+   Then all other threads are stopped, as for the garbage collector.  They stop between
+   two bytecode instructions, or where they wait for a lock: never where they read a
+   table.
+
+   A thread that has the lock may have to wait for one that stops the threads.  That one
+   does not wait for us: no code object dies while threads are stopped.
+
+   A thread may be gone and have the lock still: in a child that C code has forked, and
+   when the interpreter ends, because daemon threads then wait forever.  Such a thread has
+   got so far that it waits for others, or anywhere in a child.  The lock is taken from
+   it.  */
+
+#include "Python.h"
+#include "pycore_lock.h"            // _PyRecursiveMutex
+#include "pycore_perf_lock.h"
+#include "pycore_pystate.h"         // _PyEval_StopTheWorldAll()
+
+static _PyRecursiveMutex mutex;
+static int stops;                   // calls of _PyPerfLock_StopThreads() to undo
+
+/* In a child that C code has forked, the interpreter still lists the parent's threads,
+   which would never stop. */
+static bool is_alone;
+
+/* Take the lock from a thread that will not run again. */
+static void
+take_from_other(void)
+{
+    if (!_PyRecursiveMutex_IsLockedByCurrentThread(&mutex)) {
+        memset(&mutex, 0, sizeof(mutex));
+        stops = 0;
+    }
+}
+
+void
+_PyPerfLock_Take(void)
+{
+    if (_PyRuntimeState_GetFinalizing(&_PyRuntime) != NULL) {
+        take_from_other();
+    }
+    _PyRecursiveMutex_Lock(&mutex);
+}
+
+void
+_PyPerfLock_Release(void)
+{
+    _PyRecursiveMutex_Unlock(&mutex);
+}
+
+void
+_PyPerfLock_StopThreads(void)
+{
+    if (stops++ == 0 && !is_alone) {
+        _PyEval_StopTheWorldAll(&_PyRuntime);
+    }
+}
+
+void
+_PyPerfLock_StartThreads(void)
+{
+    if (--stops == 0 && !is_alone) {
+        _PyEval_StartTheWorldAll(&_PyRuntime);
+    }
+}
+
+void
+_PyPerfLock_IsForked(void)
+{
+    is_alone = true;
+    take_from_other();
+}
