@@ -1,12 +1,12 @@
 /* The lock of the profiler, for builds without the GIL (--disable-gil).
 
-   With the GIL, one thread at a time runs Python code, and the profiler's state needs no
-   other lock.  Without it, threads call functions for the first time at the same
+   With the GIL, one thread at a time runs Python code, and the profiler's state needs
+   no other lock.  Without it, threads call functions for the first time at the same
    moment, and code objects die on any thread.  So one lock guards that state.  It is
    taken where the rest of the interpreter calls the profiler: to name a function, to
-   release a code object's slot, to switch on and off, and to fork.  A call of a function
-   that has its name takes no lock.  It reads the slot number of the code object, and with
-   it an address.  The number is stored after the address is.
+   release a code object's slot, to switch on and off, and to fork.  A call of a
+   function that has its name takes no lock.  It reads the slot number of the code
+   object, and with it an address.  The number is stored after the address is.
 
    Three things need more than the lock, because threads read without it:
 
@@ -14,17 +14,17 @@
    - The functions on the stacks of all threads are named when a file begins.
    - Profiling begins: all threads must see the evaluator and the tables together.
 
-   Then all other threads are stopped, as for the garbage collector.  They stop between
-   two bytecode instructions, or where they wait for a lock: never where they read a
-   table.
+   Then all other threads are stopped, as for the garbage collector.  They stop
+   between two bytecode instructions, or where they wait for a lock: never where they
+   read a table.
 
-   A thread that has the lock may have to wait for one that stops the threads.  That one
-   does not wait for us: no code object dies while threads are stopped.
+   A thread that has the lock may have to wait for one that stops the threads.  That
+   one does not wait for us: no code object dies while threads are stopped.
 
-   A thread may be gone and have the lock still: in a child that C code has forked, and
-   when the interpreter ends, because daemon threads then wait forever.  Such a thread has
-   got so far that it waits for others, or anywhere in a child.  The lock is taken from
-   it.  */
+   A thread may be gone and have the lock still: in a child that C code has forked,
+   and when the interpreter ends, because daemon threads then wait forever.  Such a
+   thread has got so far that it waits for others, or anywhere in a child.  The lock
+   is taken from it.  */
 
 #include "Python.h"
 #include "pycore_lock.h"            // _PyRecursiveMutex
@@ -34,8 +34,8 @@
 static _PyRecursiveMutex mutex;
 static int stops;                   // calls of _PyPerfLock_StopThreads() to undo
 
-/* In a child that C code has forked, the interpreter still lists the parent's threads,
-   which would never stop. */
+/* In a child that C code has forked, the interpreter still lists the parent's threads.
+   They would never stop. */
 static bool is_alone;
 
 /* Take the lock from a thread that will not run again. */

@@ -1,6 +1,7 @@
-/* The lock of the profiler, for builds without the GIL (--disable-gil).  Python/perf_lock.c
-   explains it.  In builds with the GIL these functions do nothing: there the GIL is the
-   lock.  So what "needs the GIL", as other headers say, needs this lock here. */
+/* The lock of the profiler, for builds without the GIL (--disable-gil).
+   Python/perf_lock.c explains it.  In builds with the GIL these functions do nothing:
+   there the GIL is the lock.  Where other headers say that something needs the GIL, it
+   needs this lock in a build without the GIL. */
 
 #ifndef Py_INTERNAL_PERF_LOCK_H
 #define Py_INTERNAL_PERF_LOCK_H
@@ -29,8 +30,8 @@ extern void _PyPerfLock_Release(void);
 extern void _PyPerfLock_StopThreads(void);
 extern void _PyPerfLock_StartThreads(void);
 
-/* Called in a child that C code has just forked, without a thread state: the thread that
-   had the lock may not be in this process. */
+/* Called in a child that C code has just forked, perhaps without a thread state: the
+   thread that had the lock may not be in this process. */
 extern void _PyPerfLock_IsForked(void);
 
 #else   /* !Py_GIL_DISABLED */
