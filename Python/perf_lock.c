@@ -21,12 +21,16 @@
    A thread that has the lock may have to wait for one that stops the threads.  That
    one does not wait for us: no code object dies while threads are stopped.
 
-   A thread may be gone and have the lock still: in a child that C code has forked,
-   and when the interpreter ends, because daemon threads then wait forever.  Such a
-   thread has got so far that it waits for others, or anywhere in a child.  The lock
-   is taken from it.  */
+   A thread may be gone and still have the lock: in a child that C code has forked,
+   and when the interpreter ends, because daemon threads then wait forever.  The lock
+   is taken from such a thread.  When the interpreter ends, it was about to stop the
+   others, so the state is whole.  In a child it may have been anywhere, as a thread
+   with the GIL may have been (perf_fork.c).  */
 
 #include "Python.h"
+
+#ifdef Py_GIL_DISABLED
+
 #include "pycore_lock.h"            // _PyRecursiveMutex
 #include "pycore_perf_lock.h"
 #include "pycore_pystate.h"         // _PyEval_StopTheWorldAll()
@@ -85,3 +89,5 @@ _PyPerfLock_IsForked(void)
     is_alone = true;
     take_from_other();
 }
+
+#endif  // Py_GIL_DISABLED
