@@ -55,6 +55,8 @@ CANNOT_FAIL = set("""
     _PyLineTable_NextAddressRange _PyInterpreterState_SetEvalFrameFunc _PyRuntime _Py_Dealloc _Py_GetEnv
     _Py_NoneStruct
     PyMutex_Unlock PyUnstable_Code_GetExtra _PyMutex_LockTimed _Py_tss_tstate
+    _PyEval_StartTheWorldAll _PyEval_StopTheWorldAll _PyRecursiveMutex_IsLockedByCurrentThread
+    _PyRecursiveMutex_Lock _PyRecursiveMutex_Unlock _Py_DecRefShared _Py_MergeZeroLocalRefcount
     """.split())
 
 # Our own functions are tested, not replaced.
