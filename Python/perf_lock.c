@@ -39,7 +39,7 @@ static _PyRecursiveMutex mutex;
 static int stops;                   // calls of _PyPerfLock_StopThreads() to undo
 
 /* In a child that C code has forked, the interpreter still lists the parent's threads.
-   They would never stop. */
+   They would never stop.  So threads that the child starts are not stopped either. */
 static bool is_alone;
 
 /* Take the lock from a thread that will not run again. */
