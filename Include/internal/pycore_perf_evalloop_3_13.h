@@ -72,7 +72,9 @@ static PyObject *run_unchecked(PyThreadState *tstate, _PyInterpreterFrame *frame
 #define PERF_LEAVE_LOOP() \
     _PyPerfRecord_LeaveLoop(tstate, &perf_loop)
 
-/* Leave the frame that checks what __init__() has returned, as RETURN_VALUE does. */
+/* Leave the frame that checks what __init__() has returned, as RETURN_VALUE does.  Its
+   caller may be the loop's own frame, which has no code object: debug builds do not
+   allow PUSH() there. */
 #define PERF_LEAVE_INIT() \
     do { \
         PyObject *instance = POP(); \
@@ -82,7 +84,7 @@ static PyObject *run_unchecked(PyThreadState *tstate, _PyInterpreterFrame *frame
         frame = tstate->current_frame = done->previous; \
         _PyEval_FrameClearAndPop(tstate, done); \
         stack_pointer = _PyFrame_GetStackPointer(frame); \
-        PUSH(instance); \
+        BASIC_PUSH(instance); \
         next_instr = frame->instr_ptr + frame->return_offset; \
         LLTRACE_RESUME_FRAME(); \
         DISPATCH(); \
