@@ -164,14 +164,9 @@ _PyPerfProfiler_CompileCode(PyThreadState *tstate, PyCodeObject *code)
 
 // --- Switching on ----------------------------------------------------------
 
-/* Start profiling in `interp`, the caller's.  `flags` is _PyPerf_CALLS, _PyPerf_LINES
-   or 0.  If another interpreter is profiled with lines, this one is too.  Returns NULL
-   when profiling is on.  Also returns NULL when a file or memory was refused, after one
-   line on stderr.  Otherwise returns the reason, and stores the exception's type in
-   *exception. */
+/* What interpreter_activate() does while the other threads are stopped. */
 static const char *
-interpreter_activate(PyInterpreterState *interp, int mode, int flags,
-                     PyObject **exception)
+activate_alone(PyInterpreterState *interp, int mode, int flags, PyObject **exception)
 {
     if (!_PyPerfArena_CodeIsPlausible()) {
         *exception = PyExc_ValueError;
@@ -206,6 +201,21 @@ interpreter_activate(PyInterpreterState *interp, int mode, int flags,
     return NULL;
 }
 
+/* Start profiling in `interp`, the caller's.  `flags` is _PyPerf_CALLS, _PyPerf_LINES
+   or 0.  If another interpreter is profiled with lines, this one is too.  Returns NULL
+   when profiling is on.  Also returns NULL when a file or memory was refused, after one
+   line on stderr.  Otherwise returns the reason, and stores the exception's type in
+   *exception. */
+static const char *
+interpreter_activate(PyInterpreterState *interp, int mode, int flags,
+                     PyObject **exception)
+{
+    _PyPerfLock_StopThreads();
+    const char *obstacle = activate_alone(interp, mode, flags, exception);
+    _PyPerfLock_StartThreads();
+    return obstacle;
+}
+
 static int
 profiler_activate(PyThreadState *tstate, int profiling)
 {
@@ -220,10 +230,8 @@ profiler_activate(PyThreadState *tstate, int profiling)
         return -1;
     }
     PyObject *exception = NULL;
-    _PyPerfLock_StopThreads();
     const char *obstacle = interpreter_activate(
         tstate->interp, mode, profiling & _PyPerf_FLAGS, &exception);
-    _PyPerfLock_StartThreads();
     if (obstacle != NULL) {
         PyErr_SetString(exception, obstacle);
         return -1;
@@ -279,10 +287,8 @@ interpreter_init(PyThreadState *tstate)
     }
     struct _PyPerfError error;
     PyObject *exception = NULL;
-    _PyPerfLock_StopThreads();
     const char *obstacle = interpreter_activate(
         tstate->interp, mode, profiling & _PyPerf_FLAGS, &exception);
-    _PyPerfLock_StartThreads();
     if (obstacle != NULL) {
         _PyPerfError_Set(&error, "start", "", obstacle, 0);
         _PyPerfError_Warn(&error);

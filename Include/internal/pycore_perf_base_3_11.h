@@ -158,13 +158,6 @@ _PyPerfBase_RaiseBreaker(PyThreadState *tstate)
     _Py_atomic_store_relaxed(&tstate->interp->ceval.eval_breaker, 1);
 }
 
-/* The same for all threads of an interpreter, in builds without the GIL: there are
-   none. */
-static inline void
-_PyPerfBase_RaiseBreakersWithoutGil(PyInterpreterState *Py_UNUSED(interp))
-{
-}
-
 
 // --- Threads ---------------------------------------------------------------
 
@@ -188,6 +181,13 @@ static inline void
 _PyPerfBase_UnlockThreads(void)
 {
     PyThread_release_lock(_PyRuntime.interpreters.mutex);
+}
+
+/* Raise the breakers of all threads of an interpreter, in builds without the GIL: there
+   are none. */
+static inline void
+_PyPerfBase_RaiseBreakersWithoutGil(PyInterpreterState *Py_UNUSED(interp))
+{
 }
 
 /* Return whether the caller is the thread that the process began with.  No GIL

@@ -194,23 +194,6 @@ _PyPerfBase_RaiseBreaker(PyThreadState *tstate)
     _Py_set_eval_breaker_bit(tstate, _PyPerfBase_BREAKER_BIT);
 }
 
-/* The same for all threads of an interpreter, in builds without the GIL.  With the GIL
-   each thread does so when it takes the GIL (_PyPerfEvaluator_GilTaken()). */
-static inline void
-_PyPerfBase_RaiseBreakersWithoutGil(PyInterpreterState *interp)
-{
-#ifdef Py_GIL_DISABLED
-    HEAD_LOCK(&_PyRuntime);
-    for (PyThreadState *tstate = PyInterpreterState_ThreadHead(interp);
-            tstate != NULL; tstate = PyThreadState_Next(tstate)) {
-        _PyPerfBase_RaiseBreaker(tstate);
-    }
-    HEAD_UNLOCK(&_PyRuntime);
-#else
-    (void)interp;
-#endif
-}
-
 
 // --- Threads ---------------------------------------------------------------
 
@@ -234,6 +217,23 @@ static inline void
 _PyPerfBase_UnlockThreads(void)
 {
     HEAD_UNLOCK(&_PyRuntime);
+}
+
+/* Raise the breakers of all threads of an interpreter, in builds without the GIL.  With
+   the GIL each thread raises its own when it takes it (_PyPerfEvaluator_GilTaken()). */
+static inline void
+_PyPerfBase_RaiseBreakersWithoutGil(PyInterpreterState *interp)
+{
+#ifdef Py_GIL_DISABLED
+    _PyPerfBase_LockThreads();
+    for (PyThreadState *tstate = PyInterpreterState_ThreadHead(interp);
+            tstate != NULL; tstate = PyThreadState_Next(tstate)) {
+        _PyPerfBase_RaiseBreaker(tstate);
+    }
+    _PyPerfBase_UnlockThreads();
+#else
+    (void)interp;
+#endif
 }
 
 /* Return whether the caller is the thread that the process began with.  No GIL

@@ -15,8 +15,8 @@ extern "C" {
 
 #ifdef Py_GIL_DISABLED
 
-/* For variables that no other thread changes while this one is between two bytecode
-   instructions. */
+/* For a variable that is set and read by one thread.  With the GIL no other thread runs
+   in between, so all threads can share it. */
 #define _PyPerfLock_PER_THREAD _Thread_local
 
 /* Take the lock.  The caller must have a thread state.  A thread that has the lock may

@@ -10,11 +10,11 @@ names it. These three are the same test:
     test.test_perf.test_capi.MapFileTests.test_entries_come_one_after_the_other
 
 test_perf alone means all modules of it. No name means these and the base's own tests of
-native profiling, if it has any. Each module runs in a process of its own, so that a crash
-costs one module, not the count. --jobs says how many run at a time. The slowest ones begin
-first, and the output of each one comes when it ends. Run by root, each has a /tmp of its
-own, unless this machine forbids it or the interpreter is in /tmp; the base's own tests
-then wait until ours have ended. The last line of the output is "N passed, N failed,
+native profiling, if it has any. Each module has its own process. If one crashes, the
+others are still counted. --jobs says how many run at a time. The slowest ones begin first,
+and the output of each one comes when it ends. For root, each module also has its own /tmp,
+unless this machine forbids it or the interpreter is in /tmp. Without it, the base's own
+tests wait until ours have ended. The last line of the output is "N passed, N failed,
 N skipped". The exit status is 1 if a test failed or none ran.
 """
 
@@ -35,7 +35,8 @@ PACKAGE = "test.test_perf"
 # CPython's own tests of the feature, since 3.12.
 OF_THE_BASE = ["test_perf_profiler", "test_perfmaps"]
 # The modules that take minutes. If one of these began last, it would run alone.
-SLOW = ["test_faults", "test_names", "test_profile_map", "test_profile_jitdump", "test_gdb", "test_stacks"]
+SLOW = ["test_faults", "test_names", "test_profile_map", "test_profile_jitdump", "test_gdb",
+        "test_stacks"]
 SECONDS_PER_FILE = int(os.environ.get("SECONDS_PER_FILE", 2400))
 
 

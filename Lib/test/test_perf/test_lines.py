@@ -345,13 +345,12 @@ def following(code):
             result[offset] = [end] if next else []
             if this.opcode in dis.hasjrel:
                 result[offset].append(this.argval)
-    # At its end, a loop of Python 3.13 leaves out END_FOR and the POP_TOP behind it.
-    for this, next in zip(instructions, instructions[1:]):
-        if (this.opname, next.opname) == ('END_FOR', 'POP_TOP'):
-            result[this.offset] += result[next.offset]
-            for loop in instructions:
-                if loop.opname == 'FOR_ITER' and loop.argval == this.offset:
-                    result[loop.offset] += result[next.offset]
+    # When a loop ends, Python 3.13 jumps over END_FOR and the POP_TOP behind it.
+    behind = {this.offset: next.offset for this, next in zip(instructions, instructions[1:])
+              if (this.opname, next.opname) == ('END_FOR', 'POP_TOP')}
+    for this in instructions:
+        if this.opname == 'FOR_ITER' and this.argval in behind:
+            result[this.offset] += result[behind[this.argval]]
     # Some comparisons are executed as one with the jump behind them, and some calls with
     # what is behind them.
     for this, *more in reversed(list(zip(instructions, instructions[1:], instructions[2:]))):

@@ -61,17 +61,19 @@ class ThreadSwitchTests(fixtures.PerfTestCase):
                         case 2: sys.deactivate_stack_trampoline()
                     count += 1
                     deep(choice.randrange(40))
+                switches.append(count)
 
             sys.setswitchinterval(1e-5)
-            done = []
+            done, switches = [], []
             threads = [threading.Thread(target=work, args=(name,))
                        for name in 'abcdef']
             threads.append(threading.Thread(target=switch, args=(1,)))
             for thread in threads: thread.start()
             for thread in threads: thread.join()
-            print(sorted(done))
+            print(sorted(done), switches[0] >= int(sys.argv[1]))
             """, args=[str(least)])
-        self.assertEqual(run.out, "['a', 'b', 'c', 'd', 'e', 'f']\n")
+        self.assertEqual(run.out,
+                         "['a', 'b', 'c', 'd', 'e', 'f'] True\n")
         self.assertEqual(run.err, '')
         for mode in MODES:
             names_of(mode, run.pid)
