@@ -66,6 +66,18 @@ extern int _PyPerfEvalLoop_HandlePending(PyThreadState *tstate);
 
 #if USE_COMPUTED_GOTOS
 
+/* In builds with probes (--with-dtrace, as Debian's are) each instruction asks whether
+   the probe for lines has a listener.  ceval.c makes the answer a part of the opcode.
+   That takes four machine instructions, and a jump that is not taken takes two. */
+#ifdef WITH_DTRACE
+#undef OR_DTRACE_LINE
+#define OR_DTRACE_LINE \
+    ; \
+    if (PyDTrace_LINE_ENABLED()) { \
+        goto TARGET_DO_TRACING; \
+    }
+#endif
+
 #undef TARGET
 #define TARGET(op) \
     LINE_TARGET_##op: PERF_STORE_LINE(); \
