@@ -50,12 +50,9 @@
 static bool persists;       // children keep what their parent has announced
 static bool is_watching;    // the C library calls child_of_c_code()
 
-/* The thread that is forking the process and takes care of the child itself, if there
-   is one.  Other threads may fork at the same time, without the GIL. */
-static struct {
-    bool is_set;
-    pthread_t thread;
-} caretaker;
+/* This thread is forking the process and takes care of the child itself.  Other threads
+   may fork at the same time, without the GIL. */
+static _Thread_local bool takes_care;
 
 bool
 _PyPerfFork_SetPersist(bool persist)
@@ -70,8 +67,7 @@ _PyPerfFork_SetPersist(bool persist)
 void
 _PyPerfFork_TakeCare(bool on)
 {
-    caretaker.thread = pthread_self();
-    caretaker.is_set = on;
+    takes_care = on;
 }
 
 void
@@ -112,10 +108,9 @@ _PyPerfFork_AfterInChild(PyThreadState *tstate, struct _PyPerfError *error)
 static void
 child_of_c_code(void)
 {
-    if (caretaker.is_set && pthread_equal(caretaker.thread, pthread_self())) {
+    if (takes_care) {
         return;
     }
-    caretaker.is_set = false;       // that thread is not in this process
     _PyPerfLock_IsForked();
     if (_PyPerfSlots_OpenMode() == _PyPerf_OFF) {
         return;

@@ -612,5 +612,27 @@ class InterfaceTests(GdbTestCase):
                 self.assertEqual(value != '0', told)
 
 
+@unittest.skipUnless(
+    sysconfig.get_config_var('WITH_DTRACE') and sys.version_info < (3, 12),
+    'the eval loop has no probes (--with-dtrace, before CPython 3.12)')
+class ProbeTests(GdbTestCase):
+    """The probes that tools like SystemTap stop at."""
+
+    def test_probes_are_reached_as_often(self):
+        for probe in ('line', 'function__return'):
+            counts = {}
+            for mode in MODES:
+                run = self.stop_in_gdb(
+                    RUN, mode, ['continue', 'info breakpoints'],
+                    before=[f'break -probe-stap python:{probe}',
+                            'ignore 1 1000000'])
+                self.assert_program(run, 'result 101')
+                counts[mode] = int(re.search(
+                    r'already hit (\d+) times', run.out).group(1))
+            with self.subTest(probe=probe):
+                self.assertGreater(counts[None], 100)
+                self.assertEqual(set(counts.values()), {counts[None]})
+
+
 if __name__ == '__main__':
     unittest.main()
