@@ -83,15 +83,10 @@ BUILD=$shared GIVEN=CONFIGURE_ARGS CONFIGURE_ARGS=--enable-shared Misc/build/bui
 command=("$TOP/$BUILD/python" -E Misc/dropin/dropin.py "$root" build/dropin/work
     "$TOP/$BUILD/python" "$shared")
 # Mount a private /tmp: no other process writes perf maps to it, and Apache's user may.
-if [ "$(id -u)" = 0 ] && unshare -m true 2>/dev/null; then
+find_private_tmp
+if [ ${#private_tmp[@]} -gt 0 ]; then
     export DROPIN_PRIVATE_TMP=1
-    case $TOP/ in
-    /tmp/*) unset DROPIN_PRIVATE_TMP ;;     # it would hide this directory
-    *)
-        # shellcheck disable=SC2016 # the variables are those of sh
-        command=(unshare -m sh -c 'mount -t tmpfs -o mode=1777 tmpfs /tmp && exec "$@"' sh "${command[@]}")
-        ;;
-    esac
+    command=("${private_tmp[@]}" "${command[@]}")
 fi
 # shellcheck disable=SC2086 # a list of names
 as_user "${command[@]}" ${TESTS:-} </dev/null

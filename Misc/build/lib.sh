@@ -75,6 +75,21 @@ as_user() {
         -u prefix "${locale[@]}" "$@"
 }
 
+# find_private_tmp: sets `private_tmp` to the beginning of a command that runs the rest with
+# an empty /tmp of its own. It is empty if nothing can be mounted, or if that would hide TOP.
+find_private_tmp() {
+    private_tmp=()
+    case $TOP/ in
+    /tmp/*) ;;
+    *)
+        if [ "$(id -u)" = 0 ] && unshare -m true 2>/dev/null; then
+            # shellcheck disable=SC2016 # the variables are those of sh
+            private_tmp=(unshare -m sh -c 'mount -t tmpfs -o mode=1777 tmpfs /tmp && exec "$@"' sh)
+        fi
+        ;;
+    esac
+}
+
 # shared_library: lets a BUILD with --enable-shared load its own libpython
 shared_library() {
     if grep -qs -e --enable-shared "$BUILD/configure.args"; then

@@ -48,21 +48,14 @@ done
 # shellcheck disable=SC2206 # a list of arguments
 command=("$TOP/$BUILD/python" -bb "${switch[@]}" -m test $TESTOPTS --junit-xml "$out/$name.xml")
 case $name in switching*) command+=(--python "$TOP/$BUILD/python -bb ${switch[*]}") ;; esac
-case $TOP/ in
-/tmp/*) private= ;;     # a private /tmp would hide this directory
-*) private=$(if [ "$(id -u)" = 0 ] && unshare -m true 2>/dev/null; then echo yes; fi) ;;
-esac
-if [ -n "$private" ]; then
-    # shellcheck disable=SC2016 # the variables are those of sh
-    command=(unshare -m sh -c 'mount -t tmpfs -o mode=1777 tmpfs /tmp && exec "$@"' sh "${command[@]}")
-fi
+find_private_tmp
 # Tests fail if SIGINT is ignored, as it is in background jobs.
-command=(env --default-signal "${command[@]}")
+command=(env --default-signal "${private_tmp[@]}" "${command[@]}")
 # The usual limit of a login session. Tests list all descriptors up to the limit. Our
 # descriptor is above it (Python/perf_fd.c), if the hard limit is higher.
 ulimit -S -n 1024
 cd "$BUILD"
-say regrtest "${private:+in a private /tmp: }python -bb ${switch[*]} -m test $TESTOPTS"
+say regrtest "${private_tmp:+in a private /tmp: }python -bb ${switch[*]} -m test $TESTOPTS"
 status=0
 as_user "${command[@]}" 2>&1 </dev/null | tee "$out/$name.log" || true
 status=${PIPESTATUS[0]}
