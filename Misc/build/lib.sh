@@ -76,7 +76,8 @@ as_user() {
 }
 
 # find_private_tmp: sets `private_tmp` to the beginning of a command that runs the rest with
-# an empty /tmp of its own. It is empty if nothing can be mounted, or if that would hide TOP.
+# an empty /tmp of its own. The variable is empty if /tmp cannot be mounted, or if this
+# repository is below /tmp.
 find_private_tmp() {
     private_tmp=()
     case $TOP/ in

@@ -345,7 +345,8 @@ def following(code):
             result[offset] = [end] if next else []
             if this.opcode in dis.hasjrel:
                 result[offset].append(this.argval)
-    # When a loop ends, Python 3.13 jumps over END_FOR and the POP_TOP behind it.
+    # FOR_ITER ends its loop with a jump to END_FOR.  Python 3.13 then skips END_FOR and the
+    # POP_TOP behind it.  So what follows POP_TOP also follows FOR_ITER.
     behind = {this.offset: next.offset for this, next in zip(instructions, instructions[1:])
               if (this.opname, next.opname) == ('END_FOR', 'POP_TOP')}
     for this in instructions:

@@ -147,11 +147,13 @@ class ThreadSwitchTests(fixtures.PerfTestCase):
         # Without the GIL, CPython itself can wait forever if threads compile code at the
         # end: a daemon thread that cannot run any more owns the lock of the dictionary of
         # interned strings.  There the functions exist already.
-        new = 'functions[i % 1000]()' if fixtures.FREE_THREADED else 'define(i)()'
+        functions = ('itertools.cycle(list(map(define, range(1000))))'
+                     if fixtures.FREE_THREADED else
+                     'map(define, itertools.count())')
         for mode in MODES:
             for _ in range(10):
                 run = self.run_python("""\
-                    import sys, threading
+                    import itertools, sys, threading
 
                     def busy(name):
                         def define(i):
@@ -159,11 +161,8 @@ class ThreadSwitchTests(fixtures.PerfTestCase):
                             exec(f'def {name}{i}(): pass', space)
                             return space[f'{name}{i}']
 
-                        functions = list(map(define, range(1000)))
-                        i = 0
-                        while True:
-                            NEW
-                            i += 1
+                        for i, function in enumerate(FUNCTIONS, 1):
+                            function()
                             if i == 20:
                                 started.release()
 
@@ -181,7 +180,7 @@ class ThreadSwitchTests(fixtures.PerfTestCase):
                                      daemon=True).start()
                     for name in 'abcd':
                         started.acquire()
-                    """.replace('NEW', new), mode, args=[mode])
+                    """.replace('FUNCTIONS', functions), mode, args=[mode])
                 self.assertEqual(run.err, '')
                 names = names_of(mode, run.pid)
                 self.assert_once(names, 'busy')
