@@ -60,14 +60,15 @@
 
 /* Enter the eval loop, with room for frame records (pycore_perf_record.h):
 
-       PyObject *_PyPerf_EnterEvalLoop(tstate, frame, throwflag, returns_to)
+       PyObject *_PyPerf_EnterEvalLoop(tstate, frame, throwflag, slot, addresses)
 
-   It calls the second eval loop with its first three arguments.  During the
-   call its frame holds, from high to low addresses:
+   It calls the second eval loop with its first three arguments.
+   _PyPerf_EnterEvalLoopWithLines() calls the one that stores lines.  During the call
+   its frame holds, from high to low addresses:
 
    - its own frame record
-   - a record for the function that the eval loop runs first, with `returns_to` as the
-     return address
+   - a record for the function that the eval loop runs first, with addresses[slot] as
+     the return address
    - room for 32 more records; _PyPerf_EnterBareEvalLoop() has none
    - 16 bytes that records never reach, with the return address of this function, signed
 
@@ -90,15 +91,16 @@
         ret
         .endm
 
-        .macro enter_eval_loop room
+        .macro enter_eval_loop room, loop
         hint    34                      /* bti c */
         enter_frame
         hint    25                      /* paciasp */
+        ldr     x3, [x4, x3, lsl 3]
         stp     x29, x3, [sp, -16]!
         mov     x29, sp
         sub     sp, sp, \room * 16 + 16
         str     x30, [sp]
-        bl      SYMBOL(__PyPerf_EvalLoop)
+        bl      SYMBOL(\loop)
 1:
         ldr     x30, [sp]
         add     x29, sp, (\room + 2) * 16
@@ -106,11 +108,15 @@
         .endm
 
         function _PyPerf_EnterBareEvalLoop
-        enter_eval_loop 0
+        enter_eval_loop 0, __PyPerf_EvalLoopWithLines
         end_function _PyPerf_EnterBareEvalLoop
 
+        function _PyPerf_EnterEvalLoopWithLines
+        enter_eval_loop 32, __PyPerf_EvalLoopWithLines
+        end_function _PyPerf_EnterEvalLoopWithLines
+
         function _PyPerf_EnterEvalLoop
-        enter_eval_loop 32
+        enter_eval_loop 32, __PyPerf_EvalLoop
         end_function _PyPerf_EnterEvalLoop
 
         address _PyPerf_EnterEvalLoopReturn, 1b
@@ -122,7 +128,7 @@
 
    The last 16 bytes of the frame hold the address of the function's own record, too. */
 
-        function _PyPerf_EnterEvalLoopWithCallers
+        .macro enter_eval_loop_with_callers loop
         hint    34                      /* bti c */
         enter_frame
         hint    25                      /* paciasp */
@@ -137,10 +143,18 @@
         subs    x4, x4, 1
         b.ne    1b
         stp     x9, x30, [sp]
-        bl      SYMBOL(__PyPerf_EvalLoop)
+        bl      SYMBOL(\loop)
         ldp     x29, x30, [sp]
         leave_frame_of_entry
+        .endm
+
+        function _PyPerf_EnterEvalLoopWithCallers
+        enter_eval_loop_with_callers __PyPerf_EvalLoop
         end_function _PyPerf_EnterEvalLoopWithCallers
+
+        function _PyPerf_EnterEvalLoopWithLinesAndCallers
+        enter_eval_loop_with_callers __PyPerf_EvalLoopWithLines
+        end_function _PyPerf_EnterEvalLoopWithLinesAndCallers
 
 /* Return to a function further out (pycore_perf_arch.h):
 

@@ -67,14 +67,15 @@
 
 /* Enter the eval loop, with room for frame records (pycore_perf_record.h):
 
-       PyObject *_PyPerf_EnterEvalLoop(tstate, frame, throwflag, returns_to)
+       PyObject *_PyPerf_EnterEvalLoop(tstate, frame, throwflag, slot, addresses)
 
-   It calls the second eval loop with its first three arguments.  During the
-   call its frame holds, from high to low addresses:
+   It calls the second eval loop with its first three arguments.
+   _PyPerf_EnterEvalLoopWithLines() calls the one that stores lines.  During the call
+   its frame holds, from high to low addresses:
 
    - its own frame record
-   - a record for the function that the eval loop runs first, with `returns_to` as the
-     return address
+   - a record for the function that the eval loop runs first, with addresses[slot] as
+     the return address
    - room for 32 more records; _PyPerf_EnterBareEvalLoop() has none
    - 16 bytes that records never reach
 
@@ -83,14 +84,17 @@
    One rule of unwinding holds throughout: the frame pointer is the
    canonical frame address, of this function or of the record. */
 
-        .macro enter_eval_loop room
+        .macro enter_eval_loop room, loop
         enter_frame
+        slli    a3, a3, 3
+        add     a3, a3, a4
+        ld      a3, 0(a3)
         addi    sp, sp, -16
         sd      a3, 8(sp)
         sd      s0, 0(sp)
         addi    s0, sp, 16
         addi    sp, sp, -\room * 16 - 16
-        call    SYMBOL(__PyPerf_EvalLoop)
+        call    SYMBOL(\loop)
 1:
         addi    s0, sp, (\room + 3) * 16
         addi    sp, s0, -16
@@ -98,11 +102,15 @@
         .endm
 
         function _PyPerf_EnterBareEvalLoop
-        enter_eval_loop 0
+        enter_eval_loop 0, __PyPerf_EvalLoopWithLines
         end_function _PyPerf_EnterBareEvalLoop
 
+        function _PyPerf_EnterEvalLoopWithLines
+        enter_eval_loop 32, __PyPerf_EvalLoopWithLines
+        end_function _PyPerf_EnterEvalLoopWithLines
+
         function _PyPerf_EnterEvalLoop
-        enter_eval_loop 32
+        enter_eval_loop 32, __PyPerf_EvalLoop
         end_function _PyPerf_EnterEvalLoop
 
         address _PyPerf_EnterEvalLoopReturn, 1b
@@ -114,7 +122,7 @@
 
    The last word of the frame holds the frame pointer of the function itself. */
 
-        function _PyPerf_EnterEvalLoopWithCallers
+        .macro enter_eval_loop_with_callers loop
         enter_frame
         mv      t0, s0
         mv      t1, sp
@@ -131,11 +139,19 @@
         addi    a4, a4, -1
         bnez    a4, 1b
         sd      t0, 0(sp)
-        call    SYMBOL(__PyPerf_EvalLoop)
+        call    SYMBOL(\loop)
         ld      s0, 0(sp)
         addi    sp, s0, -16
         leave_frame
+        .endm
+
+        function _PyPerf_EnterEvalLoopWithCallers
+        enter_eval_loop_with_callers __PyPerf_EvalLoop
         end_function _PyPerf_EnterEvalLoopWithCallers
+
+        function _PyPerf_EnterEvalLoopWithLinesAndCallers
+        enter_eval_loop_with_callers __PyPerf_EvalLoopWithLines
+        end_function _PyPerf_EnterEvalLoopWithLinesAndCallers
 
 #ifdef __riscv_float_abi_double
 /* Return to a function further out (pycore_perf_arch.h):

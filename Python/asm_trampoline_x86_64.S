@@ -54,14 +54,15 @@
 
 /* Enter the eval loop, with room for frame records (pycore_perf_record.h):
 
-       PyObject *_PyPerf_EnterEvalLoop(tstate, frame, throwflag, returns_to)
+       PyObject *_PyPerf_EnterEvalLoop(tstate, frame, throwflag, slot, addresses)
 
-   It calls the second eval loop with its first three arguments.  During the
-   call its frame holds, from high to low addresses:
+   It calls the second eval loop with its first three arguments.
+   _PyPerf_EnterEvalLoopWithLines() calls the one that stores lines.  During the call
+   its frame holds, from high to low addresses:
 
    - its own frame record
-   - a record for the function that the eval loop runs first, with `returns_to` as the
-     return address
+   - a record for the function that the eval loop runs first, with addresses[slot] as
+     the return address
    - room for 32 more records; _PyPerf_EnterBareEvalLoop() has none
    - 16 bytes that records never reach
 
@@ -70,14 +71,14 @@
    One rule of unwinding holds throughout: the frame pointer is two words below the
    canonical frame address, of this function or of the record. */
 
-        .macro enter_eval_loop room
+        .macro enter_eval_loop room, loop
         endbr64
         enter_frame
-        pushq   %rcx
+        pushq   (%r8, %rcx, 8)
         pushq   %rbp
         movq    %rsp, %rbp
         subq    $\room * 16 + 16, %rsp
-        callq   SYMBOL(__PyPerf_EvalLoop)
+        callq   SYMBOL(\loop)
 1:
         leaq    (\room + 2) * 16(%rsp), %rbp
         leaveq
@@ -87,11 +88,15 @@
         .endm
 
         function _PyPerf_EnterBareEvalLoop
-        enter_eval_loop 0
+        enter_eval_loop 0, __PyPerf_EvalLoopWithLines
         end_function _PyPerf_EnterBareEvalLoop
 
+        function _PyPerf_EnterEvalLoopWithLines
+        enter_eval_loop 32, __PyPerf_EvalLoopWithLines
+        end_function _PyPerf_EnterEvalLoopWithLines
+
         function _PyPerf_EnterEvalLoop
-        enter_eval_loop 32
+        enter_eval_loop 32, __PyPerf_EvalLoop
         end_function _PyPerf_EnterEvalLoop
 
         address _PyPerf_EnterEvalLoopReturn, 1b
@@ -103,7 +108,7 @@
 
    The last word of the frame holds the address of the function's own record. */
 
-        function _PyPerf_EnterEvalLoopWithCallers
+        .macro enter_eval_loop_with_callers loop
         endbr64
         enter_frame
         movq    %rbp, %r9
@@ -116,13 +121,21 @@
         jnz     1b
         subq    $32 * 16 + 8, %rsp
         pushq   %r9
-        callq   SYMBOL(__PyPerf_EvalLoop)
+        callq   SYMBOL(\loop)
         movq    (%rsp), %rbp
         leaveq
         .cfi_def_cfa %rsp, 8
         .cfi_restore %rbp
         retq
+        .endm
+
+        function _PyPerf_EnterEvalLoopWithCallers
+        enter_eval_loop_with_callers __PyPerf_EvalLoop
         end_function _PyPerf_EnterEvalLoopWithCallers
+
+        function _PyPerf_EnterEvalLoopWithLinesAndCallers
+        enter_eval_loop_with_callers __PyPerf_EvalLoopWithLines
+        end_function _PyPerf_EnterEvalLoopWithLinesAndCallers
 
 /* Return to a function further out (pycore_perf_arch.h):
 

@@ -86,7 +86,7 @@ struct _PyPerfArena {
     struct _PyPerfSlot slots[];
 };
 
-struct _PyPerfArenaPool _PyPerf_Pool;
+struct _PyPerfArenaPool _PyPerf_Pool = {.enter = _PyPerf_EnterEvalLoop};
 static const void *void_window;     // NULL until lines are switched on
 
 
@@ -176,17 +176,30 @@ table_grow(const void *const **table, size_t used, size_t count, const void *ini
     return true;
 }
 
+/* Let the eval loops that begin now store lines, or not. */
+static void
+pool_set_lines(bool on)
+{
+    _PyPerf_Pool.lines = on;
+    _PyPerf_Pool.enter = on ? _PyPerf_EnterEvalLoopWithLines : _PyPerf_EnterEvalLoop;
+    _PyPerf_Pool.entry_addresses = on ? _PyPerf_Pool.line_addresses
+                                      : _PyPerf_Pool.return_addresses;
+}
+
 /* Make room for the addresses of `more` slots.  Returns false if there is no memory. */
 static bool
 pool_reserve(size_t more)
 {
     const size_t used = 1 + _PyPerf_Pool.last_number;
     const size_t count = used + more;
-    return count <= UINT32_MAX
-           && table_grow(&_PyPerf_Pool.return_addresses, used, count,
-                         _PyPerf_EnterEvalLoopReturn)
-           && (_PyPerf_Pool.line_addresses == NULL
-               || table_grow(&_PyPerf_Pool.line_addresses, used, count, void_window));
+    const bool done =
+        count <= UINT32_MAX
+        && table_grow(&_PyPerf_Pool.return_addresses, used, count,
+                      _PyPerf_EnterEvalLoopReturn)
+        && (_PyPerf_Pool.line_addresses == NULL
+            || table_grow(&_PyPerf_Pool.line_addresses, used, count, void_window));
+    pool_set_lines(_PyPerf_Pool.lines);     // the tables may be elsewhere now
+    return done;
 }
 
 /* Store an element of one of the pool's tables, which other files only read. */
@@ -363,7 +376,7 @@ _PyPerfArena_SetLines(bool on, struct _PyPerfError *error)
                                     ENOMEM);
         }
     }
-    _PyPerf_Pool.lines = on;
+    pool_set_lines(on);
     return 0;
 }
 

@@ -4,15 +4,22 @@
    second loop.  It also leaves out what ceval.c has besides the loop and its static
    helpers: everything else must exist once.
 
+   perf_evalloop_lines.c compiles it once more, with PERF_LINES.  That is the second
+   loop with lines: each of its instructions stores its own address.
+
    The loop is a static function here, with the name of the first loop: debuggers and
    other tools know the eval loop by that name.  asm_trampoline_*.S calls it by a second
-   name, __PyPerf_EvalLoop.  Of two names for one address perf shows the one with fewer
-   leading underscores.  So perf shows the first loop's name.
+   name, __PyPerf_EvalLoop or __PyPerf_EvalLoopWithLines.  Of two names for one address
+   perf shows the one with fewer leading underscores.  So perf shows the first loop's
+   name.
 
    Behind the loop is what takes over the frames of the first one.  It differs from one
    release of CPython to another.  */
 
 #define PERF_EVAL_LOOP
+#ifndef PERF_LINES
+#  define PERF_LINES 0
+#endif
 
 /* The headers declare the first loop, under a name that is not used here. */
 #define _PyEval_EvalFrameDefault first_eval_loop
@@ -27,9 +34,13 @@ static PyObject *_PyEval_EvalFrameDefault(PyThreadState *tstate,
                                           struct _PyInterpreterFrame *frame,
                                           int throwflag);
 
+#if PERF_LINES
+#  define SECOND_NAME __PyPerf_EvalLoopWithLines
+#else
+#  define SECOND_NAME __PyPerf_EvalLoop
+#endif
 extern PyObject * _Py_HOT_FUNCTION
-__PyPerf_EvalLoop(PyThreadState *tstate, struct _PyInterpreterFrame *frame,
-                              int throwflag)
+SECOND_NAME(PyThreadState *tstate, struct _PyInterpreterFrame *frame, int throwflag)
     __attribute__((visibility("hidden"), alias("_PyEval_EvalFrameDefault")));
 
 /* Debuggers read the variable `frame`, for example for py-bt.  The loop has so many

@@ -153,9 +153,9 @@ static inline PyObject *
 eval_announced_frame(PyThreadState *tstate, struct _PyInterpreterFrame *frame,
                      int throwflag)
 {
-    const uint32_t slot = _PyPerfBase_SlotNumber(_PyPerfBase_FrameCode(frame));
-    return _PyPerf_EnterEvalLoop(tstate, frame, throwflag,
-                                 _PyPerfRecord_FrameAddress(frame, slot));
+    return _PyPerf_Pool.enter(tstate, frame, throwflag,
+                              _PyPerfBase_SlotNumber(_PyPerfBase_FrameCode(frame)),
+                              _PyPerf_Pool.entry_addresses);
 }
 
 static Py_NO_INLINE PyObject *
@@ -442,13 +442,13 @@ must_hand_over(PyThreadState *tstate, const struct _PyInterpreterFrame *frame,
     return is_on && !is_traced && _PyPerfStack_Look() == _PyPerfStack_ENOUGH;
 }
 
-void
-_PyPerfEvaluator_HandOver(PyThreadState *tstate, struct _PyInterpreterFrame *frame,
-                          PyObject **stack_pointer, _Py_CODEUNIT *next_instr)
+/* Run the frames of an eval loop, of which `frame` is the innermost, to their end in
+   another loop, and return to the caller of this one.  Returns here if that is not
+   possible. */
+static void
+hand_over(PyThreadState *tstate, struct _PyInterpreterFrame *frame,
+          PyObject **stack_pointer, _Py_CODEUNIT *next_instr)
 {
-    if (!must_hand_over(tstate, frame, next_instr)) {
-        return;
-    }
 #if _PyPerfArch_CAN_RETURN_TO
     struct _PyPerfArch_Registers registers;
     _PyPerfLock_Take();
@@ -462,6 +462,27 @@ _PyPerfEvaluator_HandOver(PyThreadState *tstate, struct _PyInterpreterFrame *fra
                                                   next_instr);
     _PyPerf_ReturnTo(result, &registers);
 #endif
+}
+
+void
+_PyPerfEvaluator_HandOver(PyThreadState *tstate, struct _PyInterpreterFrame *frame,
+                          PyObject **stack_pointer, _Py_CODEUNIT *next_instr)
+{
+    if (must_hand_over(tstate, frame, next_instr)) {
+        hand_over(tstate, frame, stack_pointer, next_instr);
+    }
+}
+
+void
+_PyPerfEvaluator_HandOverRecorded(PyThreadState *tstate,
+                                  struct _PyInterpreterFrame *frame,
+                                  PyObject **stack_pointer, _Py_CODEUNIT *next_instr)
+{
+    if (tstate->interp->eval_frame == _PyPerfEvaluator_EvalFrame
+            && !_PyPerfBase_IsTraced(tstate, frame)
+            && _PyPerfStack_Look() == _PyPerfStack_ENOUGH) {
+        hand_over(tstate, frame, stack_pointer, next_instr);
+    }
 }
 
 bool

@@ -2,6 +2,8 @@
    perf_evalloop.c includes this file behind the loop.  perf_evaluator.c explains when
    that happens. */
 
+#if !PERF_LINES      // once in the interpreter
+
 /* Run a frame in the second loop, which counts the frame again and compares with the
    recursion limit.  A thread may have lowered the limit below the present depth.  The
    frame is running already, so it gets no RecursionError.  It gets one if it calls a
@@ -62,3 +64,5 @@ _PyPerfEvalLoop_LowerBreaker(PyThreadState *tstate)
         _Py_atomic_store_relaxed(&ceval2->eval_breaker, 1);
     }
 }
+
+#endif  /* !PERF_LINES */

@@ -68,19 +68,6 @@ run_unchecked(PyThreadState *tstate, _PyInterpreterFrame *frame)
     return result;
 }
 
-/* The slow path of the second loop's eval breaker.  Returns what _Py_HandlePending()
-   does. */
-static int
-handle_pending(PyThreadState *tstate, _PyInterpreterFrame *frame,
-               struct _PyPerfRecord *head, struct _PyPerfLoop *loop)
-{
-    const int result = _Py_HandlePending(tstate);
-    if (result == 0) {
-        _PyPerfRecord_CatchUp(tstate, frame, head, loop);
-    }
-    return result;
-}
-
 /* Return the argument of the instruction of `frame`, with those of the EXTENDED_ARG in
    front of it. */
 static int
@@ -98,10 +85,37 @@ frame_argument(_PyInterpreterFrame *frame)
     return argument | _PyCode_CODE(code)[last].op.arg;
 }
 
-/* The slow path of the first loop's eval breaker, which tests it at the end of an
-   instruction, or before it jumps backward.  Does not return if it hands the frame
-   over.  Each further argument would make compilers allocate the registers of the whole
-   loop differently. */
+/* Return the instruction that follows the one that `frame` has ended. */
+static _Py_CODEUNIT *
+frame_next_instruction(_PyInterpreterFrame *frame)
+{
+    const int opcode = _Py_GetBaseOpcode(_PyFrame_GetCode(frame),
+                                         _PyInterpreterFrame_LASTI(frame));
+    _Py_CODEUNIT *next_instr = frame->instr_ptr + 1 + _PyOpcode_Caches[opcode];
+    return opcode == JUMP_BACKWARD ? next_instr - frame_argument(frame) : next_instr;
+}
+
+/* The slow path of the second loop's eval breaker, which tests it at the end of an
+   instruction, or before it jumps backward.  Returns what _Py_HandlePending() does, if
+   it returns (_PyPerfRecord_CatchUp()). */
+static int
+handle_pending(PyThreadState *tstate, PyObject **stack_pointer,
+               struct _PyPerfRecord *head, struct _PyPerfLoop *loop)
+{
+    if (_Py_HandlePending(tstate) != 0) {
+        return -1;
+    }
+    _PyInterpreterFrame *frame = tstate->current_frame;
+    _PyPerfRecord_CatchUp(tstate, frame, stack_pointer, frame_next_instruction(frame),
+                          head, loop, PERF_LINES);
+    return 0;
+}
+
+#if !PERF_LINES      // once in the interpreter
+
+/* The same for the first loop.  Does not return if it hands the frame over.  Each
+   further argument would make compilers allocate the registers of the whole loop
+   differently. */
 int
 _PyPerfEvalLoop_HandlePending(PyThreadState *tstate, PyObject **stack_pointer)
 {
@@ -109,13 +123,8 @@ _PyPerfEvalLoop_HandlePending(PyThreadState *tstate, PyObject **stack_pointer)
         return -1;
     }
     _PyInterpreterFrame *frame = tstate->current_frame;
-    const int opcode = _Py_GetBaseOpcode(_PyFrame_GetCode(frame),
-                                         _PyInterpreterFrame_LASTI(frame));
-    _Py_CODEUNIT *next_instr = frame->instr_ptr + 1 + _PyOpcode_Caches[opcode];
-    if (opcode == JUMP_BACKWARD) {
-        next_instr -= frame_argument(frame);
-    }
-    _PyPerfEvaluator_HandOver(tstate, frame, stack_pointer, next_instr);
+    _PyPerfEvaluator_HandOver(tstate, frame, stack_pointer,
+                              frame_next_instruction(frame));
     return 0;
 }
 
@@ -165,3 +174,5 @@ _PyPerfEvalLoop_LowerBreaker(PyThreadState *tstate)
 {
     _Py_unset_eval_breaker_bit(tstate, _PyPerfBase_BREAKER_BIT);
 }
+
+#endif  /* !PERF_LINES */

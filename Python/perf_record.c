@@ -65,10 +65,17 @@
 #include "pycore_perf_slots.h"
 #include "pycore_perf_stack.h"
 
-uint32_t
-_PyPerfRecord_EnsureSlot(PyThreadState *tstate, _PyInterpreterFrame *frame)
+/* Return the number of the slot of `frame`'s function, or 0 if it has none.  If
+   profiling is on, gives it a slot and a name, if need be.  Sets no exception.  An
+   exception that is set stays set. */
+static uint32_t
+ensure_slot(PyThreadState *tstate, _PyInterpreterFrame *frame)
 {
     PyCodeObject *code = _PyPerfBase_FrameCode(frame);
+    const uint32_t slot = _PyPerfBase_SlotNumber(code);
+    if (slot != 0) {
+        return slot;
+    }
     if (tstate->interp->eval_frame == NULL) {
         // If it has a slot, its name appears as soon as profiling is on again.
         return _PyPerfSlots_Find(code);
@@ -77,35 +84,35 @@ _PyPerfRecord_EnsureSlot(PyThreadState *tstate, _PyInterpreterFrame *frame)
     return _PyPerfBase_SlotNumber(code);
 }
 
-/* Return the return address for the record of `frame`.  Names its function, if need
-   be. */
+/* Return the return address for the record of `frame`, in a loop with these `lines`.
+   Names its function, if need be. */
 static const void *
-frame_address(PyThreadState *tstate, _PyInterpreterFrame *frame)
+frame_address(PyThreadState *tstate, _PyInterpreterFrame *frame, bool lines)
 {
-    uint32_t slot = _PyPerfBase_SlotNumber(_PyPerfBase_FrameCode(frame));
-    if (slot == 0) {
-        slot = _PyPerfRecord_EnsureSlot(tstate, frame);
-    }
-    return _PyPerfRecord_FrameAddress(frame, slot);
+    const uint32_t slot = ensure_slot(tstate, frame);
+    return _PyPerfRecord_FrameAddress(frame, slot, lines);
 }
 
 bool
-_PyPerfRecord_NoRoom(PyThreadState *tstate, _PyInterpreterFrame *frame,
-                     struct _PyPerfLoop *loop)
+_PyPerfRecord_LinkSlowly(PyThreadState *tstate, _PyInterpreterFrame *frame,
+                         struct _PyPerfRecord *head, const void *limit,
+                         struct _PyPerfLoop *loop, bool lines)
 {
-    if (loop->step != 0 && _PyPerfBase_IsEntryFrame(_PyPerfBase_OuterFrame(frame))) {
-        loop->step = 0;
-        _PyPerfLoop_SetLines(loop, false);
+    const uint32_t slot = ensure_slot(tstate, frame);
+    if (_PyPerfRecord_HasRoom(head, limit)) {
+        _PyPerfRecord_Write(head, loop, lines,
+                            _PyPerfRecord_FrameAddress(frame, slot, lines));
+        return true;
     }
-    if (loop->step == 0) {
-        return false;
+    if (lines && loop->step == 0) {
+        return true;                // a bare loop
     }
     // The first eval loop is entered once.  Calls within it use no C stack.
     if (tstate->interp->eval_frame != NULL
             && _PyPerfStack_Look() == _PyPerfStack_SHORT) {
         _PyPerfProfiler_StopOnLowStack();
     }
-    return true;
+    return false;
 }
 
 PyObject *
@@ -117,7 +124,8 @@ _PyPerfRecord_RunNested(PyThreadState *tstate, _PyInterpreterFrame *frame)
     if (_PyPerfStack_Look() != _PyPerfStack_FOREIGN) {
         return _PyPerfEvaluator_EvalFrame(tstate, frame, 0);
     }
-    return _PyPerf_EnterBareEvalLoop(tstate, frame, 0, frame_address(tstate, frame));
+    const void *address = frame_address(tstate, frame, false);
+    return _PyPerf_EnterBareEvalLoop(tstate, frame, 0, 0, &address);
 }
 
 
@@ -126,23 +134,33 @@ _PyPerfRecord_RunNested(PyThreadState *tstate, _PyInterpreterFrame *frame)
 
 void
 _PyPerfRecord_CatchUp(PyThreadState *tstate, _PyInterpreterFrame *frame,
-                      struct _PyPerfRecord *head, struct _PyPerfLoop *loop)
+                      PyObject **stack_pointer, _Py_CODEUNIT *next_instr,
+                      struct _PyPerfRecord *head, struct _PyPerfLoop *loop, bool lines)
 {
     if (!_PyPerfEvaluator_MustCatchUp(tstate)) {
         return;
     }
-    volatile struct _PyPerfRecord *record = head->caller - _PyPerfArch_RECORDS_BELOW;
-    for (;; frame = _PyPerfBase_OuterFrame(frame)) {
-        const bool is_entry = _PyPerfBase_IsEntryFrame(frame);
-        if (loop->step != 0 || is_entry) {
-            record->return_address = frame_address(tstate, frame);
+    const bool is_bare = lines && loop->step == 0;
+    struct _PyPerfRecord *record = head->caller - _PyPerfArch_RECORDS_BELOW;
+    for (_PyInterpreterFrame *next = frame;; next = _PyPerfBase_OuterFrame(next)) {
+        const bool is_entry = _PyPerfBase_IsEntryFrame(next);
+        if (!is_bare || is_entry) {
+            *(const void *volatile *)&record->return_address =
+                frame_address(tstate, next, lines && !is_bare);
             record++;
         }
         if (is_entry) {
             break;
         }
     }
-    _PyPerfLoop_SetLines(loop, _PyPerf_Pool.lines && loop->step != 0);
+    if (_PyPerf_Pool.lines != lines && !is_bare) {
+        // Now the loop has no records.
+        struct _PyPerfRecord *volatile *first = &head->caller;
+        struct _PyPerfRecord *const unlinked = *first;
+        *first = record + _PyPerfArch_RECORDS_BELOW;
+        _PyPerfEvaluator_HandOverRecorded(tstate, frame, stack_pointer, next_instr);
+        *first = unlinked;
+    }
     loop->raises_breaker |= !_PyPerfEvaluator_IsOutermostLoop(tstate);
 }
 
@@ -155,6 +173,7 @@ PyObject *
 _PyPerfRecord_RunHandedOver(PyThreadState *tstate, _PyInterpreterFrame *frame,
                             int throwflag)
 {
+    const bool lines = _PyPerf_Pool.lines;
     const void *addresses[MOST_CALLERS];
     // One record, and as many more as fit into half of the C stack that is left.
     const size_t most = Py_MIN(
@@ -162,13 +181,14 @@ _PyPerfRecord_RunHandedOver(PyThreadState *tstate, _PyInterpreterFrame *frame,
     size_t count = 0;
     for (_PyInterpreterFrame *next = _PyPerfBase_FunctionFrame(frame); count < most;
             next = _PyPerfBase_OuterFrame(next)) {
-        addresses[MOST_CALLERS - ++count] = frame_address(tstate, next);
+        addresses[MOST_CALLERS - ++count] = frame_address(tstate, next, lines);
         if (_PyPerfBase_IsEntryFrame(next)) {
             break;
         }
     }
     _PyPerfEvaluator_IsHandingOver = throwflag != 0;
-    PyObject *result = _PyPerf_EnterEvalLoopWithCallers(
+    PyObject *result = (lines ? _PyPerf_EnterEvalLoopWithLinesAndCallers
+                              : _PyPerf_EnterEvalLoopWithCallers)(
         tstate, frame, throwflag, addresses + MOST_CALLERS - count, count);
     _PyPerfEvaluator_IsHandingOver = false;
     // Frames beyond C functions must be handed over too.

@@ -39,7 +39,12 @@ struct _PyPerfArenaPool {
                                                instruction, in a window.  The void
                                                window: none.  NULL until lines are
                                                switched on for the first time */
-    bool lines;                     /* eval loops that begin now store lines */
+    const void *const *entry_addresses;     /* the table of the eval loops that begin
+                                               now */
+    PyObject *(*enter)(PyThreadState *, struct _PyInterpreterFrame *, int, size_t,
+                       const void *const *);    /* what enters them (pycore_perf_asm.h):
+                                                   with lines, or without */
+    bool lines;                     /* they store lines */
     uint32_t last_number;           /* of all slots, taken or not */
     uint32_t last_inherited;        /* slots up to this number lie in memory that a
                                        parent process mapped */
@@ -47,7 +52,7 @@ struct _PyPerfArenaPool {
     struct _PyPerfSlot *free;       /* the head of the list of free slots, all wide */
 };
 
-/* Other files only read the first three fields. */
+/* Other files only read the first five fields. */
 extern struct _PyPerfArenaPool _PyPerf_Pool;
 
 /* Return whether the assembled trampoline is what this interpreter was built

@@ -26,15 +26,23 @@ extern const char _PyPerfTrampoline_BodyCFI[8];
 
 /* Run `frame` in the second eval loop and return what the loop returns.  The C frame of
    this function has room for frame records (perf_record.c).  The first record returns
-   to `returns_to`.  Needs the GIL. */
+   to addresses[slot].  Needs the GIL. */
 extern PyObject *_PyPerf_EnterEvalLoop(PyThreadState *tstate,
                                        struct _PyInterpreterFrame *frame,
-                                       int throwflag, const void *returns_to);
+                                       int throwflag, size_t slot,
+                                       const void *const *addresses);
 
-/* The same without room for more records than the first. */
+/* The same in the eval loop that stores lines. */
+extern PyObject *_PyPerf_EnterEvalLoopWithLines(PyThreadState *tstate,
+                                                struct _PyInterpreterFrame *frame,
+                                                int throwflag, size_t slot,
+                                                const void *const *addresses);
+
+/* The same without room for more records than the first.  The loop stores no lines. */
 extern PyObject *_PyPerf_EnterBareEvalLoop(PyThreadState *tstate,
                                            struct _PyInterpreterFrame *frame,
-                                           int throwflag, const void *returns_to);
+                                           int throwflag, size_t slot,
+                                           const void *const *addresses);
 
 /* The address in _PyPerf_EnterEvalLoop() after its call of the eval loop. */
 extern const void *const _PyPerf_EnterEvalLoopReturn;
@@ -46,6 +54,13 @@ extern PyObject *_PyPerf_EnterEvalLoopWithCallers(PyThreadState *tstate,
                                                   int throwflag,
                                                   const void *const *returns_to,
                                                   size_t count);
+
+/* The same in the eval loop that stores lines. */
+extern PyObject *
+_PyPerf_EnterEvalLoopWithLinesAndCallers(PyThreadState *tstate,
+                                         struct _PyInterpreterFrame *frame,
+                                         int throwflag, const void *const *returns_to,
+                                         size_t count);
 
 /* Return `result` to a function further out, which expects *registers.  The C frames in
    between are abandoned.  Call it only if _PyPerfArch_CAN_RETURN_TO. */

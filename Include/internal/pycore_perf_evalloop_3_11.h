@@ -51,7 +51,7 @@ extern int _PyPerfEvalLoop_HandlePending(PyThreadState *tstate);
    if it has one, is unlinked.  Otherwise the loop itself ends. */
 #define PERF_LEAVE_INLINED(FRAME) \
     (__builtin_expect(!(FRAME)->is_entry, 1) \
-     ? (_PyPerfRecord_Unlink(PERF_OWN_RECORD(), &perf_loop), true) \
+     ? (_PyPerfRecord_Unlink(PERF_OWN_RECORD(), &perf_loop, PERF_LINES), true) \
      : (_PyPerfRecord_LeaveLoop(tstate, &perf_loop), false))
 
 /* Called when the loop ends because a generator yields. */
@@ -59,17 +59,27 @@ extern int _PyPerfEvalLoop_HandlePending(PyThreadState *tstate);
     _PyPerfRecord_LeaveLoop(tstate, &perf_loop)
 
 #define PERF_CHECK_HAND_OVER() \
-    _PyPerfRecord_CatchUp(tstate, frame, PERF_OWN_RECORD(), &perf_loop)
+    _PyPerfRecord_CatchUp(tstate, frame, stack_pointer, next_instr, \
+                          PERF_OWN_RECORD(), &perf_loop, PERF_LINES)
 
 /* A traced instruction is dispatched to the tracing code first. */
-#define PERF_START_TRACING() PERF_STORE_LINE_IF_WANTED()
+#define PERF_START_TRACING() PERF_STORE_LINE()
 
+#if PERF_LINES
 #if USE_COMPUTED_GOTOS
+#undef TARGET
+#define TARGET(op) TARGET_##op: PERF_STORE_LINE(); INSTRUCTION_START(op);
+#else
+#undef INSTRUCTION_START
+#define INSTRUCTION_START(op) (PERF_STORE_LINE(), frame->prev_instr = next_instr++)
+#endif
+#endif
 
 /* In builds with probes (--with-dtrace, as Debian's are) each instruction asks whether
-   the probe for lines has a listener.  ceval.c makes the answer a part of the opcode.
-   That takes four machine instructions, and a jump that is not taken takes two. */
-#ifdef WITH_DTRACE
+   the probe for lines has a listener.  ceval.c makes the answer a part of the opcode,
+   in an assignment that ends with this macro.  That takes four machine instructions,
+   and a jump that is not taken takes two. */
+#if USE_COMPUTED_GOTOS && defined(WITH_DTRACE)
 #undef OR_DTRACE_LINE
 #define OR_DTRACE_LINE \
     ; \
@@ -77,22 +87,6 @@ extern int _PyPerfEvalLoop_HandlePending(PyThreadState *tstate);
         goto TARGET_DO_TRACING; \
     }
 #endif
-
-#undef TARGET
-#define TARGET(op) \
-    LINE_TARGET_##op: PERF_STORE_LINE(); \
-    TARGET_##op: INSTRUCTION_START(op);
-
-#else   /* !USE_COMPUTED_GOTOS */
-
-#undef INSTRUCTION_START
-#define INSTRUCTION_START(op) \
-    do { \
-        PERF_STORE_LINE_IF_WANTED(); \
-        frame->prev_instr = next_instr++; \
-    } while (0)
-
-#endif  /* !USE_COMPUTED_GOTOS */
 
 /* The label perf_run_nested: there is no room for the frame's record.  Run the frame in
    a nested eval loop.  Then continue with its caller as if the frame had returned in

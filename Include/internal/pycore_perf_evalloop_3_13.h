@@ -46,7 +46,7 @@ extern int _PyPerfEvalLoop_HandlePending(PyThreadState *tstate,
 #define PERF_GENERATED_CASES "Python/perf_cases.h"
 
 /* What perf_handover_3_13.h has for the loop. */
-static int handle_pending(PyThreadState *tstate, _PyInterpreterFrame *frame,
+static int handle_pending(PyThreadState *tstate, PyObject **stack_pointer,
                           struct _PyPerfRecord *head, struct _PyPerfLoop *loop);
 static PyObject *run_nested(PyThreadState *tstate, _PyInterpreterFrame *frame);
 static PyObject *run_unchecked(PyThreadState *tstate, _PyInterpreterFrame *frame);
@@ -56,10 +56,10 @@ static PyObject *run_unchecked(PyThreadState *tstate, _PyInterpreterFrame *frame
 
 #undef PERF_HANDLE_PENDING
 #define PERF_HANDLE_PENDING() \
-    handle_pending(tstate, frame, PERF_OWN_RECORD(), &perf_loop)
+    handle_pending(tstate, stack_pointer, PERF_OWN_RECORD(), &perf_loop)
 
 #define PERF_UNLINK() \
-    _PyPerfRecord_Unlink(PERF_OWN_RECORD(), &perf_loop)
+    _PyPerfRecord_Unlink(PERF_OWN_RECORD(), &perf_loop, PERF_LINES)
 
 /* The loop leaves `frame`, perhaps one without a record. */
 #define PERF_LEAVE_FRAME() \
@@ -117,24 +117,21 @@ static PyObject *run_unchecked(PyThreadState *tstate, _PyInterpreterFrame *frame
 #define PERF_IS_THROWN() (!_PyPerfEvaluator_TakeIsHandingOver())
 
 /* An instruction for tools is dispatched again when they have seen it. */
-#define PERF_START_TRACING() PERF_STORE_LINE_IF_WANTED()
+#define PERF_START_TRACING() PERF_STORE_LINE()
 
 #undef TARGET
 #if USE_COMPUTED_GOTOS
-#define TARGET(op) \
-    LINE_TARGET_##op: PERF_STORE_LINE_OF(op); \
-    TARGET_##op:
+#define TARGET(op) TARGET_##op: PERF_BEGIN_INSTRUCTION(op);
 #else
-#define TARGET(op) \
-    case op: TARGET_##op: \
-        if (_PyPerfLoop_HasLines(&perf_loop)) { \
-            PERF_STORE_LINE_OF(op); \
-        }
+#define TARGET(op) case op: TARGET_##op: PERF_BEGIN_INSTRUCTION(op);
 #endif
 
-/* These instructions run in frames without a record. */
-#define PERF_STORE_LINE_OF(op) \
+/* A few instructions ask for the opcode that they were reached with.  Here it is a
+   constant again, so no instruction has to keep it in a register for them.  Two
+   instructions run in frames without a record. */
+#define PERF_BEGIN_INSTRUCTION(op) \
     do { \
+        opcode = (op); \
         if ((op) != EXIT_INIT_CHECK && (op) != INTERPRETER_EXIT) { \
             PERF_STORE_LINE(); \
         } \

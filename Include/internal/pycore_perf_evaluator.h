@@ -84,6 +84,13 @@ extern void _PyPerfEvaluator_HandOver(PyThreadState *tstate,
                                       PyObject **stack_pointer,
                                       _Py_CODEUNIT *next_instr);
 
+/* The same for a second eval loop, which has caught up: the second loop with lines takes
+   its frames over, or the one without.  The loop must have unlinked its records. */
+extern void _PyPerfEvaluator_HandOverRecorded(PyThreadState *tstate,
+                                              struct _PyInterpreterFrame *frame,
+                                              PyObject **stack_pointer,
+                                              _Py_CODEUNIT *next_instr);
+
 /* Whether a frame that is handed over with an exception is about to enter the second
    loop. */
 extern _PyPerfLock_PER_THREAD bool _PyPerfEvaluator_IsHandingOver;

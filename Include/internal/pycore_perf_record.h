@@ -28,41 +28,28 @@ struct _PyPerfRecord {
     const void *return_address;
 };
 
-/* The state of one run of the second eval loop, in its C frame.  A bare loop is one
-   that links no records: it has no room even for the first.  It knows that as soon as
-   it finds none. */
+/* The state of one run of the second eval loop, in its C frame.  The loop without lines
+   has only the first field.  A bare loop is one that links no records: it has no room
+   even for the first.  It is a loop with lines, and writes them to the 16 bytes that
+   records never reach (asm_trampoline_*.S). */
 struct _PyPerfLoop {
-    void *const *targets;           // one of the two tables for dispatch
-    size_t step;                    // the size of a record; 0: a bare loop
     bool raises_breaker;            // when it ends
+    size_t step;                    // the size of a record; 0: a bare loop
+    struct _PyPerfRecord *top;      // the frame pointer of the record that lines are
+                                    // written to
 };
 
-/* How many labels a table for dispatch has.  Then comes the address of the field of
-   _PyPerf_Pool to link records with. */
-#define _PyPerfLoop_LABELS 256
-
 /* Return the return address for the record of `frame`, whose function has the slot with
-   this number; 0: none. */
+   this number; 0: none.  `lines` says whether the loop stores lines. */
 static inline const void *
-_PyPerfRecord_FrameAddress(const _PyInterpreterFrame *frame, unsigned int slot)
+_PyPerfRecord_FrameAddress(const _PyInterpreterFrame *frame, unsigned int slot,
+                           bool lines)
 {
-    return _PyPerf_Pool.lines
+    return lines
            ? _PyPerfWindow_Translate(_PyPerf_Pool.line_addresses[slot],
                                      _PyPerfBase_LastInstruction(frame))
            : _PyPerf_Pool.return_addresses[slot];
 }
-
-/* If profiling is on, give the function of `frame` a slot and a name, unless it has
-   them.  Returns the number of its slot, or 0 if it has none.  Sets no exception.  An
-   exception that is set stays set. */
-extern uint32_t _PyPerfRecord_EnsureSlot(PyThreadState *tstate,
-                                         _PyInterpreterFrame *frame);
-
-/* Called if there is no room for the record of `frame`.  Returns true if the frame must
-   run in a nested eval loop, and false if it runs without a record: the loop is a bare
-   one.  Switches profiling off if little of the C stack is left. */
-extern bool _PyPerfRecord_NoRoom(PyThreadState *tstate, _PyInterpreterFrame *frame,
-                                 struct _PyPerfLoop *loop);
 
 /* Run `frame`, which an eval loop has pushed, in a nested eval loop: a bare one if the
    end of the C stack is unknown.  Returns what that loop returns. */
@@ -77,13 +64,17 @@ extern PyObject *_PyPerfRecord_RunHandedOver(PyThreadState *tstate,
                                              _PyInterpreterFrame *frame,
                                              int throwflag);
 
-/* Called by the second loop on the slow path of the eval breaker.  `frame` is the frame
-   that it runs.  If the loop has functions that were called while profiling was off, or
-   with lines while it is without, or the other way round, writes their records again.
-   Makes the loops further out take their slow paths too, when this one ends.  For
-   `head` and `loop` see _PyPerfRecord_Link(). */
+/* Called by the second loop on the slow path of the eval breaker, with its frame, stack
+   pointer and next instruction.  If the loop has functions that were called while
+   profiling was off, writes their records again.  Makes the loops further out take
+   their slow paths too, when this one ends.  If lines were switched on, and the loop
+   stores none, or the other way round, the other loop runs the frames to their end.
+   Then this function returns to the caller of the loop, not to the loop.  For `head`,
+   `loop` and `lines` see _PyPerfRecord_Link(). */
 extern void _PyPerfRecord_CatchUp(PyThreadState *tstate, _PyInterpreterFrame *frame,
-                                  struct _PyPerfRecord *head, struct _PyPerfLoop *loop);
+                                  PyObject **stack_pointer, _Py_CODEUNIT *next_instr,
+                                  struct _PyPerfRecord *head, struct _PyPerfLoop *loop,
+                                  bool lines);
 
 /* Return whether there is room for another record below the one that `head` refers to.
    `head` is the eval loop's own frame record.  `limit` is where the loop's C frame ends
@@ -93,55 +84,73 @@ extern void _PyPerfRecord_CatchUp(PyThreadState *tstate, _PyInterpreterFrame *fr
 static inline bool
 _PyPerfRecord_HasRoom(const struct _PyPerfRecord *head, const void *limit)
 {
-    return (const void *)(head->caller - 2 - _PyPerfArch_RECORDS_BELOW) >= limit;
+    // As numbers, so that the compiler adds the constants.
+    const size_t needed = (2 + _PyPerfArch_RECORDS_BELOW) * sizeof(*head);
+    return (uintptr_t)head->caller >= (uintptr_t)limit + needed;
 }
 
-/* Return whether the loop stores lines. */
-static inline bool
-_PyPerfLoop_HasLines(const struct _PyPerfLoop *loop)
+/* Write a record with this return address and link it.  For the arguments see
+   _PyPerfRecord_Link(). */
+static inline void
+_PyPerfRecord_Write(struct _PyPerfRecord *head, struct _PyPerfLoop *loop, bool lines,
+                    const void *return_address)
 {
-    return loop->targets[_PyPerfLoop_LABELS] == &_PyPerf_Pool.line_addresses;
-}
-
-/* Link a record for `frame`, which this eval loop has pushed and is about to run.  With
-   `resumes` it continues behind its last instruction, otherwise it begins.  `loop` is
-   the loop's state.  Returns false if the frame must run in a nested eval loop.  For
-   `head` and `limit` see _PyPerfRecord_HasRoom(). */
-static inline bool
-_PyPerfRecord_Link(PyThreadState *tstate, _PyInterpreterFrame *frame,
-                   struct _PyPerfRecord *head, const void *limit,
-                   struct _PyPerfLoop *loop, bool resumes)
-{
-    uint32_t slot = _PyPerfBase_SlotNumber(_PyPerfBase_FrameCode(frame));
-    if (__builtin_expect(slot == 0, 0)) {
-        slot = _PyPerfRecord_EnsureSlot(tstate, frame);
-    }
-    if (__builtin_expect(!_PyPerfRecord_HasRoom(head, limit), 0)) {
-        return !_PyPerfRecord_NoRoom(tstate, frame, loop);
-    }
     // The stores are volatile, because a signal handler may walk the list at any
     // instruction.  So they are done in this order, and no two as one vector store.
     struct _PyPerfRecord *frame_pointer = head->caller - 1;
     volatile struct _PyPerfRecord *record = frame_pointer - _PyPerfArch_RECORDS_BELOW;
-    const void *const *const *addresses = loop->targets[_PyPerfLoop_LABELS];
-    const void *address = (*addresses)[slot];
-    if (resumes && __builtin_expect(_PyPerfLoop_HasLines(loop), 0)) {
-        address = _PyPerfWindow_Translate(address, _PyPerfBase_LastInstruction(frame));
-    }
-    record->return_address = address;
+    record->return_address = return_address;
     record->caller = head->caller;
     *(struct _PyPerfRecord *volatile *)&head->caller = frame_pointer;
+    if (lines) {
+        loop->top = frame_pointer;
+    }
+}
+
+/* Does what _PyPerfRecord_Link() does, if the function has no slot or there is no room. */
+extern bool _PyPerfRecord_LinkSlowly(PyThreadState *tstate, _PyInterpreterFrame *frame,
+                                     struct _PyPerfRecord *head, const void *limit,
+                                     struct _PyPerfLoop *loop, bool lines);
+
+/* Link a record for `frame`, which this eval loop has pushed and is about to run.  With
+   `resumes` it continues behind its last instruction, otherwise it begins.  `loop` is
+   the loop's state, and `lines` says whether it stores lines.  Returns false if the
+   frame must run in a nested eval loop.  For `head` and `limit` see
+   _PyPerfRecord_HasRoom(). */
+static inline bool
+_PyPerfRecord_Link(PyThreadState *tstate, _PyInterpreterFrame *frame,
+                   struct _PyPerfRecord *head, const void *limit,
+                   struct _PyPerfLoop *loop, bool resumes, bool lines)
+{
+    const size_t slot = _PyPerfBase_SlotNumber(_PyPerfBase_FrameCode(frame));
+    // After a call here, `head` would need a register of its own.
+    if (__builtin_expect(slot == 0, 0)
+            || __builtin_expect(!_PyPerfRecord_HasRoom(head, limit), 0)) {
+        return _PyPerfRecord_LinkSlowly(tstate, frame, head, limit, loop, lines);
+    }
+    const void *address = lines ? _PyPerf_Pool.line_addresses[slot]
+                                : _PyPerf_Pool.return_addresses[slot];
+    if (lines && resumes) {
+        address = _PyPerfWindow_Translate(address, _PyPerfBase_LastInstruction(frame));
+    }
+    _PyPerfRecord_Write(head, loop, lines, address);
     return true;
 }
 
 /* Unlink the record of the frame that is being left.  `head` is the eval loop's own
-   frame record, `loop` its state. */
+   frame record, `loop` its state, and `lines` says whether it stores lines. */
 static inline void
-_PyPerfRecord_Unlink(struct _PyPerfRecord *head, const struct _PyPerfLoop *loop)
+_PyPerfRecord_Unlink(struct _PyPerfRecord *head, struct _PyPerfLoop *loop, bool lines)
 {
     // The caller's record is the next one, because the records are adjacent.
-    *(struct _PyPerfRecord *volatile *)&head->caller =
-        (struct _PyPerfRecord *)((char *)head->caller + loop->step);
+    const size_t step = lines ? loop->step : sizeof(struct _PyPerfRecord);
+    head->caller = (struct _PyPerfRecord *)((char *)head->caller + step);
+    // Here, not later, because a signal handler may walk the list at any instruction.
+    // With a volatile access it would be three machine instructions, not one.
+    __asm__ volatile ("" : "+m" (head->caller));
+    if (lines) {
+        loop->top = (struct _PyPerfRecord *)((char *)loop->top + step);
+    }
 }
 
 /* Called when the second loop ends. */
@@ -160,36 +169,29 @@ static_assert(!PY_BIG_ENDIAN && sizeof(void *) == 8,
               "the low half of an address is its first four bytes");
 
 /* Write the address of the instruction at `bytecode`, which is about to be executed, to
-   the topmost record.  `head` is the eval loop's own frame record.  Only the low half
-   is written: the high half is that of the function's window (perf_window.c). */
+   the topmost record.  Only the low half is written: the high half is that of the
+   function's window (perf_window.c). */
 static inline void
-_PyPerfRecord_StoreLine(const struct _PyPerfRecord *head, const _Py_CODEUNIT *bytecode)
+_PyPerfLoop_StoreLine(const struct _PyPerfLoop *loop, const _Py_CODEUNIT *bytecode)
 {
     typedef uint32_t __attribute__((may_alias)) low_half;
-    const struct _PyPerfRecord *record = head->caller - _PyPerfArch_RECORDS_BELOW;
+    struct _PyPerfRecord *record = loop->top - _PyPerfArch_RECORDS_BELOW;
     *(volatile low_half *)&record->return_address = (uint32_t)(uintptr_t)bytecode;
 }
 
-/* Let the loop store lines, or no longer. */
+/* Prepare *loop for a second eval loop that has just been entered with `frame`.  For
+   `head`, `limit` and `lines` see _PyPerfRecord_Link(). */
 static inline void
-_PyPerfLoop_SetLines(struct _PyPerfLoop *loop, bool on)
+_PyPerfLoop_Init(struct _PyPerfLoop *loop, const _PyInterpreterFrame *frame,
+                 const struct _PyPerfRecord *head, const void *limit, bool lines)
 {
-    if (_PyPerfLoop_HasLines(loop) != on) {
-        const int distance = _PyPerfLoop_LABELS + 1;
-        loop->targets += on ? distance : -distance;
-    }
-}
-
-/* Prepare *loop for a second eval loop that has just been entered.  `tables` are its
-   two tables for dispatch, that of loops with lines behind the other. */
-static inline void
-_PyPerfLoop_Init(struct _PyPerfLoop *loop, void *const *tables)
-{
-    loop->targets = tables;
-    loop->step = sizeof(struct _PyPerfRecord);
     loop->raises_breaker = false;
-    if (__builtin_expect(_PyPerf_Pool.lines, 0)) {
-        loop->targets = tables + _PyPerfLoop_LABELS + 1;
+    if (lines) {
+        const bool is_bare = !_PyPerfRecord_HasRoom(head, limit);
+        loop->step = is_bare ? 0 : sizeof(struct _PyPerfRecord);
+        loop->top = head->caller - is_bare;
+        // A generator continues behind its last instruction.
+        _PyPerfLoop_StoreLine(loop, _PyPerfBase_LastInstruction(frame));
     }
 }
 

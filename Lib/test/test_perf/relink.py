@@ -128,11 +128,11 @@ class Build:
 
     @property
     def our_objects(self):
-        # The second eval loop is compiled from the base's ceval.c: its calls
-        # are the base's.
+        # The second eval loops are compiled from the base's ceval.c: their
+        # calls are the base's.
         return [word for word in self.link
                 if word.startswith('Python/perf_') and word.endswith('.o')
-                and word != 'Python/perf_evalloop.o']
+                and not word.startswith('Python/perf_evalloop')]
 
     def machine_code(self, path, directory):
         """Return an object file with machine code: `path`, or another one.

@@ -21,10 +21,12 @@ TARGETS = [
 
 FUNCTIONS = {'_PyPerfTrampoline_Code', '_PyPerfTrampoline_BodyCFI',
              '_PyPerf_EnterEvalLoop', '_PyPerf_EnterBareEvalLoop',
-             '_PyPerf_EnterEvalLoopWithCallers', '_PyPerf_ReturnTo'}
+             '_PyPerf_EnterEvalLoopWithLines',
+             '_PyPerf_EnterEvalLoopWithCallers',
+             '_PyPerf_EnterEvalLoopWithLinesAndCallers', '_PyPerf_ReturnTo'}
 CONSTANTS = {'_PyPerfTrampoline_CodeSize', '_PyPerfTrampoline_ReturnOffset'}
 ADDRESSES = {'_PyPerf_EnterEvalLoopReturn'}
-CALLED = '__PyPerf_EvalLoop'
+CALLED = {'__PyPerf_EvalLoop', '__PyPerf_EvalLoopWithLines'}
 
 SYMBOL = re.compile(r'([0-9a-f]{16}) (.{7}) (\S+)\s+(.*)')
 # "0x8: CFA=RBP+16: RBP=[CFA-16], RIP=[CFA-8]"
@@ -111,7 +113,8 @@ class AssemblyTests(fixtures.PerfTestCase):
                     value, section, rest = symbols[name]
                     self.assertNotEqual(section, '*UND*')
                     self.assertIn('.hidden', rest)
-                self.assertEqual(symbols[CALLED][1], '*UND*')
+                for name in CALLED:
+                    self.assertEqual(symbols[name][1], '*UND*')
 
     def test_elf_keeps_the_image_fit_for_protections(self):
         notes = {'x86_64': '020000c0 04000000 03000000',
@@ -136,12 +139,13 @@ class AssemblyTests(fixtures.PerfTestCase):
                                        (ADDRESSES, '__DATA,__const')):
                     for name in names:
                         self.assertEqual(symbols['_' + name][1], section)
-                self.assertEqual(symbols['_' + CALLED][1], '*UND*')
+                for name in CALLED:
+                    self.assertEqual(symbols['_' + name][1], '*UND*')
                 # There are no other symbols: local labels stay local.
                 self.assertEqual(
                     {name for name in symbols if not name.startswith('ltmp')},
                     {'_' + name for name in
-                     FUNCTIONS | CONSTANTS | ADDRESSES | {CALLED}})
+                     FUNCTIONS | CONSTANTS | ADDRESSES | CALLED})
 
     def test_mach_o_has_the_code_and_the_unwind_information_of_elf(self):
         for architecture, elf, mach_o in TARGETS:

@@ -177,11 +177,19 @@ _PyPerfGdb_Register(uint16_t Py_UNUSED(machine), const char *Py_UNUSED(code),
 {
 }
 
-/* The assembly file refers to it but is never run. */
+/* The assembly file refers to these but is never run. */
 PyObject *
 __PyPerf_EvalLoop(PyThreadState *Py_UNUSED(tstate),
-                              struct _PyInterpreterFrame *Py_UNUSED(frame),
-                              int Py_UNUSED(throwflag))
+                  struct _PyInterpreterFrame *Py_UNUSED(frame),
+                  int Py_UNUSED(throwflag))
+{
+    abort();
+}
+
+PyObject *
+__PyPerf_EvalLoopWithLines(PyThreadState *Py_UNUSED(tstate),
+                           struct _PyInterpreterFrame *Py_UNUSED(frame),
+                           int Py_UNUSED(throwflag))
 {
     abort();
 }

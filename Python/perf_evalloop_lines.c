@@ -1,0 +1,4 @@
+/* The second eval loop with lines: perf_evalloop.c, which explains it, compiled again. */
+
+#define PERF_LINES 1
+#include "perf_evalloop.c"
