@@ -107,7 +107,8 @@ def called_by(chain, symbol):
     At the end of the chain the caller is None.  _PyPerf_EnterEvalLoop() does
     not count as a caller.
     """
-    symbols = [frame.symbol for frame in chain if frame.symbol != RECORD_BASE]
+    symbols = [frame.symbol for frame in chain
+               if not frame.symbol.startswith(RECORD_BASE)]
     return [caller for callee, caller in zip(symbols, [*symbols[1:], None])
             if callee == symbol]
 
