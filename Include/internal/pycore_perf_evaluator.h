@@ -84,8 +84,8 @@ extern void _PyPerfEvaluator_HandOver(PyThreadState *tstate,
                                       PyObject **stack_pointer,
                                       _Py_CODEUNIT *next_instr);
 
-/* The same for a second eval loop, which has caught up: the second loop with lines takes
-   its frames over, or the one without.  The loop must have unlinked its records. */
+/* The same for a second eval loop, which has caught up.  Its frames go to the second
+   loop with lines, or to the one without.  It must have unlinked its records. */
 extern void _PyPerfEvaluator_HandOverRecorded(PyThreadState *tstate,
                                               struct _PyInterpreterFrame *frame,
                                               PyObject **stack_pointer,

@@ -107,7 +107,8 @@ _PyPerfRecord_Write(struct _PyPerfRecord *head, struct _PyPerfLoop *loop, bool l
     }
 }
 
-/* Does what _PyPerfRecord_Link() does, if the function has no slot or there is no room. */
+/* The rare part of _PyPerfRecord_Link(): the function has no slot, or there is no
+   room. */
 extern bool _PyPerfRecord_LinkSlowly(PyThreadState *tstate, _PyInterpreterFrame *frame,
                                      struct _PyPerfRecord *head, const void *limit,
                                      struct _PyPerfLoop *loop, bool lines);
