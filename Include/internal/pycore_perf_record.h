@@ -188,9 +188,12 @@ _PyPerfLoop_Init(struct _PyPerfLoop *loop, const _PyInterpreterFrame *frame,
 {
     loop->raises_breaker = false;
     if (lines) {
-        const bool is_bare = !_PyPerfRecord_HasRoom(head, limit);
-        loop->step = is_bare ? 0 : sizeof(struct _PyPerfRecord);
-        loop->top = head->caller - is_bare;
+        loop->step = sizeof(struct _PyPerfRecord);
+        loop->top = head->caller;
+        if (__builtin_expect(!_PyPerfRecord_HasRoom(head, limit), 0)) {
+            loop->step = 0;
+            loop->top--;
+        }
         // A generator continues behind its last instruction.
         _PyPerfLoop_StoreLine(loop, _PyPerfBase_LastInstruction(frame));
     }
