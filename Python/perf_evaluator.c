@@ -50,6 +50,9 @@
    may also run functions that were first called while profiling was off.  They get
    their names on the slow path.
 
+   When lines are switched on or off, the second loops that are running are of the wrong
+   kind.  They take the slow path too, and hand their frames over to the other kind.
+
    A child that C code has forked does the same.  There the slow path makes the profiler
    notice that this is a child (perf_fork.c).
 
@@ -443,8 +446,8 @@ must_hand_over(PyThreadState *tstate, const struct _PyInterpreterFrame *frame,
 }
 
 /* Run the frames of an eval loop, of which `frame` is the innermost, to their end in
-   another loop, and return to the caller of this one.  Returns here if that is not
-   possible. */
+   another loop.  Then return to the caller of the former, and not from here, unless that
+   is impossible. */
 static void
 hand_over(PyThreadState *tstate, struct _PyInterpreterFrame *frame,
           PyObject **stack_pointer, _Py_CODEUNIT *next_instr)
