@@ -446,8 +446,8 @@ must_hand_over(PyThreadState *tstate, const struct _PyInterpreterFrame *frame,
 }
 
 /* Run the frames of an eval loop, of which `frame` is the innermost, to their end in
-   another loop.  Then return to the caller of the former, and not from here, unless that
-   is impossible. */
+   another loop.  Then return to the caller of the former.  Returns to its own caller
+   only if that is impossible. */
 static void
 hand_over(PyThreadState *tstate, struct _PyInterpreterFrame *frame,
           PyObject **stack_pointer, _Py_CODEUNIT *next_instr)
