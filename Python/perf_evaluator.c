@@ -481,9 +481,10 @@ _PyPerfEvaluator_HandOverRecorded(PyThreadState *tstate,
                                   struct _PyInterpreterFrame *frame,
                                   PyObject **stack_pointer, _Py_CODEUNIT *next_instr)
 {
+    // Each time takes some kilobytes of C stack, until the frames end.  Somebody may
+    // switch lines again and again.
     if (tstate->interp->eval_frame == _PyPerfEvaluator_EvalFrame
-            && !_PyPerfBase_IsTraced(tstate, frame)
-            && _PyPerfStack_Look() == _PyPerfStack_ENOUGH) {
+            && !_PyPerfBase_IsTraced(tstate, frame) && _PyPerfStack_IsHalfFree()) {
         hand_over(tstate, frame, stack_pointer, next_instr);
     }
 }

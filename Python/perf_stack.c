@@ -70,6 +70,16 @@ _PyPerfStack_Look(void)
                                             : _PyPerfStack_ENOUGH;
 }
 
+bool
+_PyPerfStack_IsHalfFree(void)
+{
+    if (_PyPerfStack_Look() == _PyPerfStack_FOREIGN) {
+        return false;
+    }
+    return stack.state == NEAR_START
+           || (uintptr_t)__builtin_frame_address(0) - stack.low >= stack.size / 2;
+}
+
 size_t
 _PyPerfStack_Left(void)
 {

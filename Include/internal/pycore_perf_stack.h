@@ -10,6 +10,8 @@ extern "C" {
 #  error "this header requires Py_BUILD_CORE define"
 #endif
 
+#include <stdbool.h>
+
 enum _PyPerfStack_Place {
     _PyPerfStack_ENOUGH,        /* on the thread's stack, far from its end */
     _PyPerfStack_SHORT,         /* on the thread's stack, near its end */
@@ -18,6 +20,10 @@ enum _PyPerfStack_Place {
 
 /* Return where the caller runs.  Any thread, no GIL needed. */
 extern enum _PyPerfStack_Place _PyPerfStack_Look(void);
+
+/* Return whether at least half of the thread's stack is left.  Any thread, no GIL
+   needed. */
+extern bool _PyPerfStack_IsHalfFree(void);
 
 /* Return a lower limit of the bytes that are left of the thread's stack, or 0 on a
    different stack.  Any thread, no GIL needed. */
