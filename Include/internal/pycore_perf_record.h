@@ -124,7 +124,8 @@ _PyPerfRecord_Link(PyThreadState *tstate, _PyInterpreterFrame *frame,
                    struct _PyPerfLoop *loop, bool resumes, bool lines)
 {
     const size_t slot = _PyPerfBase_SlotNumber(_PyPerfBase_FrameCode(frame));
-    // After a call here, `head` would need a register of its own.
+    // The rare part ends with its call.  If this function went on after a call, the
+    // compiler would keep `head` in a register.
     if (__builtin_expect(slot == 0, 0)
             || __builtin_expect(!_PyPerfRecord_HasRoom(head, limit), 0)) {
         return _PyPerfRecord_LinkSlowly(tstate, frame, head, limit, loop, lines);
@@ -194,7 +195,7 @@ _PyPerfLoop_Init(struct _PyPerfLoop *loop, const _PyInterpreterFrame *frame,
             loop->step = 0;
             loop->top--;
         }
-        // A generator continues behind its last instruction.
+        // `frame` may be that of a generator, which does not begin at its first line.
         _PyPerfLoop_StoreLine(loop, _PyPerfBase_LastInstruction(frame));
     }
 }

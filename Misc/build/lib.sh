@@ -76,7 +76,7 @@ as_user() {
 }
 
 # find_private_tmp: sets `private_tmp` to the beginning of a command that runs the rest with
-# an empty /tmp of its own. The variable is empty if /tmp cannot be mounted, or if this
+# an empty /tmp of its own. `private_tmp` is empty if /tmp cannot be mounted, or if this
 # repository is below /tmp.
 find_private_tmp() {
     private_tmp=()

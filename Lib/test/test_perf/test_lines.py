@@ -346,7 +346,7 @@ def following(code):
             if this.opcode in dis.hasjrel:
                 result[offset].append(this.argval)
     # FOR_ITER ends its loop with a jump to END_FOR.  Python 3.13 then skips END_FOR and the
-    # POP_TOP behind it.  So what follows POP_TOP also follows FOR_ITER.
+    # POP_TOP behind it.  So the instruction behind POP_TOP can follow FOR_ITER, too.
     behind = {this.offset: next.offset for this, next in zip(instructions, instructions[1:])
               if (this.opname, next.opname) == ('END_FOR', 'POP_TOP')}
     for this in instructions:
@@ -550,6 +550,22 @@ class RecordTests(walker.RecordTestCase):
                 outer(30)
                 note()
             """, least=31, modes=[None, 'perf'])
+
+    def test_switched_again_and_again_in_one_function(self):
+        """Each time takes C stack until the function ends.  Enough is left."""
+        run = self.run_python("""\
+            import sys
+            def deep(n):
+                return n and deep(n - 1)
+            def switch(n):
+                for i in range(n):
+                    sys.activate_stack_trampoline('perf', lines=i % 2 == 0)
+                deep(900)
+                return sys.is_stack_trampoline_active()
+            print(switch(10_000))
+            """, None)
+        self.assertEqual(run.out, 'True\n')
+        self.assertEqual(run.err, '')
 
     def test_switched_off_and_to_names_alone(self):
         # Loops that began with lines go on with them or are converted; names and calls
