@@ -88,6 +88,41 @@ extern int _PyPerfEvalLoop_HandlePending(PyThreadState *tstate);
     }
 #endif
 
+/* Sums, differences and products of ints.  Link-time optimization moves the base's
+   functions for them into the first loop, as only that loop calls them.  A call from
+   here would keep it from that: this loop is compiled without it.  So this loop has
+   functions of its own.  3.13 exports those of the base, and does not need this. */
+#define PERF_IS_COMPACT(INT) ((size_t)Py_SIZE(INT) + 1 < 3)
+#define PERF_COMPACT_VALUE(INT) (Py_SIZE(INT) * (long long)(INT)->ob_digit[0])
+
+static inline PyObject *
+perf_new_int(long long value)
+{
+    if (value >= -_PY_NSMALLNEGINTS && value < _PY_NSMALLPOSINTS) {
+        return Py_NewRef(&_PyLong_SMALL_INTS[_PY_NSMALLNEGINTS + value]);
+    }
+    return PyLong_FromLongLong(value);
+}
+
+#define PERF_INT_OPERATION(NAME, OPERATOR, SLOT) \
+    static inline PyObject * \
+    NAME(PyLongObject *left, PyLongObject *right) \
+    { \
+        if (PERF_IS_COMPACT(left) && PERF_IS_COMPACT(right)) { \
+            return perf_new_int(PERF_COMPACT_VALUE(left) \
+                                OPERATOR PERF_COMPACT_VALUE(right)); \
+        } \
+        return PyLong_Type.tp_as_number->SLOT((PyObject *)left, (PyObject *)right); \
+    }
+
+PERF_INT_OPERATION(perf_add_ints, +, nb_add)
+PERF_INT_OPERATION(perf_subtract_ints, -, nb_subtract)
+PERF_INT_OPERATION(perf_multiply_ints, *, nb_multiply)
+
+#define _PyLong_Add perf_add_ints
+#define _PyLong_Subtract perf_subtract_ints
+#define _PyLong_Multiply perf_multiply_ints
+
 /* The label perf_run_nested: there is no room for the frame's record.  Run the frame in
    a nested eval loop.  Then continue with its caller as if the frame had returned in
    this loop. */

@@ -63,6 +63,24 @@ class SameResultTests:
             print(depth(100_000))
             """)
 
+    def test_arithmetic_with_ints_is_the_same(self):
+        # Small ints exist once.  Beyond one digit the base does the work.
+        self.run_on_and_off("""\
+            values = [0, True, 2**15 - 1, 2**15, 2**60, 10**40]
+            values += [sign * (edge + step)
+                       for sign in (1, -1) for edge in (0, 5, 256, 2**30)
+                       for step in (-1, 0, 1)]
+
+            def calculate(a, b):
+                return a + b, a - b, a * b
+
+            for a in values:
+                for b in values:
+                    results = calculate(a, b)
+                    shared = [result is int(str(result)) for result in results]
+                    print(a, b, *results, *shared)
+            """)
+
     def test_descriptors_have_the_same_numbers(self):
         run = self.run_on_and_off("""\
             import os
