@@ -59,7 +59,7 @@ static struct {
     bool is_buffering;              // entries may wait in the output
     _PyPerfGeneration generation;   // the current one; 0: none yet
     bool has_older;                 // there was a generation before
-    bool is_exiting;                // the main interpreter ends for the first time
+    bool has_ended;                 // the runtime has ended once
     Py_ssize_t extra_index;         // of slots in co_extra; -1: none
 } slots = {
     .extra_index = -1,
@@ -121,6 +121,16 @@ slot_has_final_lines(const struct _PyPerfSlot *slot)
     return slot->lines_in[_PyPerf_MAP] != 0 && slot->line_address != NULL;
 }
 
+/* Return whether the names of functions that die are kept.  While the runtime starts,
+   and when it ends for the first time, they are not: most processes end then.  If one
+   begins again, the same functions get other slots once. */
+static bool
+slots_keep_names(void)
+{
+    return !slots.is_buffering
+           && (slots.has_ended || _PyRuntimeState_GetFinalizing(&_PyRuntime) == NULL);
+}
+
 /* Give back the slot of `code`, which is about to die or has not got it.  A slot that a
    perf map names is kept for a function with the same entry. */
 static void
@@ -129,7 +139,7 @@ slot_give_back(struct _PyPerfSlot *slot, const PyCodeObject *code)
     if (!slot->is_final) {
         _PyPerfArena_FreeSlot(slot);
     }
-    else if (!slots.is_exiting) {
+    else if (slots_keep_names()) {
         _PyPerfRetired_Keep(slot, code);
     }
 }
@@ -640,14 +650,9 @@ slot_take(struct _PyPerfSlot *slot, void *Py_UNUSED(data))
 void
 _PyPerfSlots_Fini(PyInterpreterState *interp)
 {
-    // Most processes end then, and need not keep the names.  In one that begins again,
-    // the same functions get other slots once.
-    static bool has_ended;
-    slots.is_exiting = !has_ended;
     if (_PyPerfBase_OwnsExtraIndex(interp, slots.extra_index, slot_release)) {
         _PyPerfArena_Visit(slot_take, NULL);
     }
-    slots.is_exiting = false;
-    has_ended = true;
+    slots.has_ended |= _PyRuntimeState_GetFinalizing(&_PyRuntime) != NULL;
     slots.extra_index = -1;
 }
