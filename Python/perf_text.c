@@ -75,13 +75,10 @@ _PyPerfTextWriter_Fini(struct _PyPerfTextWriter *buffer)
     }
 }
 
-/* Make room for `more` bytes.  Returns false if there is no memory. */
+/* Make the buffer larger.  Returns false if there is no memory. */
 static bool
-buffer_reserve(struct _PyPerfTextWriter *buffer, size_t more)
+buffer_grow(struct _PyPerfTextWriter *buffer, size_t more)
 {
-    if (more <= buffer->capacity - buffer->length) {
-        return !buffer->failed;
-    }
     size_t wanted = buffer->capacity;
     while (wanted - buffer->length < more) {
         if (buffer->failed || wanted > PY_SSIZE_T_MAX / 2) {
@@ -100,6 +97,14 @@ buffer_reserve(struct _PyPerfTextWriter *buffer, size_t more)
     buffer->bytes = grown;
     buffer->capacity = wanted;
     return true;
+}
+
+/* Make room for `more` bytes.  Returns false if there is no memory. */
+static inline bool
+buffer_reserve(struct _PyPerfTextWriter *buffer, size_t more)
+{
+    return more <= buffer->capacity - buffer->length ? !buffer->failed
+                                                     : buffer_grow(buffer, more);
 }
 
 void
@@ -252,10 +257,15 @@ _PyPerfTextWriter_AppendEscaped(struct _PyPerfTextWriter *buffer,
     const unsigned char *p = (const unsigned char *)text.bytes;
     const unsigned char *end = p + text.length;
     const unsigned char *plain = p;     // not copied yet, needs no escape
+    const bool ends_plainly = text.length >= 8 && word_is_plain(end - 8);
     while (p < end) {
         if (end - p >= 8 && word_is_plain(p)) {
             p += 8;
             continue;
+        }
+        if (end - p < 8 && ends_plainly) {
+            p = end;
+            break;
         }
         if (byte_is_plain(*p)) {
             p++;
