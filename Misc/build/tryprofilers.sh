@@ -18,8 +18,8 @@ cd "$out"
 export PERF_CONFIG=/dev/null
 unset DEBUGINFOD_URLS
 readonly PROGRAMS="perf-report perf-script perf-annotate perf-diff perf-trace perf-attach perf-waiting-fp
-    perf-waiting-dwarf perf-gecko samply samply-import bpftrace bcc sysprof heaptrack gperftools callgrind
-    massif eu-stack gdb strace"
+    perf-waiting-dwarf perf-gecko samply samply-import firefox-profiler speedscope bpftrace bcc
+    sysprof heaptrack gperftools callgrind massif eu-stack gdb strace"
 
 # The program has a thread that works, two that wait for each other, and memory.
 cat >program.py <<'END'
@@ -164,6 +164,44 @@ try_samply-import() {
     "$samply" import --save-only -o import.json.gz map.data >/dev/null 2>&1
     row "$1" "$(version_of "$samply")" "$(samply_names import.json.gz)"
 }
+# viewer PACKAGE...: installs packages of npm in ./viewers
+viewer() {
+    npm install --prefix viewers --no-audit --no-fund "$@" >npm.txt 2>&1
+}
+viewer_version() {
+    "$python" -c "import json, sys; print(json.load(open(sys.argv[1]))['version'])" "viewers/node_modules/$1/package.json"
+}
+# Its code with a command line instead of the pages. It needs a newer node than Debian's.
+try_firefox-profiler() {
+    local package=@firefox-devtools/profiler-cli
+    recorded
+    viewer "$package@0.10" node@24
+    PATH=$out/../tools/bin:$PATH "$TOP/Misc/profilers/fold.py" --format firefox map.data -o firefox.json
+    local cli=(env PROFILER_CLI_SESSION_DIR="$out/viewers/session" viewers/node_modules/.bin/node
+        "viewers/node_modules/$package/dist/profiler-cli.js")
+    "${cli[@]}" load firefox.json >firefox.txt
+    "${cli[@]}" profile info --all >>firefox.txt
+    grep -o 't-[0-9]*:' firefox.txt | sort -u | while read -r thread; do
+        "${cli[@]}" thread functions --thread "${thread%:}" --json
+    done >firefox.functions
+    "${cli[@]}" stop --all >/dev/null
+    row "$1" "$(viewer_version "$package")" "$(grep -oE '"name": "(spin|sleeping|waiting|working|allocate|loop|main)"' \
+        firefox.functions | sort -u | wc -l) functions, $(grep -c 't-[0-9]*:' firefox.txt) threads, $(
+        sed -n 's/^ *p-0: .* - //p' firefox.txt) of CPU time"
+}
+# As its own command line does, a script hands over the file. The picture is a canvas.
+try_speedscope() {
+    recorded
+    viewer speedscope@1.25
+    PATH=$out/../tools/bin:$PATH "$TOP/Misc/profilers/fold.py" --format speedscope map.data -o all.speedscope.json
+    printf 'speedscope.loadFileFromBase64("all.speedscope.json", "%s")' "$(base64 -w0 all.speedscope.json)" >load.js
+    chromium --headless --no-sandbox --disable-gpu --enable-unsafe-swiftshader --allow-file-access-from-files \
+        --virtual-time-budget=15000 --window-size=1300,700 --dump-dom \
+        "file://$out/viewers/node_modules/speedscope/dist/release/index.html#localProfilePath=$out/load.js&view=sandwich" \
+        >speedscope.html 2>/dev/null
+    row "$1" "$(viewer_version speedscope)" "$(grep -oE '>(spin|sleeping|waiting|working|allocate|loop|main)<' \
+        speedscope.html | sort -u | wc -l) functions in the table of a thread"
+}
 try_bpftrace() {
     start 12 perf
     bpftrace -p "$pid" -e "profile:hz:99 /pid == $pid/ { @[ustack(perf)] = count(); } interval:s:2 { exit(); }" \
@@ -284,6 +322,8 @@ for name; do
     gperftools) name=google-pprof program=google-pprof ;;
     bcc) program=profile-bpfcc ;;
     sysprof) program=sysprof-cli ;;
+    firefox-profiler) program=npm ;;
+    speedscope) program=chromium ;;
     *) program=$name ;;
     esac
     if [ -n "${program:-}" ] && ! command -v "$program" >/dev/null; then

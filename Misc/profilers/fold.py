@@ -214,6 +214,17 @@ def firefox(timeline, title, python_only, lines):
                     for thread in timeline.threads]}
 
 
+def cpu_deltas(timeline, deltas):
+    """Return the CPU time before each sample, or nothing if the event does not count it.
+
+    Without it the time line shows a thread that sleeps as one that works.
+    """
+    if not re.match(r'(cpu-clock|task-clock|(cpu-)?cycles|\w+/(cpu-)?cycles/)', timeline.event):
+        return {}
+    return {'threadCPUDelta': [round(1e6 * min(timeline.interval, delta or timeline.interval))
+                               for delta in deltas]}
+
+
 def firefox_thread(timeline, thread, python_only, lines):
     strings, functions, frames, stacks = {}, {}, {}, {}
 
@@ -246,6 +257,7 @@ def firefox_thread(timeline, thread, python_only, lines):
         if stack not in known:
             known[stack] = stack_number(stack)
     times = [time - timeline.start for time, _ in samples]
+    deltas = [b - a for a, b in zip([0, *times], times)]
     count = len(samples)
 
     def same(value, table):
@@ -261,7 +273,8 @@ def firefox_thread(timeline, thread, python_only, lines):
         'samples': {
             'length': count, 'weightType': 'samples', 'weight': [1] * count,
             'stack': [known[stack] for _, stack in samples],
-            'timeDeltas': [round(b - a, 6) for a, b in zip([0, *times], times)]},
+            'timeDeltas': [round(delta, 6) for delta in deltas],
+            **cpu_deltas(timeline, deltas)},
         'stackTable': {
             'length': len(stacks), 'prefix': [prefix for prefix, _ in stacks],
             'frame': [frame for _, frame in stacks]},
