@@ -405,6 +405,7 @@ def copies(function, count):
                         switch(choice(modes))
                     elif action == 'subscript':
                         instance[n]
+                        is_on()     # without the GIL, C code calls __getitem__
                     elif action == 'method':
                         instance.method(n)
                     else:
