@@ -21,7 +21,7 @@ build)
     ;;
 lint) wanted="gcc clang shellcheck pyflakes3 python3-sphinx" ;;
 test)
-    wanted="g++ gdb clang llvm valgrind chromium fonts-dejavu-core"
+    wanted="g++ gdb clang llvm valgrind zstd chromium fonts-dejavu-core"
     # libclang-rt-dev has the fuzzer's runtime.
     echo 'int LLVMFuzzerTestOneInput(const char *p, long n) { return p && n; }' |
         clang -fsanitize=fuzzer,address,undefined -x c - -o /dev/null 2>/dev/null ||

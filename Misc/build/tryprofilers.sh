@@ -269,8 +269,9 @@ END
 try_heaptrack() {
     rm -f heap.*
     heaptrack -o heap "$python" -X perf program.py 1 >heaptrack.txt 2>&1
-    heaptrack_print -f heap.* >heap.txt 2>/dev/null
-    "$TOP/Misc/profilers/resolve.py" --pid "$(grep -xE '[0-9]+' heaptrack.txt | head -n 1)" heap.txt -o heap.named
+    heaptrack_print -f heap.zst >heap.txt 2>/dev/null
+    "$TOP/Misc/profilers/resolve.py" --pid "$(grep -xE '[0-9]+' heaptrack.txt | head -n 1)" heap.zst -o heap.named.zst
+    heaptrack_print -f heap.named.zst >heap.named 2>/dev/null
     row "$1" "$(version_of heaptrack)" "$(names heap.txt) lines; with resolve.py $(names heap.named)"
 }
 try_google-pprof() {

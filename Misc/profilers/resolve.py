@@ -13,7 +13,11 @@ remains, because tools that read its file want it.  For example:
     callgrind_annotate out.named
 
     heaptrack -o heap python -X perf script.py
-    heaptrack_print -f heap.zst | resolve.py --pid PID
+    resolve.py --pid PID heap.zst -o heap.named.zst
+    heaptrack_gui heap.named.zst
+
+INPUT may also be heaptrack's file itself, as here.  Files whose names end in .zst or
+.gz are compressed; for the former, the program zstd must be installed.
 
 The map is /tmp/perf-PID.map.  Without --pid, PID is taken from INPUT, if it says so as
 callgrind does ("pid: PID") or as eu-stack does ("PID PID - process"); of several
@@ -27,13 +31,17 @@ the input does not name its process.
 
 import argparse
 import bisect
+import gzip
 import re
+import subprocess
 import sys
 
 ADDRESS = re.compile(rb'\b(0x[0-9a-fA-F]+)\b(: \?\?\?)?')
 ENTRY = re.compile(rb'([0-9a-fA-F]+) ([0-9a-fA-F]+) (.*)')
 # What says which process the text after it is about.
 PROCESS = re.compile(rb'^(?:pid: (\d+)|PID (\d+) - process)$', re.M)
+# The first line of heaptrack's file: its own version and that of the format.
+HEAPTRACK = re.compile(rb'v [0-9a-f]+ (\d+)\n')
 
 
 class Map:
@@ -60,6 +68,13 @@ class Map:
 
     def resolve(self, text):
         """Return the text with names in place of addresses."""
+        heaptrack = HEAPTRACK.match(text)
+        if heaptrack:
+            if heaptrack[1] != b'3':
+                sys.exit('resolve.py: the input is a file of heaptrack in format '
+                         f'{heaptrack[1].decode()}; only format 3 is known')
+            return self.resolve_heaptrack(text)
+
         def replace(match):
             address, unknown = match.groups()
             name = self.name(int(address, 16))
@@ -67,6 +82,80 @@ class Map:
                 return match[0]
             return address + b': ' + name if unknown else name
         return ADDRESS.sub(replace, text)
+
+
+    def resolve_heaptrack(self, text):
+        """Return the contents of heaptrack's file with names.
+
+        Two kinds of lines matter here.  All numbers are hexadecimal:
+
+            s LENGTH TEXT                              string 1, 2, ...
+            i ADDRESS MODULE [FUNCTION FILE LINE]...   a place; with those that are inlined
+
+        MODULE, FUNCTION and FILE are numbers of strings, or 0.  A name is one more string,
+        so later ones get other numbers.  heaptrack takes what is between < and > for the
+        arguments of a template and hides it: <module> becomes [module].  Source: accumulatedtracedata.cpp of heaptrack.
+        """
+        numbers = [b'0']            # the new number of each string
+        names = {}                  # the number of each name
+        count = 0
+        lines = []
+        for line in text.split(b'\n'):
+            if line.startswith(b's '):
+                count += 1
+                numbers.append(b'%x' % count)
+            elif line.startswith(b'i '):
+                address, module, *places = line.split()[1:]
+                name = None if places else self.name(int(address, 16))
+                places = [place if index % 3 == 2 else numbers[int(place, 16)]
+                          for index, place in enumerate(places)]
+                if name is not None:
+                    if name not in names:
+                        count += 1
+                        names[name] = b'%x' % count
+                        shown = name.translate(bytes.maketrans(b'<>', b'[]'))
+                        lines.append(b's %x %s' % (len(shown), shown))
+                    places = [names[name], b'0', b'0']
+                line = b' '.join((b'i', address, numbers[int(module, 16)], *places))
+            lines.append(line)
+        return b'\n'.join(lines)
+
+
+def zstd(*options, data):
+    """Return what the program zstd makes of the data."""
+    try:
+        run = subprocess.run(['zstd', '-q', '-c', *options], input=data, capture_output=True)
+    except FileNotFoundError:
+        sys.exit('resolve.py: files that end in .zst need the program zstd: install zstd')
+    if run.returncode != 0:
+        sys.exit(f'resolve.py: {run.stderr.decode(errors="replace").strip()}')
+    return run.stdout
+
+
+def read_input(path):
+    if not path:
+        return sys.stdin.buffer.read()
+    with open(path, 'rb') as file:
+        data = file.read()
+    if path.endswith('.zst'):
+        return zstd('-d', data=data)
+    try:
+        return gzip.decompress(data) if path.endswith('.gz') else data
+    except (EOFError, gzip.BadGzipFile) as error:
+        sys.exit(f'resolve.py: {path}: {error}')
+
+
+def write_output(path, data):
+    if not path:
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+        return
+    if path.endswith('.zst'):
+        data = zstd(data=data)
+    elif path.endswith('.gz'):
+        data = gzip.compress(data)
+    with open(path, 'wb') as file:
+        file.write(data)
 
 
 def read_map(path):
@@ -113,23 +202,14 @@ def parse_arguments():
 def main():
     arguments = parse_arguments()
     try:
-        if arguments.input:
-            with open(arguments.input, 'rb') as file:
-                text = file.read()
-        else:
-            text = sys.stdin.buffer.read()
+        text = read_input(arguments.input)
         if arguments.map is not None:
             text = read_map(arguments.map).resolve(text)
         elif arguments.pid is not None:
             text = map_of(arguments.pid).resolve(text)
         else:
             text = resolve_by_process(text)
-        if arguments.output:
-            with open(arguments.output, 'wb') as file:
-                file.write(text)
-        else:
-            sys.stdout.buffer.write(text)
-            sys.stdout.buffer.flush()
+        write_output(arguments.output, text)
     except BrokenPipeError:
         sys.stderr.close()          # the reader has seen enough
     except OSError as error:

@@ -245,6 +245,51 @@ class ResolveTests(fixtures.PerfTestCase):
                 run = self.resolve(text, '--map', self.path('map'))
                 self.assertEqual(run.out, expected)
 
+    HEAPTRACK = ('v 10400 3\nX python\nI 1000 10\ns 3 /py\ns 1 f\ni 9009 1 2 1 a\nt 1 0\n'
+                 'i 1003 0\ns 3 a.c\ni 9109 1 2 3 b 2 3 3\ni 2000 0\ni 1010 0\ni 3000 0\n'
+                 'i 1003 1 2 0 0\n+ 1\n')
+    HEAPTRACK_NAMED = (
+        'v 10400 3\nX python\nI 1000 10\ns 3 /py\ns 1 f\ni 9009 1 2 1 a\nt 1 0\n'
+        's c py::[a]\\x3bb\ni 1003 0 3 0 0\ns 3 a.c\ni 9109 1 2 4 b 2 4 3\n'
+        's 5 py::g\ni 2000 0 5 0 0\ni 1010 0 3 0 0\ni 3000 0\ni 1003 1 2 0 0\n+ 1\n')
+
+    def test_the_file_of_heaptrack(self):
+        # A name is one more string, so the numbers of later strings change.
+        self.MAP = '1000 20 py::<a>;b\n2000 10 py::g\n'
+        options = ('--map', self.path('map'))
+        self.assertEqual(self.resolve(self.HEAPTRACK, *options).out, self.HEAPTRACK_NAMED)
+        text = self.HEAPTRACK.replace('v 10400 3', 'v 10200 2')
+        run = self.resolve(text, *options, returncode=1)
+        self.assertEqual(run.out, '')
+        self.assertIn('only format 3 is known', run.err)
+        run = self.resolve(self.HEAPTRACK, returncode=1)
+        self.assertIn('--pid', run.err)
+
+    def test_compressed_files(self):
+        zstd = fixtures.find_tool('ZSTD', 'zstd')
+        tool = fixtures.find_tool('RESOLVE', 'resolve.py')
+        self.resolve('0x2000\n', '--map', self.path('map'), '-o', self.path('out.zst'))
+        self.run_command([zstd, '-dq', self.path('out.zst')])
+        with open(self.path('out')) as file:
+            self.assertEqual(file.read(), 'py::g\n')
+        for ending in ('.zst', '.gz'):
+            with self.subTest(ending=ending):
+                first, second = self.path('1' + ending), self.path('2' + ending)
+                self.resolve('0x1000 0x2000\n', '--map', self.path('map'), '-o', first)
+                self.run_command([sys.executable, tool, '--map', self.path('map'),
+                                  first, '-o', second])
+                run = self.run_command([sys.executable, tool, '--map', self.path('map'),
+                                        second])
+                self.assertEqual(run.out, 'py::again py::g\n')
+                with open(first, 'wb') as file:
+                    file.write(b'neither')
+                run = self.run_command([sys.executable, tool, '--map', self.path('map'),
+                                        first], returncode=1)
+                self.assertEqual(run.err.count('\n'), 1)
+        run = self.run_command([sys.executable, tool, '--map', self.path('map'),
+                                self.path('2.zst')], returncode=1, env={'PATH': '/nowhere'})
+        self.assertIn('install zstd', run.err)
+
     def test_semicolons_in_names_do_no_harm(self):
         self.MAP = '1000 20 py::a;b:/x\n'
         run = self.resolve('main;0x1000;f 7\n', '--map', self.path('map'))
