@@ -101,7 +101,17 @@ perf_new_int(long long value)
     if (value >= -_PY_NSMALLNEGINTS && value < _PY_NSMALLPOSINTS) {
         return Py_NewRef(&_PyLong_SMALL_INTS[_PY_NSMALLNEGINTS + value]);
     }
-    return PyLong_FromLongLong(value);
+    const long long magnitude = value < 0 ? -value : value;
+    if (magnitude > PyLong_MASK) {
+        return PyLong_FromLongLong(value);
+    }
+    PyLongObject *result = PyObject_Malloc(sizeof(*result));
+    if (result == NULL) {
+        return PyErr_NoMemory();
+    }
+    _PyObject_InitVar((PyVarObject *)result, &PyLong_Type, value < 0 ? -1 : 1);
+    result->ob_digit[0] = (digit)magnitude;
+    return (PyObject *)result;
 }
 
 #define PERF_INT_OPERATION(NAME, OPERATOR, SLOT) \
