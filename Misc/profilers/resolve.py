@@ -35,6 +35,7 @@ import gzip
 import re
 import subprocess
 import sys
+import zlib
 
 ADDRESS = re.compile(rb'\b(0x[0-9a-fA-F]+)\b(: \?\?\?)?')
 ENTRY = re.compile(rb'([0-9a-fA-F]+) ([0-9a-fA-F]+) (.*)')
@@ -83,7 +84,6 @@ class Map:
             return address + b': ' + name if unknown else name
         return ADDRESS.sub(replace, text)
 
-
     def resolve_heaptrack(self, text):
         """Return the contents of heaptrack's file with names.
 
@@ -94,29 +94,40 @@ class Map:
 
         MODULE, FUNCTION and FILE are numbers of strings, or 0.  A name is one more string,
         so later ones get other numbers.  heaptrack takes what is between < and > for the
-        arguments of a template and hides it: <module> becomes [module].  Source: accumulatedtracedata.cpp of heaptrack.
+        arguments of a template and hides it: <module> becomes [module].
+        Source: accumulatedtracedata.cpp of heaptrack.
         """
         numbers = [b'0']            # the new number of each string
         names = {}                  # the number of each name
-        count = 0
         lines = []
-        for line in text.split(b'\n'):
-            if line.startswith(b's '):
-                count += 1
-                numbers.append(b'%x' % count)
-            elif line.startswith(b'i '):
-                address, module, *places = line.split()[1:]
-                name = None if places else self.name(int(address, 16))
+
+        def next_number():
+            return b'%x' % (len(numbers) + len(names))
+
+        def name_number(name):
+            if name not in names:
+                names[name] = next_number()
+                shown = name.translate(bytes.maketrans(b'<>', b'[]'))
+                lines.append(b's %x %s' % (len(shown), shown))
+            return names[name]
+
+        def resolve_place(address, module, *places):
+            name = None if places else self.name(int(address, 16))
+            if name is not None:
+                places = name_number(name), b'0', b'0'
+            else:
                 places = [place if index % 3 == 2 else numbers[int(place, 16)]
                           for index, place in enumerate(places)]
-                if name is not None:
-                    if name not in names:
-                        count += 1
-                        names[name] = b'%x' % count
-                        shown = name.translate(bytes.maketrans(b'<>', b'[]'))
-                        lines.append(b's %x %s' % (len(shown), shown))
-                    places = [names[name], b'0', b'0']
-                line = b' '.join((b'i', address, numbers[int(module, 16)], *places))
+            return b' '.join((b'i', address, numbers[int(module, 16)], *places))
+
+        for number, line in enumerate(text.split(b'\n'), 1):
+            if line.startswith(b's '):
+                numbers.append(next_number())
+            elif line.startswith(b'i '):
+                try:
+                    line = resolve_place(*line.split()[1:])
+                except (IndexError, TypeError, ValueError):
+                    sys.exit(f'resolve.py: line {number} of the file of heaptrack is damaged')
             lines.append(line)
         return b'\n'.join(lines)
 
@@ -141,7 +152,7 @@ def read_input(path):
         return zstd('-d', data=data)
     try:
         return gzip.decompress(data) if path.endswith('.gz') else data
-    except (EOFError, gzip.BadGzipFile) as error:
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         sys.exit(f'resolve.py: {path}: {error}')
 
 

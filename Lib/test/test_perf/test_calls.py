@@ -264,6 +264,11 @@ class ResolveTests(fixtures.PerfTestCase):
         self.assertIn('only format 3 is known', run.err)
         run = self.resolve(self.HEAPTRACK, returncode=1)
         self.assertIn('--pid', run.err)
+        for line in 'i 1003', 'i x 0', 'i 1003 9':
+            with self.subTest(line=line):
+                run = self.resolve(f'v 10400 3\n{line}\n', *options, returncode=1)
+                self.assertEqual(run.out, '')
+                self.assertIn('line 2 of the file of heaptrack is damaged', run.err)
 
     def test_compressed_files(self):
         zstd = fixtures.find_tool('ZSTD', 'zstd')
@@ -281,11 +286,15 @@ class ResolveTests(fixtures.PerfTestCase):
                 run = self.run_command([sys.executable, tool, '--map', self.path('map'),
                                         second])
                 self.assertEqual(run.out, 'py::again py::g\n')
-                with open(first, 'wb') as file:
-                    file.write(b'neither')
-                run = self.run_command([sys.executable, tool, '--map', self.path('map'),
-                                        first], returncode=1)
-                self.assertEqual(run.err.count('\n'), 1)
+                with open(second, 'rb') as file:
+                    damaged = bytearray(file.read())
+                damaged[12] ^= 0xff
+                for data in b'neither', damaged:
+                    with open(first, 'wb') as file:
+                        file.write(data)
+                    run = self.run_command([sys.executable, tool, '--map', self.path('map'),
+                                            first], returncode=1)
+                    self.assertEqual(run.err.count('\n'), 1)
         run = self.run_command([sys.executable, tool, '--map', self.path('map'),
                                 self.path('2.zst')], returncode=1, env={'PATH': '/nowhere'})
         self.assertIn('install zstd', run.err)
