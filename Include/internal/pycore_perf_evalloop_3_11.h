@@ -88,13 +88,15 @@ extern int _PyPerfEvalLoop_HandlePending(PyThreadState *tstate);
     }
 #endif
 
-/* Sums, differences and products of ints.  Link-time optimization moves the base's
-   functions for them into the first loop, as only that loop calls them.  A call from
-   here would keep it from that: this loop is compiled without it.  So this loop has
-   functions of its own.  3.13 exports those of the base, and does not need this. */
+/* Sums, differences and products of ints.  The base has functions for them that only
+   the first loop calls.  Therefore link-time optimization moves them into that loop.
+   This loop is compiled without link-time optimization.  If it called them, too, they
+   would have to stay functions.  So it has its own.  3.13 exports its functions, so
+   they stay functions in any case. */
 #define PERF_IS_COMPACT(INT) ((size_t)Py_SIZE(INT) + 1 < 3)
 #define PERF_COMPACT_VALUE(INT) (Py_SIZE(INT) * (long long)(INT)->ob_digit[0])
 
+/* Return `value` as an int, or NULL with an exception set. */
 static inline PyObject *
 perf_new_int(long long value)
 {

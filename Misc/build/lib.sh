@@ -75,9 +75,9 @@ as_user() {
         -u prefix "${locale[@]}" "$@"
 }
 
-# find_private_tmp: sets `private_tmp` to the beginning of a command that runs the rest with
-# an empty /tmp of its own. `private_tmp` is empty if /tmp cannot be mounted, or if this
-# repository is below /tmp.
+# find_private_tmp: sets `private_tmp` to words that are put before a command. The command
+# then has its own /tmp, which is empty. There are no such words if /tmp cannot be mounted,
+# or if this repository is below /tmp.
 find_private_tmp() {
     private_tmp=()
     case $TOP/ in

@@ -64,9 +64,11 @@ row() {
     printf '%-20s %-14s %s\n' "$1" "$2" "$3"
 }
 
+readonly FUNCTIONS='(spin|sleeping|waiting|working|allocate|loop|main)'
+
 # names FILE: prints how many lines have a Python function of the program
 names() {
-    grep -cE 'py::(spin|sleeping|waiting|working|allocate|loop|main)\b' "$1" || true
+    grep -cE "py::$FUNCTIONS\b" "$1" || true
 }
 
 version_of() {
@@ -171,12 +173,12 @@ viewer() {
 viewer_version() {
     "$python" -c "import json, sys; print(json.load(open(sys.argv[1]))['version'])" "viewers/node_modules/$1/package.json"
 }
-# Its code with a command line instead of the pages. It needs a newer node than Debian's.
+# Its code has a command line, besides the pages. It needs a newer node than Debian's.
 try_firefox-profiler() {
     local package=@firefox-devtools/profiler-cli
     recorded
     viewer "$package@0.10" node@24
-    PATH=$out/../tools/bin:$PATH "$TOP/Misc/profilers/fold.py" --format firefox map.data -o firefox.json
+    "$TOP/Misc/profilers/fold.py" --perf "$perf" --format firefox map.data -o firefox.json
     local cli=(env PROFILER_CLI_SESSION_DIR="$out/viewers/session" viewers/node_modules/.bin/node
         "viewers/node_modules/$package/dist/profiler-cli.js")
     "${cli[@]}" load firefox.json >firefox.txt
@@ -185,21 +187,22 @@ try_firefox-profiler() {
         "${cli[@]}" thread functions --thread "${thread%:}" --json
     done >firefox.functions
     "${cli[@]}" stop --all >/dev/null
-    row "$1" "$(viewer_version "$package")" "$(grep -oE '"name": "(spin|sleeping|waiting|working|allocate|loop|main)"' \
+    row "$1" "$(viewer_version "$package")" "$(grep -oE "\"name\": \"$FUNCTIONS\"" \
         firefox.functions | sort -u | wc -l) functions, $(grep -c 't-[0-9]*:' firefox.txt) threads, $(
         sed -n 's/^ *p-0: .* - //p' firefox.txt) of CPU time"
 }
-# As its own command line does, a script hands over the file. The picture is a canvas.
+# As its own command line does, a script hands over the file. The picture is a canvas. The table
+# shows the functions with most own time, so the interpreter's frames are left out.
 try_speedscope() {
     recorded
     viewer speedscope@1.25
-    PATH=$out/../tools/bin:$PATH "$TOP/Misc/profilers/fold.py" --format speedscope map.data -o all.speedscope.json
+    "$TOP/Misc/profilers/fold.py" --perf "$perf" --python --format speedscope map.data -o all.speedscope.json
     printf 'speedscope.loadFileFromBase64("all.speedscope.json", "%s")' "$(base64 -w0 all.speedscope.json)" >load.js
     chromium --headless --no-sandbox --disable-gpu --enable-unsafe-swiftshader --allow-file-access-from-files \
         --virtual-time-budget=15000 --window-size=1300,700 --dump-dom \
         "file://$out/viewers/node_modules/speedscope/dist/release/index.html#localProfilePath=$out/load.js&view=sandwich" \
         >speedscope.html 2>/dev/null
-    row "$1" "$(viewer_version speedscope)" "$(grep -oE '>(spin|sleeping|waiting|working|allocate|loop|main)<' \
+    row "$1" "$(viewer_version speedscope)" "$(grep -oE ">$FUNCTIONS<" \
         speedscope.html | sort -u | wc -l) functions in the table of a thread"
 }
 try_bpftrace() {
