@@ -121,14 +121,15 @@ slot_has_final_lines(const struct _PyPerfSlot *slot)
     return slot->lines_in[_PyPerf_MAP] != 0 && slot->line_address != NULL;
 }
 
-/* Return whether the names of functions that die are kept.  While the runtime starts,
-   and when it ends for the first time, they are not: most processes end then.  If one
-   begins again, the same functions get other slots once. */
+/* Return whether the names of functions that die are kept.  While the runtime starts
+   and ends for the first time, they are not: most processes end then.  If one begins
+   again, the same functions get other slots once. */
 static bool
 slots_keep_names(void)
 {
-    return !slots.is_buffering
-           && (slots.has_ended || _PyRuntimeState_GetFinalizing(&_PyRuntime) == NULL);
+    return slots.has_ended
+           || (!slots.is_buffering
+               && _PyRuntimeState_GetFinalizing(&_PyRuntime) == NULL);
 }
 
 /* Give back the slot of `code`, which is about to die or has not got it.  A slot that a
