@@ -393,6 +393,7 @@ _PyPerfArena_SetLineAddress(struct _PyPerfSlot *slot, const void *address)
 void
 _PyPerfArena_FreeSlot(struct _PyPerfSlot *slot)
 {
+    memset(slot->announced_in, 0, sizeof(slot->announced_in));
     // Narrow slots without an entry are too rare for a list of their own.
     if (!slot->is_narrow && slot->number > _PyPerf_Pool.last_inherited) {
         slot->next_free = _PyPerf_Pool.free;

@@ -14,7 +14,13 @@
    an empty one takes, and the names of the one that was before are dropped.  A name in
    use is not lost: a slot that is taken from the table before comes back to the current
    one.  Long names are not kept.  Most lookups are of names that are not there, so a
-   bucket itself says which ones cannot be in it.  */
+   bucket itself says which ones cannot be in it.
+
+   A jitdump has times, so any function could use the slot of one that has died.  But
+   its file would grow by the records of each function, and "perf inject" makes a file
+   of each.  Therefore a slot is kept there, too, if a function with the same name, file
+   and line has died before.  Of the first one only two bits of a filter remain, so that
+   a program whose functions all differ pays little.  */
 
 #include "Python.h"
 #include "pycore_perf_base.h"       // _PyPerfBase_IsReady()
@@ -38,8 +44,11 @@ struct characters {
     uint16_t kind;                  // bytes of a character
 };
 
+#define NO_LINE (-1)
+
 struct key {
     Py_uhash_t hash;
+    int first_line;                 // in a jitdump; NO_LINE: in a map
     struct characters qualname;
     struct characters filename;
 };
@@ -51,6 +60,7 @@ struct retired {
     uint32_t next;                  // in the same bucket; as bucket.first
     uint16_t sizes[2];              // of the qualified name and the file, bytes
     uint16_t kinds[2];
+    int first_line;                 // as key.first_line
     char text[];                    // the characters of both
 };
 
@@ -67,17 +77,23 @@ struct table {
 
 static struct table *current, *before;      // NULL: none yet
 
+/* A Bloom filter of the functions that have died in a jitdump.  It is emptied when one
+   of seventy new functions would be taken for an old one. */
+static struct {
+    unsigned int count;             // of functions
+    unsigned char bits[16 * 1024];
+} dead;
+
+#define DEAD_MAX (8 * 1024)
+
 
 // --- Keys ------------------------------------------------------------------
 
 /* Fill in *characters, which borrows those of `string`.  Adds their bytes to *size.
-   Returns false if they cannot be read, or if *size is too large then. */
+   Returns false if *size is too large then. */
 static bool
 characters_borrow(struct characters *characters, PyObject *string, size_t *size)
 {
-    if (!_PyPerfBase_IsReady(string)) {
-        return false;
-    }
     const size_t kind = (size_t)PyUnicode_KIND(string);
     const size_t length = (size_t)PyUnicode_GET_LENGTH(string);
     if (length > KEY_SIZE_MAX || *size + length * kind > KEY_SIZE_MAX) {
@@ -98,24 +114,39 @@ string_hash(PyObject *string)
     return (Py_uhash_t)PyUnicode_Type.tp_hash(string);
 }
 
-/* Fill in *key, which borrows the characters of the names of `code`.  Returns false if
-   they are too long. */
+/* Begin the key of `code` in a jitdump or a map: without the characters.  Returns false
+   if they cannot be read. */
 static bool
-key_from_code(struct key *key, const PyCodeObject *code)
+key_begin(struct key *key, const PyCodeObject *code, bool has_line)
 {
-    size_t size = 0;
-    if (!characters_borrow(&key->qualname, code->co_qualname, &size)
-            || !characters_borrow(&key->filename, code->co_filename, &size)) {
+    if (!_PyPerfBase_IsReady(code->co_qualname)
+            || !_PyPerfBase_IsReady(code->co_filename)) {
         return false;
     }
     key->hash = string_hash(code->co_qualname) ^ string_hash(code->co_filename);
+    key->first_line = NO_LINE;
+    if (has_line) {
+        key->first_line = Py_MAX(code->co_firstlineno, 0);
+        key->hash += (Py_uhash_t)key->first_line * 0x9e3779b1u;     // distribute it
+    }
     return true;
+}
+
+/* Let *key borrow the characters of the names of `code`.  Returns false if they are too
+   long. */
+static bool
+key_borrow(struct key *key, const PyCodeObject *code)
+{
+    size_t size = 0;
+    return characters_borrow(&key->qualname, code->co_qualname, &size)
+           && characters_borrow(&key->filename, code->co_filename, &size);
 }
 
 static bool
 retired_has_key(const struct retired *retired, const struct key *key)
 {
     return retired->hash == key->hash
+           && retired->first_line == key->first_line
            && retired->sizes[0] == key->qualname.size
            && retired->sizes[1] == key->filename.size
            && retired->kinds[0] == key->qualname.kind
@@ -123,6 +154,19 @@ retired_has_key(const struct retired *retired, const struct key *key)
            && memcmp(retired->text, key->qualname.data, key->qualname.size) == 0
            && memcmp(retired->text + key->qualname.size, key->filename.data,
                      key->filename.size) == 0;
+}
+
+/* Free the slots of a name, as far as they may get a different one. */
+static void
+slots_free(struct _PyPerfSlot *slot)
+{
+    while (slot != NULL) {
+        struct _PyPerfSlot *next = slot->next_free;
+        if (!slot->is_final) {
+            _PyPerfArena_FreeSlot(slot);
+        }
+        slot = next;
+    }
 }
 
 /* Return the bytes that names of these sizes take in a table. */
@@ -182,6 +226,11 @@ table_get(struct table *table, const struct key *key)
 static void
 table_clear(struct table *table)
 {
+    for (size_t offset = 0; offset < table->used;) {
+        const struct retired *retired = table_name(table, offset);
+        slots_free(retired->slots);
+        offset += retired_size(retired->sizes);
+    }
     memset(table->buckets, 0, table->count * sizeof(table->buckets[0]));
     table->used = 0;
 }
@@ -194,6 +243,7 @@ table_new(size_t count)
         sizeof(*table) + count * (sizeof(table->buckets[0]) + NAME_SIZE));
     if (table != NULL) {
         table->count = count;
+        table->used = 0;
         table_clear(table);
     }
     return table;
@@ -235,8 +285,8 @@ current_enlarge(void)
     return true;
 }
 
-/* Make an empty table the current one.  The slots of the names that are dropped are not
-   used again.  Returns false if there is no memory. */
+/* Make an empty table the current one.  The names of the one before are dropped.
+   Returns false if there is no memory. */
 static bool
 current_replace(void)
 {
@@ -282,6 +332,7 @@ table_add(const struct key *key)
     memcpy(retired->sizes, sizes, sizeof(sizes));
     retired->kinds[0] = key->qualname.kind;
     retired->kinds[1] = key->filename.kind;
+    retired->first_line = key->first_line;
     memcpy(retired->text, key->qualname.data, key->qualname.size);
     memcpy(retired->text + key->qualname.size, key->filename.data, key->filename.size);
     return retired;
@@ -303,30 +354,74 @@ retired_take(struct retired *retired)
 }
 
 
+// --- Functions that have died in a jitdump ---------------------------------
+
+/* Return whether the filter has this bit, one of two for each hash. */
+static bool
+dead_has_bit(Py_uhash_t hash)
+{
+    return (dead.bits[hash / 8 % sizeof(dead.bits)] >> (hash % 8) & 1) != 0;
+}
+
+static void
+dead_set_bit(Py_uhash_t hash)
+{
+    dead.bits[hash / 8 % sizeof(dead.bits)] |= (unsigned char)(1 << (hash % 8));
+}
+
+/* Return whether a function with this key has died, or others with its bits. */
+static bool
+dead_has_key(const struct key *key)
+{
+    return dead_has_bit(key->hash) && dead_has_bit(key->hash >> 17);
+}
+
+static void
+dead_add_key(const struct key *key)
+{
+    if (dead.count == DEAD_MAX) {
+        memset(&dead, 0, sizeof(dead));
+    }
+    dead.count++;
+    dead_set_bit(key->hash);
+    dead_set_bit(key->hash >> 17);
+}
+
+
 // --- What others use -------------------------------------------------------
 
-void
+bool
 _PyPerfRetired_Keep(struct _PyPerfSlot *slot, const PyCodeObject *code)
 {
     struct key key;
-    if (!key_from_code(&key, code)) {
-        return;
+    if (!key_begin(&key, code, !slot->is_final)) {
+        return false;
+    }
+    if (!slot->is_final && !dead_has_key(&key)) {
+        dead_add_key(&key);
+        return false;
+    }
+    if (!key_borrow(&key, code)) {
+        return false;
     }
     struct retired *retired = table_get(current, &key);
     if (retired == NULL) {
         retired = table_add(&key);
     }
-    if (retired != NULL) {
-        slot->next_free = retired->slots;
-        retired->slots = slot;
+    if (retired == NULL) {
+        return false;
     }
+    slot->next_free = retired->slots;
+    retired->slots = slot;
+    return true;
 }
 
 struct _PyPerfSlot *
-_PyPerfRetired_Take(const PyCodeObject *code)
+_PyPerfRetired_Take(const PyCodeObject *code, bool has_time)
 {
     struct key key;
-    if (current == NULL || !key_from_code(&key, code)) {
+    if (current == NULL || !key_begin(&key, code, has_time)
+            || (has_time && !dead_has_key(&key)) || !key_borrow(&key, code)) {
         return NULL;
     }
     struct _PyPerfSlot *slot = retired_take(table_get(current, &key));

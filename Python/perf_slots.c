@@ -26,10 +26,12 @@
    When a code object dies, no frame is in its trampoline, because frames own their
    code objects.  Its slot can be used again if it was announced only in outputs
    with timestamps.  A perf map has none: an address that it names never gets a
-   different name.  Then only a function with the same entry can use the slot again
-   (perf_retired.c).  With lines, the addresses of a function depend on those of its
-   bytecode (perf_window.c).  So if a perf map names the lines of a code object, the
-   memory of that object is not freed when it dies.  */
+   different name.  Then only a function with the same entry can use the slot again.
+   In both cases such a function needs no new entry (perf_retired.c).
+
+   With lines, the addresses of a function depend on those of its bytecode
+   (perf_window.c).  So if a perf map names the lines of a code object, the memory of
+   that object is not freed when it dies.  */
 
 #include "Python.h"
 #include "pycore_perf_arena.h"
@@ -132,16 +134,14 @@ slots_keep_names(void)
                && _PyRuntimeState_GetFinalizing(&_PyRuntime) == NULL);
 }
 
-/* Give back the slot of `code`, which is about to die or has not got it.  A slot that a
-   perf map names is kept for a function with the same entry. */
+/* Give back the slot of `code`, which is about to die or has not got it.  It may be
+   kept for a function with the same entry. */
 static void
 slot_give_back(struct _PyPerfSlot *slot, const PyCodeObject *code)
 {
-    if (!slot->is_final) {
+    const bool is_kept = slots_keep_names() && _PyPerfRetired_Keep(slot, code);
+    if (!slot->is_final && !is_kept) {
         _PyPerfArena_FreeSlot(slot);
-    }
-    else if (slots_keep_names()) {
-        _PyPerfRetired_Keep(slot, code);
     }
 }
 
@@ -154,8 +154,11 @@ slot_detach(struct _PyPerfSlot *slot)
     }
     memset(slot->lines_in, 0, sizeof(slot->lines_in));
     _PyPerfArena_SetLineAddress(slot, NULL);
-    // What a map says of the slot is true of its next owner, too.
-    slot->announced_in[_PyPerf_JITDUMP] = 0;
+    if (slot->is_final) {
+        // What a map says of the slot is true of its next owner, too.  But a jitdump
+        // has more than the name.
+        slot->announced_in[_PyPerf_JITDUMP] = 0;
+    }
     slot_give_back(slot, slot->code);
     slot->code = NULL;
 }
@@ -191,7 +194,7 @@ code_new_slot(PyCodeObject *code, struct _PyPerfError *error)
 {
     // Outputs with timestamps need a wide slot.
     const bool wide = slots.output->has_time;
-    struct _PyPerfSlot *slot = wide ? NULL : _PyPerfRetired_Take(code);
+    struct _PyPerfSlot *slot = _PyPerfRetired_Take(code, wide);
     if (slot == NULL) {
         slot = _PyPerfArena_NewSlot(wide, error);
     }

@@ -13,14 +13,15 @@ extern "C" {
 
 #include "pycore_perf_arena.h"      // struct _PyPerfSlot
 
-/* Keep the slot of `code`, which is about to die, for a function with the same entry in
-   a perf map.  If that is not possible, the slot is not used again.  Raises nothing and
-   keeps an exception that is set. */
-extern void _PyPerfRetired_Keep(struct _PyPerfSlot *slot, const PyCodeObject *code);
+/* Keep the slot of `code`, which is about to die, for a function with the same entry.
+   Returns false if that is not possible, or, for a slot that may get a different name,
+   if it does not pay.  Raises nothing and keeps an exception that is set. */
+extern bool _PyPerfRetired_Keep(struct _PyPerfSlot *slot, const PyCodeObject *code);
 
-/* Return a slot that was kept and has the entry of `code`, and forget it.  Return NULL
-   if there is none.  A slot in inherited memory is not returned. */
-extern struct _PyPerfSlot *_PyPerfRetired_Take(const PyCodeObject *code);
+/* Return a slot that was kept and has the entry of `code` in outputs with timestamps or
+   without, and forget it.  Return NULL if there is none.  A slot in inherited memory is
+   not returned. */
+extern struct _PyPerfSlot *_PyPerfRetired_Take(const PyCodeObject *code, bool has_time);
 
 #ifdef __cplusplus
 }
