@@ -183,8 +183,9 @@ def speedscope(timeline, title, python_only, lines):
             'name': f'{timeline.name(thread)} {thread.pid}/{thread.tid}',
             'samples': [stacks[stack] for _, stack in samples],
             'weights': [1] * len(samples)})
+    busiest = max(range(len(profiles)), key=lambda i: len(profiles[i]['samples']))
     return {'$schema': 'https://www.speedscope.app/file-format-schema.json',
-            'name': title, 'exporter': 'fold.py', 'activeProfileIndex': 0,
+            'name': title, 'exporter': 'fold.py', 'activeProfileIndex': busiest,
             'shared': {'frames': frames}, 'profiles': profiles}
 
 

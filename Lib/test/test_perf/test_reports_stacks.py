@@ -96,7 +96,7 @@ class FoldedTests(BadInputTests, ReportTestCase):
     def test_speedscope(self):
         text = (sample('deflate (/lib/libz.so)', *below('py::f;:/s.py:2'), time=1)
                 + sample(*below('py::f;:/s.py:3'), time=2)
-                + sample('main', pid=8, tid=9, comm='worker;', time=3) * 2)
+                + sample('main', pid=8, tid=9, comm='worker;', time=3) * 3)
         profile = json.loads(self.report('--format=speedscope', '--python', '--lines',
                                          text=text).out)
         self.assertEqual(profile['$schema'],
@@ -109,7 +109,8 @@ class FoldedTests(BadInputTests, ReportTestCase):
         self.assertEqual([(p['name'], p['samples'], p['weights'], p['endValue'], p['type'])
                           for p in profile['profiles']], [
             ('python 7/7', [[0, 1], [2]], [1, 1], 2, 'sampled'),
-            ('worker; 8/9', [[3], [3]], [1, 1], 2, 'sampled')])
+            ('worker; 8/9', [[3], [3], [3]], [1, 1, 1], 3, 'sampled')])
+        self.assertEqual(profile['activeProfileIndex'], 1)     # the busiest
 
     def test_firefox(self):
         text = (sample('deflate (/lib/libz.so)', *below('py::f:/s.py:2'), time=1)
