@@ -321,20 +321,23 @@ rm -f map.data
 [ $# != 0 ] || set -- "${all[@]}"
 for name; do
     case $name in
-    perf* | samply*) ;;
-    callgrind | massif) program=valgrind ;;
-    gperftools) name=google-pprof program=google-pprof ;;
-    bcc) program=profile-bpfcc ;;
-    sysprof) program=sysprof-cli ;;
-    firefox-profiler) program=npm ;;
-    speedscope) program=chromium ;;
-    *) program=$name ;;
+    perf* | samply*) programs=() ;;
+    callgrind | massif) programs=(valgrind) ;;
+    gperftools) name=google-pprof programs=(google-pprof) ;;
+    bcc) programs=(profile-bpfcc) ;;
+    sysprof) programs=(sysprof-cli) ;;
+    firefox-profiler) programs=(npm) ;;
+    speedscope) programs=(npm chromium) ;;
+    *) programs=("$name") ;;
     esac
-    if [ -n "${program:-}" ] && ! command -v "$program" >/dev/null; then
-        row "$name" - "not installed"
+    missing=
+    for program in "${programs[@]}"; do
+        command -v "$program" >/dev/null || missing+=" $program"
+    done
+    if [ -n "$missing" ]; then
+        row "$name" - "not installed:$missing"
     else
         "try_$name" "$name" || row "$name" - "failed, see $out"
     fi
-    program=
 done
 find /tmp -maxdepth 1 -user "$(id -un)" -name 'jitted-*.so' -newer program.py -path "/tmp/jitted-$(cat pid 2>/dev/null)-*" -delete
