@@ -10,6 +10,7 @@ With RUNS = 0 it only prepares the workload. A function NAME_prepare makes what 
 one workload needs, so that the others start faster.
 """
 
+import gc
 import sys
 import time
 
@@ -188,6 +189,13 @@ def many_functions():
     created += 2_000
 
 
+def same_functions():
+    code = many_functions_template.__code__
+    function, namespace = type(code_of), {}
+    for _ in range(2_000):
+        function(code.replace(co_name="f"), namespace)()
+
+
 def many_functions_template():
     pass
 
@@ -217,6 +225,7 @@ WORKLOADS = {
     "regular expressions": expressions,
     "lib2to3": lib2to3,
     "many functions": many_functions,
+    "same functions": same_functions,
     "loop without calls": loop,
 }
 
@@ -235,6 +244,9 @@ def main(name, runs, directory):
         sys.path.insert(0, directory)
         PREPARE[name]()
     work = WORKLOADS[name]
+    # A collection of all modules' objects would count for the run in which it happens.
+    gc.collect()
+    gc.freeze()
     times = []
     for _ in range(int(runs)):
         begin = time.process_time()
