@@ -299,14 +299,14 @@ def describe(commands):
 
 
 def plot(rows, path):
-    """Draw the ratios of time with gnuplot. "many functions" is beyond the scale."""
+    """Draw the ratios of time with gnuplot. New functions are beyond the scale."""
     if not shutil.which("gnuplot"):
         print("bench: gnuplot: not found, so there is no plot", file=sys.stderr)
         return
     titles = [title for title in COLORS if title in next(iter(rows.values()))]
     with tempfile.NamedTemporaryFile("w", suffix=".tsv") as data:
         for name, row in rows.items():
-            if name == "many functions":
+            if name in ("many functions", "same functions"):
                 continue
             cells = [str(number) for title in titles for number in
                      (row[title]["median"], *row[title]["quartiles"])]
