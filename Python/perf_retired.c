@@ -78,7 +78,7 @@ struct table {
 static struct table *current, *before;      // NULL: none yet
 
 /* A Bloom filter of the functions that have died in a jitdump.  It is emptied when one
-   of seventy new functions would be taken for an old one. */
+   of sixty new functions would be taken for an old one. */
 static struct {
     unsigned int count;             // of functions
     unsigned char bits[16 * 1024];
@@ -394,10 +394,12 @@ bool
 _PyPerfRetired_Keep(struct _PyPerfSlot *slot, const PyCodeObject *code)
 {
     struct key key;
-    if (!key_begin(&key, code, !slot->is_final)) {
+    const bool is_for_jitdump = !slot->is_final;
+    // A narrow slot that no map names has no room for unwind information.
+    if ((is_for_jitdump && slot->is_narrow) || !key_begin(&key, code, is_for_jitdump)) {
         return false;
     }
-    if (!slot->is_final && !dead_has_key(&key)) {
+    if (is_for_jitdump && !dead_has_key(&key)) {
         dead_add_key(&key);
         return false;
     }

@@ -14,8 +14,9 @@ extern "C" {
 #include "pycore_perf_arena.h"      // struct _PyPerfSlot
 
 /* Keep the slot of `code`, which is about to die, for a function with the same entry.
-   Returns false if that is not possible, or, for a slot that may get a different name,
-   if it does not pay.  Raises nothing and keeps an exception that is set. */
+   Returns false if that is not possible, or if the slot may get a different name and no
+   function with this entry has died before.  Raises nothing and keeps an exception that
+   is set. */
 extern bool _PyPerfRetired_Keep(struct _PyPerfSlot *slot, const PyCodeObject *code);
 
 /* Return a slot that was kept and has the entry of `code` in outputs with timestamps or
