@@ -26,8 +26,25 @@ class NewFunctions:
             return function
         """)
 
+    TEMPLATE = dedent("""\
+        def function(): return [n for n in range(2)]
+        class Class:
+            def method(self): return (lambda: function())()
+        Class().method()
+        """)
+
     def run_new(self, source, **options):
         return self.run_python(self.NEW + dedent(source), **options)
+
+    def assert_template_written(self, names, times):
+        """The functions of TEMPLATE were written this many times, no matter how often it
+        was executed.
+        """
+        for name in ('<module>', 'function'):
+            self.assertEqual(names.count(f'py::{name}:<template>'), times, name)
+        # Classes live until the garbage collector runs.
+        for name in ('Class', 'Class.method', 'Class.method.<locals>.<lambda>'):
+            self.assertIn(names.count(f'py::{name}:<template>'), range(times, 1000), name)
 
 
 class SameNameInMapTests(NewFunctions, fixtures.PerfTestCase):
@@ -36,32 +53,22 @@ class SameNameInMapTests(NewFunctions, fixtures.PerfTestCase):
     @fixtures.functions_die_at_once
     def test_the_same_source_again_and_again(self):
         run = self.run_python("""\
-            import os
-            SOURCE = '''if True:
-                def function(): return [n for n in range(2)]
-                class Class:
-                    def method(self): return (lambda: function())()
-                Class().method()
-                '''
+            import os, sys
             def measure():
                 with open('/proc/self/statm') as file:
                     resident = int(file.read().split()[1]) * os.sysconf('SC_PAGESIZE')
                 return resident, os.path.getsize(f'/tmp/perf-{os.getpid()}.map')
             for i in range(20_000):
-                exec(compile(SOURCE, '<template>', 'exec'))
+                exec(compile(sys.argv[1], '<template>', 'exec'))
                 if i == 1000:
                     before = measure()
             print(*before, *measure())
-            """)
+            """, args=[self.TEMPLATE])
         memory, size, memory_after, size_after = map(int, run.out.split())
         # A hundred bytes or so for each class that waits for the garbage collector.
         self.assertLess(size_after - size, 50_000)
         self.assertLess(memory_after - memory, 1_000_000)
-        for name in ('<module>', 'function'):
-            self.assertEqual(run.names.count(f'py::{name}:<template>'), 1, name)
-        # Classes live until the garbage collector runs.
-        for name in ('Class', 'Class.method', 'Class.method.<locals>.<lambda>'):
-            self.assertIn(run.names.count(f'py::{name}:<template>'), range(1, 1000))
+        self.assert_template_written(run.names, 1)
 
     @fixtures.functions_die_at_once
     def test_the_same_source_with_lines(self):
@@ -376,29 +383,18 @@ class SameEntryInJitdumpTests(NewFunctions, JitdumpMode):
     @fixtures.functions_die_at_once
     def test_the_same_source_again_and_again(self):
         run = self.run_python("""\
-            import os
-            SOURCE = '''if True:
-                def function(): return [n for n in range(2)]
-                class Class:
-                    def method(self): return (lambda: function())()
-                Class().method()
-                '''
+            import os, sys
             def size():
                 return os.path.getsize(f'/tmp/jit-{os.getpid()}.dump')
             for i in range(5_000):
-                exec(compile(SOURCE, '<template>', 'exec'))
+                exec(compile(sys.argv[1], '<template>', 'exec'))
                 if i == 1000:
                     before = size()
             print(before, size())
-            """)
+            """, args=[self.TEMPLATE])
         before, after = map(int, run.out.split())
         self.assertLess(after - before, 100_000)
-        names = [load.name for load in self.read(run).loads]
-        for name in ('<module>', 'function'):
-            self.assertEqual(names.count(f'py::{name}:<template>'), 2, name)
-        # Classes live until the garbage collector runs.
-        for name in ('Class', 'Class.method', 'Class.method.<locals>.<lambda>'):
-            self.assertIn(names.count(f'py::{name}:<template>'), range(2, 1000))
+        self.assert_template_written([load.name for load in self.read(run).loads], 2)
 
     @fixtures.functions_die_at_once
     def test_name_file_and_line_must_be_the_same(self):
