@@ -7,13 +7,13 @@ The programs work until they have used some processor time, so that there are
 enough samples on slow or loaded machines.
 """
 
+import itertools
 import json
 import os
 import re
 import shutil
 import subprocess
 import unittest
-
 import urllib.parse
 import urllib.request
 from textwrap import dedent
@@ -127,6 +127,41 @@ class JitTestCase(scenarios.ProfilerTestCase):
                 self.assertEqual(made.symbol, f'py::made_{n}:<string>')
                 frames.append(made)
         return frames
+
+    def record_lives(self):
+        """Make functions that live for random times.  Those that live longest work in turn,
+        and have their names then.
+        """
+        run, samples = self.record("""\
+            import random
+            lives = random.Random(1)
+
+            def template(work, *args): work(*args)
+
+            def make():
+                name = f'made_{lives.randrange(100)}'
+                made = type(template)(template.__code__.replace(
+                    co_qualname=name, co_firstlineno=lives.randrange(1, 4)), {})
+                made(int)
+                return name, made
+
+            def main():
+                alive = []
+                for i in range(3000):
+                    alive.append(make())
+                    if len(alive) > 30:
+                        del alive[lives.randrange(30)]
+                for name, made in alive:
+                    made(until, 0.02, spin, 2000)
+                print(*(name for name, made in alive))
+
+            main()
+            """)
+        names = [frame.symbol.split(':')[2] for sample in samples
+                 if any(frame.symbol.startswith('py::spin:') for frame in sample.chain)
+                 for frame in sample.chain if frame.symbol.startswith('py::made_')]
+        self.assertEqual([name for name, _ in itertools.groupby(names)],
+                         [name for name, _ in itertools.groupby(run.out.split())])
 
 
 # ---------------------------------------------------------------------------
@@ -280,6 +315,10 @@ class StackTests(PerfTestCase):
     def test_a_place_in_use_again_has_its_name_of_the_time(self):
         addresses = {frame.ip for frame in self.record_made(3)}
         self.assertLess(len(addresses), 3, 'no place was used again')
+
+    @fixtures.functions_die_at_once
+    def test_functions_with_random_lives_have_their_names(self):
+        self.record_lives()
 
     def test_hostile_names_are_resolved(self):
         names = {
@@ -482,6 +521,10 @@ class SamplyTests(JitTestCase, scenarios.SamplyTestCase):
     @fixtures.functions_die_at_once
     def test_a_place_in_use_again_has_its_name_of_the_time(self):
         self.record_made(2)
+
+    @fixtures.functions_die_at_once
+    def test_functions_with_random_lives_have_their_names(self):
+        self.record_lives()
 
     def test_hostile_names_are_resolved(self):
         self.record_names({
