@@ -114,6 +114,15 @@ string_hash(PyObject *string)
     return (Py_uhash_t)PyUnicode_Type.tp_hash(string);
 }
 
+/* Let each bit depend on all (Fibonacci hashing).  Where CPython uses FNV for strings,
+   names that differ at the end have hashes that differ in few bits. */
+static uint64_t
+hash_mix(uint64_t hash)
+{
+    hash *= 0x9e3779b97f4a7c15u;
+    return hash ^ hash >> 32;
+}
+
 /* Begin the key of `code` in a jitdump or a map: without the characters.  Returns false
    if they cannot be read. */
 static bool
@@ -123,12 +132,10 @@ key_begin(struct key *key, const PyCodeObject *code, bool has_line)
             || !_PyPerfBase_IsReady(code->co_filename)) {
         return false;
     }
-    key->hash = string_hash(code->co_qualname) ^ string_hash(code->co_filename);
-    key->first_line = NO_LINE;
-    if (has_line) {
-        key->first_line = Py_MAX(code->co_firstlineno, 0);
-        key->hash += (Py_uhash_t)key->first_line * 0x9e3779b1u;     // distribute it
-    }
+    key->first_line = has_line ? Py_MAX(code->co_firstlineno, 0) : NO_LINE;
+    uint64_t hash = hash_mix(string_hash(code->co_qualname));
+    hash = hash_mix(hash ^ string_hash(code->co_filename));
+    key->hash = (Py_uhash_t)hash_mix(hash ^ (uint64_t)key->first_line);
     return true;
 }
 

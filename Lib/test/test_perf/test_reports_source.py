@@ -8,6 +8,7 @@ import os
 import pty
 import re
 import resource
+import statistics
 import subprocess
 import sys
 import unittest
@@ -323,14 +324,20 @@ def work():
 
 until(1.5, work) # all
 """
-        lines = self.shares(source)
         # The line of the loop has a few percent, which depend on the processor.
         names = 'own 10', 'own 30', 'own 60'
-        whole = sum(lines[name][0] for name in names)
-        self.assertGreater(whole, 85)
+        shares = {name: [] for name in names}
+        for _ in range(3):
+            lines = self.shares(source)
+            whole = sum(lines[name][0] for name in names)
+            self.assertGreater(whole, 85)
+            for name in names:
+                shares[name].append(100 * lines[name][0] / whole)
+        # Of dozens of recordings one had 35 and 56 percent instead of 30 and 60.
         for name in names:
-            with self.subTest(line=name):
-                self.assertAlmostEqual(100 * lines[name][0] / whole, int(name[4:]), delta=3)
+            with self.subTest(line=name, shares=shares[name]):
+                self.assertAlmostEqual(statistics.median(shares[name]), int(name[4:]),
+                                       delta=3)
 
     def test_lib2to3_over_a_package_in_20_seconds_and_5_megabytes(self):
         package = os.path.dirname(json.__file__)
