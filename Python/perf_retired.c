@@ -77,14 +77,15 @@ struct table {
 
 static struct table *current, *before;      // NULL: none yet
 
+#define DEAD_BITS 17                // of the number of a bit
+#define DEAD_MAX (8 * 1024)         // functions
+
 /* A Bloom filter of the functions that have died in a jitdump.  It is emptied when one
    of sixty new functions would be taken for an old one. */
 static struct {
     unsigned int count;             // of functions
-    unsigned char bits[16 * 1024];
+    unsigned char bits[1 << (DEAD_BITS - 3)];
 } dead;
-
-#define DEAD_MAX (8 * 1024)
 
 
 // --- Keys ------------------------------------------------------------------
@@ -123,16 +124,16 @@ hash_mix(uint64_t hash)
     return hash ^ hash >> 32;
 }
 
-/* Begin the key of `code` in a jitdump or a map: without the characters.  Returns false
-   if they cannot be read. */
+/* Begin the key of `code` in outputs with timestamps or without.  key_borrow() adds the
+   characters.  Returns false if they cannot be read. */
 static bool
-key_begin(struct key *key, const PyCodeObject *code, bool has_line)
+key_begin(struct key *key, const PyCodeObject *code, bool has_time)
 {
     if (!_PyPerfBase_IsReady(code->co_qualname)
             || !_PyPerfBase_IsReady(code->co_filename)) {
         return false;
     }
-    key->first_line = has_line ? Py_MAX(code->co_firstlineno, 0) : NO_LINE;
+    key->first_line = has_time ? Py_MAX(code->co_firstlineno, 0) : NO_LINE;
     uint64_t hash = hash_mix(string_hash(code->co_qualname));
     hash = hash_mix(hash ^ string_hash(code->co_filename));
     key->hash = (Py_uhash_t)hash_mix(hash ^ (uint64_t)key->first_line);
@@ -161,19 +162,6 @@ retired_has_key(const struct retired *retired, const struct key *key)
            && memcmp(retired->text, key->qualname.data, key->qualname.size) == 0
            && memcmp(retired->text + key->qualname.size, key->filename.data,
                      key->filename.size) == 0;
-}
-
-/* Free the slots of a name, as far as they may get a different one. */
-static void
-slots_free(struct _PyPerfSlot *slot)
-{
-    while (slot != NULL) {
-        struct _PyPerfSlot *next = slot->next_free;
-        if (!slot->is_final) {
-            _PyPerfArena_FreeSlot(slot);
-        }
-        slot = next;
-    }
 }
 
 /* Return the bytes that names of these sizes take in a table. */
@@ -233,11 +221,6 @@ table_get(struct table *table, const struct key *key)
 static void
 table_clear(struct table *table)
 {
-    for (size_t offset = 0; offset < table->used;) {
-        const struct retired *retired = table_name(table, offset);
-        slots_free(retired->slots);
-        offset += retired_size(retired->sizes);
-    }
     memset(table->buckets, 0, table->count * sizeof(table->buckets[0]));
     table->used = 0;
 }
@@ -250,10 +233,33 @@ table_new(size_t count)
         sizeof(*table) + count * (sizeof(table->buckets[0]) + NAME_SIZE));
     if (table != NULL) {
         table->count = count;
-        table->used = 0;
         table_clear(table);
     }
     return table;
+}
+
+/* Free the slots of a name, as far as they may get a different one. */
+static void
+slots_free(struct _PyPerfSlot *slot)
+{
+    while (slot != NULL) {
+        struct _PyPerfSlot *next = slot->next_free;
+        if (!slot->is_final) {
+            _PyPerfArena_FreeSlot(slot);
+        }
+        slot = next;
+    }
+}
+
+/* Free the slots of all names in `table`. */
+static void
+table_free_slots(struct table *table)
+{
+    for (size_t offset = 0; offset < table->used;) {
+        const struct retired *retired = table_name(table, offset);
+        slots_free(retired->slots);
+        offset += retired_size(retired->sizes);
+    }
 }
 
 /* Take the next `size` bytes of `table`, which has room for them, for a name with this
@@ -305,6 +311,7 @@ current_replace(void)
         }
     }
     else {
+        table_free_slots(empty);
         table_clear(empty);
     }
     before = current;
@@ -380,7 +387,7 @@ dead_set_bit(Py_uhash_t hash)
 static bool
 dead_has_key(const struct key *key)
 {
-    return dead_has_bit(key->hash) && dead_has_bit(key->hash >> 17);
+    return dead_has_bit(key->hash) && dead_has_bit(key->hash >> DEAD_BITS);
 }
 
 static void
@@ -391,7 +398,7 @@ dead_add_key(const struct key *key)
     }
     dead.count++;
     dead_set_bit(key->hash);
-    dead_set_bit(key->hash >> 17);
+    dead_set_bit(key->hash >> DEAD_BITS);
 }
 
 
@@ -401,12 +408,12 @@ bool
 _PyPerfRetired_Keep(struct _PyPerfSlot *slot, const PyCodeObject *code)
 {
     struct key key;
-    const bool is_for_jitdump = !slot->is_final;
+    const bool has_time = !slot->is_final;
     // A narrow slot that no map names has no room for unwind information.
-    if ((is_for_jitdump && slot->is_narrow) || !key_begin(&key, code, is_for_jitdump)) {
+    if ((has_time && slot->is_narrow) || !key_begin(&key, code, has_time)) {
         return false;
     }
-    if (is_for_jitdump && !dead_has_key(&key)) {
+    if (has_time && !dead_has_key(&key)) {
         dead_add_key(&key);
         return false;
     }

@@ -345,8 +345,8 @@ def following(code):
             result[offset] = [end] if next else []
             if this.opcode in dis.hasjrel:
                 result[offset].append(this.argval)
-    # FOR_ITER ends its loop with a jump to END_FOR.  Python 3.13 skips that instruction, and
-    # the POP_TOP behind it.  The next instruction that runs is the one behind POP_TOP.
+    # At the end of its loop, FOR_ITER jumps to END_FOR.  But Python 3.13 executes neither
+    # END_FOR nor the POP_TOP behind it: it continues behind POP_TOP.
     behind = {this.offset: next.offset for this, next in zip(instructions, instructions[1:])
               if (this.opname, next.opname) == ('END_FOR', 'POP_TOP')}
     for this in instructions:
