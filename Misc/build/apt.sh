@@ -4,7 +4,9 @@
 #
 #     apt.sh source DIR SUITE PACKAGE      downloads the source of PACKAGE to DIR
 #     apt.sh current DIR SUITE PACKAGE     the same: the newest source in SUITE, SUITE-updates
-#                                          and SUITE-security, as far as the machine uses them
+#                                          and SUITE-security, as far as the machine uses them;
+#                                          PACKAGE=VERSION is that version
+#     apt.sh versions - SUITE PACKAGE      prints the versions that "current" can take, newest first
 #     apt.sh closure DIR SUITE PACKAGE...  downloads the packages to DIR, with all
 #                                          libraries that they need, the C library too
 #     apt.sh only DIR SUITE PACKAGE...     downloads the packages alone
@@ -97,19 +99,22 @@ if [ "$what" = mirror ]; then
     exit
 fi
 
-id=$what-$suite${ARCH:+-$ARCH}
+case $what in
+versions) id=current-$suite ;;
+*) id=$what-$suite${ARCH:+-$ARCH} && mkdir -p "$dir" ;;
+esac
 state=$TOP/build/apt/$id
-mkdir -p "$state/sources.list.d" "$state/lists/partial" "$state/cache/archives/partial" "$dir"
+mkdir -p "$state/sources.list.d" "$state/lists/partial" "$state/cache/archives/partial"
 : >"$state/status"
 # A backport uses the libraries of its release.
 case $what in
 closure | only) types=deb suites="$suite $(printf '%s' "$suite" | sed -n 's/-backports$//p')" ;;
-source | current) types=deb-src suites=$suite ;;
+source | current | versions) types=deb-src suites=$suite ;;
 *) die "unknown request: $what" ;;
 esac
 printf 'Types: %s\nSuites: %s\nComponents: main\n%s\n' "$types" "$suites" "$mirror" \
     >"$state/sources.list.d/mirror.sources"
-if [ "$what" = current ]; then
+if [ "$types" = deb-src ] && [ "$what" != source ]; then
     for more in "$suite-updates" "$suite-security"; do
         rm -f "$state/sources.list.d/$more.sources"
         fields=$(mirror_of "$more")
@@ -130,10 +135,14 @@ apt() {
 
 log=$TOP/build/log/apt-$id.log
 failed() {
-    die "$1 failed: $(grep '^[EW]:' "$log" | tail -n 1); log: build/log/${log##*/}"
+    die "$1 failed: $(grep -m 1 '^E:' "$log" || grep -m 1 '^W:' "$log"); log: build/log/${log##*/}"
 }
 
 logged "$log" apt apt-get update --error-on=any || failed "apt-get update for $suite"
+if [ "$what" = versions ]; then
+    apt apt-cache madison "${packages[@]}" | awk -F ' *[|] *' '{ print $2 }'
+    exit
+fi
 cd "$dir"
 case $what in
 source | current)

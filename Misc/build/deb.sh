@@ -10,9 +10,9 @@
 #     build/deb                  the result: .deb and .dsc files, .changes, .buildinfo
 #
 # The quick form has no PGO, no LTO and no tests. DEB=full builds as the distribution does.
-# DEB_SRC=FILE.dsc uses this source package instead of a download. DEB_OUT is the directory
-# for the result. DEB_REVISION is the number in the version, +perf1. DEB_BUILD_OPTIONS has
-# further options for debian/rules.
+# DEB_SRC=FILE.dsc uses this source package instead of a download, DEB_SRC=VERSION downloads
+# this version instead of the newest. DEB_OUT is the directory for the result. DEB_REVISION is
+# the number in the version, +perf1. DEB_BUILD_OPTIONS has further options for debian/rules.
 #
 # Root rights are needed only to install build dependencies.
 set -eu
@@ -58,19 +58,33 @@ failed() {
     die_log "$log" "$1"
 }
 
+# fetch_source [VERSION]: downloads the newest source package, or this version
+fetch_source() {
+    local cause others
+    rm -rf "$dir/source"
+    say deb "fetching the source of $name in $codename, ${1:-the newest version}"
+    if ! Misc/build/apt.sh current "$dir/source" "$codename" "$name${1:+=$1}" 2>build/log/deb.err; then
+        cause=$(tail -n 1 build/log/deb.err | sed 's/^apt: //')
+        # A mirror may announce a version that it does not have yet.
+        others=$(Misc/build/apt.sh versions - "$codename" "$name" 2>build/log/deb.err |
+            awk -v tried="${1:-}" 'tried == "" ? NR > 1 : $0 != tried' | paste -sd' ') || true
+        die "cannot fetch the source of $name ($cause); try later, or choose another: DEB_SRC=FILE.dsc${others:+ or DEB_SRC=VERSION ($others)}"
+    fi
+}
+
 # find_source: sets `dsc` to the .dsc of the source package
 find_source() {
-    if [ -n "${DEB_SRC:-}" ]; then
+    case ${DEB_SRC:-} in
+    */* | *.dsc)
         dsc=$DEB_SRC
         [ -f "$dsc" ] || die "DEB_SRC: $dsc: no such file"
-    else
-        rm -rf "$dir/source"
-        say deb "fetching the newest source of $name in $codename"
-        Misc/build/apt.sh current "$dir/source" "$codename" "$name" 2>build/log/deb.err ||
-            die "cannot fetch the source of $name ($(tail -n 1 build/log/deb.err | sed 's/^apt: //')); try later, or give one: DEB_SRC=FILE.dsc"
+        ;;
+    *)
+        fetch_source "${DEB_SRC:-}"
         dsc=$(find "$dir/source" -name "${name}_*.dsc" | head -n 1)
         [ -n "$dsc" ] || die "$dir/source: has no ${name}_*.dsc"
-    fi
+        ;;
+    esac
     version=$(sed -n 's/^Version: //p' "$dsc")
     [ "$(sed -n 's/^Source: //p' "$dsc")" = "$name" ] || die "DEB_SRC: $dsc: is not a source package of $name"
     case $version in

@@ -49,26 +49,29 @@ get() {
 }
 
 build() {
-    local source=
+    local source=${DEB_SRC:-} file
     if [ ! -d "$builder" ]; then
         root_copy "$suite" build
         in_root "$builder" apt-get -qq update
         get "$builder" make
     fi
     copy_repository "$builder"
-    if [ -n "${DEB_SRC:-}" ]; then
+    case $source in
+    */* | *.dsc)
+        file=${source%.dsc}
         rm -rf "$builder/dsc"
         mkdir -p "$builder/dsc"
-        source=$(basename "$DEB_SRC" .dsc)
-        cp "$(dirname "$DEB_SRC")/${source%%_*}_${source#*_}".* "$(dirname "$DEB_SRC")/${source%-*}".orig.* "$builder/dsc/"
-    fi
+        cp "$file".* "${file%-*}".orig.* "$builder/dsc/" || die "DEB_SRC: $source: not complete"
+        source=/dsc/${source##*/}
+        ;;
+    esac
     if [ -n "${CCACHE_DIR:-}" ]; then
         get "$builder" ccache
         export BIND=$CCACHE_DIR ROOT_PATH=/usr/lib/ccache:/usr/sbin:/usr/bin:/sbin:/bin
         export ROOT_ENV="CCACHE_DIR=$CCACHE_DIR CCACHE_NOHASHDIR=1 CCACHE_BASEDIR=/src"
     fi
     in_root "$builder" make --no-print-directory -C /src deb VERSION="$VERSION" DEB="${DEB:-}" JOBS="$JOBS" \
-        ${source:+DEB_SRC="/dsc/$source.dsc"} || die "make deb failed in $builder"
+        ${source:+DEB_SRC="$source"} || die "make deb failed in $builder"
     unset BIND ROOT_PATH ROOT_ENV
     rm -rf "$debs"
     cp -r "$builder/src/build/deb" "$debs"
