@@ -18,7 +18,7 @@
    up to 8192.  Arenas are never unmapped, because a frame on some thread's stack
    may return into them.  A slot can be used again when its owner frees it.
 
-   perf reads unwind information from a jitdump, and places it behind each piece of
+   perf reads unwind information from a jitdump, and places it after each piece of
    code.  So the slots of a jitdump are wide: 128 bytes.  Those of a perf map lie close
    together, because new memory is what costs most about a new function.  A wide slot
    serves in a perf map, too.  When a process goes over from a map to a jitdump, code
@@ -105,7 +105,7 @@ static struct {
     char *end;
 } range;
 
-/* Reserve a range of `size` bytes.  The system puts it behind the one before, if it
+/* Reserve a range of `size` bytes.  The system puts it after the one before, if it
    can.  Returns -1 with errno set on failure. */
 static int
 range_map(size_t size)

@@ -20,11 +20,11 @@
 #include "pycore_perf_window.h"     // _PyPerfWindow_Find()
 #include "pycore_unicodeobject.h"   // _PyUnicode_AsUTF8String()
 
-/* perf_jitdump.c needs room behind the bytecode of a function.  If another code object
+/* perf_jitdump.c needs room after the bytecode of a function.  If another code object
    follows, the room is in its head, where no bytecode is. */
 static_assert(offsetof(PyCodeObject, co_code_adaptive)
                   >= 150 + _PyPerfWindow_BEFORE_FIRST - _PyPerfWindow_BEFORE_EACH,
-              "struct _PyPerfRegion promises 150 bytes behind line_size");
+              "struct _PyPerfRegion promises 150 bytes after line_size");
 
 
 // --- Names -----------------------------------------------------------------
@@ -79,7 +79,7 @@ text_encode(struct _PyPerfText *text, PyObject *string, char *buffer, size_t siz
 
 /* Store the runs of instructions of one line in `lines`, which has room for `room` of
    them, at least 1.  Returns how many there are, also if there are more.  A program can
-   make a line table that goes on behind the last instruction. */
+   make a line table that goes on after the last instruction. */
 static size_t
 code_lines(PyCodeObject *code, struct _PyPerfLine *lines, size_t room)
 {

@@ -13,7 +13,7 @@
    perf shows the one with fewer leading underscores.  So perf shows the first loop's
    name.
 
-   Behind the loop is what takes over the frames of the first one.  It differs from one
+   After the loop is what takes over the frames of the first one.  It differs from one
    release of CPython to another.  */
 
 #define PERF_EVAL_LOOP

@@ -1,5 +1,5 @@
 /* How the second eval loop takes over the frames of the first one: CPython 3.11.
-   perf_evalloop.c includes this file behind the loop.  perf_evaluator.c explains when
+   perf_evalloop.c includes this file after the loop.  perf_evaluator.c explains when
    that happens. */
 
 #if !PERF_LINES      // once in the interpreter

@@ -1,5 +1,5 @@
 /* How the second eval loop takes over the frames of the first one, and how loops nest:
-   CPython 3.13.  perf_evalloop.c includes this file behind the loop.  perf_evaluator.c
+   CPython 3.13.  perf_evalloop.c includes this file after the loop.  perf_evaluator.c
    explains when frames are taken over.
 
    A loop leaves a frame, and clears it, before it ends.  What runs a frame in another

@@ -479,7 +479,7 @@ append_trampoline(struct _PyPerfTextWriter *buffer, uint64_t timestamp, uint64_t
                  index, region);
 }
 
-/* Append the records of the addresses of the instructions.  Behind them is room for the
+/* Append the records of the addresses of the instructions.  After them is room for the
    index. */
 static void
 append_lines(struct _PyPerfTextWriter *buffer, uint64_t timestamp, uint64_t index,

@@ -60,7 +60,7 @@ static struct window *newest;
 
 // --- Memory ----------------------------------------------------------------
 
-/* Reserve a header and a window behind it.  Returns the start of the window, or NULL
+/* Reserve a header and a window after it.  Returns the start of the window, or NULL
    with errno set. */
 static char *
 space_reserve(void)

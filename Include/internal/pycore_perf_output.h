@@ -50,14 +50,14 @@ struct _PyPerfRegion {
     const void *address;            /* NULL: only the instructions */
     size_t size;                    /* bytes; the last eight are never executed,
                                        and their value has no meaning */
-    bool is_narrow;                 /* unwind information does not fit behind it */
+    bool is_narrow;                 /* unwind information does not fit after it */
     struct _PyPerfText qualname;
     struct _PyPerfText filename;
     int first_line;                 /* of the definition, from 1 */
 
     const void *line_address;       /* where those of the instructions begin; NULL: no
                                        lines.  Nobody reads or executes what is there */
-    size_t line_size;               /* bytes; 150 more behind them are not used by
+    size_t line_size;               /* bytes; 150 more after them are not used by
                                        other functions */
     const struct _PyPerfLine *lines;    /* sorted; the first starts at 0 */
     size_t line_count;              /* at least 1 */

@@ -114,7 +114,7 @@ extern bool _PyPerfRecord_LinkSlowly(PyThreadState *tstate, _PyInterpreterFrame 
                                      struct _PyPerfLoop *loop, bool lines);
 
 /* Link a record for `frame`, which this eval loop has pushed and is about to run.  With
-   `resumes` it continues behind its last instruction, otherwise it begins.  `loop` is
+   `resumes` it continues after its last instruction, otherwise it begins.  `loop` is
    the loop's state, and `lines` says whether it stores lines.  Returns false if the
    frame must run in a nested eval loop.  For `head` and `limit` see
    _PyPerfRecord_HasRoom(). */

@@ -464,7 +464,7 @@ CASES = {
     "cffi": program("program_cffi.py"),
     "pybind11": program("program_pybind11.py"),
     "pybind11-embed": embed("dropin_embed", os.path.join(HERE, "program_pybind11.py")),
-    # A program that fails if something behind its PyConfig is overwritten.
+    # A program that fails if something after its PyConfig is overwritten.
     "config-embed": embed("config_embed", "python3", "print([n * n for n in range(5)])"),
     "evaluators": evaluators(shared=False),
     "evaluators-shared": evaluators(shared=True),

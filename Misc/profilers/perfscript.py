@@ -445,7 +445,7 @@ def jitdump_lines(path):
                 break
             place += size
     except (struct.error, ValueError):
-        pass                            # the last record is torn
+        pass                            # the last record is incomplete
     return found
 
 

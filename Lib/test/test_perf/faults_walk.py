@@ -133,8 +133,8 @@ def faults_of_file(mode, data, names):
         else:
             dump = jitdump.parse(data)
             found = [f.load.name for f in dump.functions()]
-            if dump.torn:
-                return f'{dump.torn} bytes are torn'
+            if dump.incomplete:
+                return f'{dump.incomplete} bytes are incomplete'
     except ValueError as error:
         return str(error)
     found = [name.split(':')[2] for name in found]

@@ -223,15 +223,15 @@ class Function:
 class Dump:
     """A parsed jitdump.
 
-    header   None if the header is cut off
-    records  the complete records, in their order
-    torn     the number of bytes of an incomplete record at the end
+    header      None if the header is cut off
+    records     the complete records, in their order
+    incomplete  the number of bytes of an incomplete record at the end
     """
 
-    def __init__(self, header, records, torn):
+    def __init__(self, header, records, incomplete):
         self.header = header
         self.records = records
-        self.torn = torn
+        self.incomplete = incomplete
 
     @property
     def loads(self):
@@ -382,8 +382,8 @@ class Image:
                 check(isinstance(cie, Cie), 'the FDE at {} has no CIE {} '
                       'bytes before it', address, back)
                 entries[address] = self.parse_fde(body, address, cie)
-        check(not any(reader.take(reader.rest)), 'bytes behind the end mark')
-        check(reader.position == len(self.eh_frame), 'more behind the end')
+        check(not any(reader.take(reader.rest)), 'bytes after the end mark')
+        check(reader.position == len(self.eh_frame), 'more after the end')
         return list(entries.values())
 
     def parse_cie(self, reader, address):
@@ -430,7 +430,7 @@ class Image:
         for _ in range(count):
             entries.append((self.pointer(reader, self.header_address, table),
                             self.pointer(reader, self.header_address, table)))
-        check(not any(reader.take(reader.rest)), 'bytes behind the table')
+        check(not any(reader.take(reader.rest)), 'bytes after the table')
         check(entries == sorted(entries), 'the table is not sorted')
         return entries
 

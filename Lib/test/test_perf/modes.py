@@ -61,7 +61,7 @@ class JitdumpMode(fixtures.PerfTestCase):
 
     def read_file(self, path, pid):
         dump = jitdump.read(path)
-        self.assertEqual(dump.torn, 0)
+        self.assertEqual(dump.incomplete, 0)
         self.assert_good_dump(dump, pid)
         return [parsers.MapEntry(function.start, function.end - function.start,
                                  function.load.name)
@@ -76,7 +76,7 @@ class JitdumpMode(fixtures.PerfTestCase):
         """Return the jitdump of a run. It must be complete and sound."""
         pid = run.pid if isinstance(run, fixtures.Finished) else int(run)
         dump = jitdump.read(dump_path(pid, directory))
-        self.assertEqual(dump.torn, 0)
+        self.assertEqual(dump.incomplete, 0)
         self.assert_good_dump(dump, pid)
         return dump
 
@@ -101,7 +101,7 @@ class JitdumpMode(fixtures.PerfTestCase):
         functions = dump.functions()
         self.assertGreater(len(functions), 0)
         described = [f for f in functions if f.unwinding]
-        if not dump.torn:
+        if not dump.incomplete:
             self.assertEqual(len(dump.records), 2 * len(functions) + len(described))
         for function, follower in zip(functions, functions[1:] + [None]):
             # A function has none where it got its place for a map.  Then it gets
@@ -166,7 +166,7 @@ def names_of(mode, pid):
             raise ValueError('entries overlap')
         return [entry.name for entry in entries]
     dump = jitdump.read(f'/tmp/jit-{pid}.dump')
-    if dump.torn:
-        raise ValueError(f'{dump.torn} bytes are torn')
+    if dump.incomplete:
+        raise ValueError(f'{dump.incomplete} bytes are incomplete')
     return [function.load.name for function in dump.functions()
             if function.unwinding is not None]

@@ -33,7 +33,7 @@ def parse_map(text):
     if isinstance(text, bytes):
         text = text.decode('utf-8')
     if text and not text.endswith('\n'):
-        raise ValueError(f'the last line is torn: {text[-200:]!r}')
+        raise ValueError(f'the last line is incomplete: {text[-200:]!r}')
     entries = []
     for line in text.split('\n')[:-1]:
         match = MAP_LINE.fullmatch(line)

@@ -262,7 +262,7 @@ class ReuseInJitdumpTests(JitdumpTestCase):
         self.assertLess(rss, 4096)
         self.assertLess(mappings, 5)
         dump = jitdump.read(dump_path(run.pid))
-        self.assertEqual(dump.torn, 0)
+        self.assertEqual(dump.incomplete, 0)
         made = [load for load in dump.loads if load.name.endswith(':/made')]
         self.assertEqual([load.name for load in made],
                          [f'py::f{i}:/made' for i in range(self.COUNT)])

@@ -360,7 +360,7 @@ class JitdumpFileSystemTests(FileSystemTests, JitdumpMode):
         self.assertEqual(run.out, '7 True\n')
         self.assert_one_warning(run, 'cannot map', 'noexec')
         [path] = self.left()
-        self.assertEqual(jitdump.read(path).torn, 0)
+        self.assertEqual(jitdump.read(path).incomplete, 0)
 
 
 if __name__ == '__main__':

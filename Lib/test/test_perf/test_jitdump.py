@@ -448,16 +448,16 @@ class ReaderTests(JitdumpMode):
             self.assertEqual(len(cut.functions()), len(whole) // 3)
             position = [start, self.function.debug.offset,
                         self.function.load.offset][last]
-            self.assertEqual(cut.torn, end - position)
-        self.assertEqual(jitdump.parse(self.data).torn, 0)
+            self.assertEqual(cut.incomplete, end - position)
+        self.assertEqual(jitdump.parse(self.data).incomplete, 0)
 
     def test_a_dump_cut_off_in_its_header_is_read(self):
         for end in range(40):
             cut = jitdump.parse(self.data[:end])
             self.assertIsNone(cut.header)
-            self.assertEqual((cut.records, cut.torn), ([], end))
+            self.assertEqual((cut.records, cut.incomplete), ([], end))
         cut = jitdump.parse(self.data[:40])
-        self.assertEqual((cut.header, cut.records, cut.torn),
+        self.assertEqual((cut.header, cut.records, cut.incomplete),
                          (self.dump.header, [], 0))
 
     def assert_fault(self, offset, code, value):
@@ -465,7 +465,7 @@ class ReaderTests(JitdumpMode):
         struct.pack_into('<' + code, data, offset, value)
         with self.assertRaises((jitdump.FormatError, AssertionError)):
             dump = jitdump.parse(data)
-            self.assertEqual(dump.torn, 0)
+            self.assertEqual(dump.incomplete, 0)
             self.assert_good_dump(dump, self.dump.header.pid)
 
     def test_faults_are_found(self):

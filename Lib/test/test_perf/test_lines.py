@@ -36,10 +36,10 @@ def runs(code):
 class EntriesTests(fixtures.PerfTestCase):
     """What the files say about the addresses of instructions."""
 
-    # Bytes that belong to the first instruction although they are before it, and behind
+    # Bytes that belong to the first instruction although they are before it, and after
     # the last one: the number of the record, in a jitdump.
     BEFORE = 2
-    BEHIND = {'perf': 0, 'perf_jit': 8}
+    AFTER = {'perf': 0, 'perf_jit': 8}
 
     def line_entries(self, run, mode, name):
         """Return (line, size, start) for each run of instructions of a function."""
@@ -65,7 +65,7 @@ class EntriesTests(fixtures.PerfTestCase):
                 self.assertGreater(len(printed), 0)
                 for qualname, runs in printed:
                     runs[0][1] += self.BEFORE
-                    runs[-1][1] += self.BEHIND[mode]
+                    runs[-1][1] += self.AFTER[mode]
                     entries = self.line_entries(run, mode, self.script_name(qualname))
                     self.assertEqual([[line, size] for line, size, start in entries],
                                      runs, qualname)
@@ -175,7 +175,7 @@ class EntriesTests(fixtures.PerfTestCase):
             with self.subTest(mode=mode):
                 run = self.run_python(source, f'{mode}=lines')
                 self.assertEqual(run.err, '')
-                size = int(run.out) + self.BEFORE + self.BEHIND[mode]
+                size = int(run.out) + self.BEFORE + self.AFTER[mode]
                 pieces = self.pieces(run, mode, self.script_name('f'), size)
                 self.assertEqual(len(pieces), 2000)
                 for piece in pieces:
@@ -346,14 +346,14 @@ def following(code):
             if this.opcode in dis.hasjrel:
                 result[offset].append(this.argval)
     # At the end of its loop, FOR_ITER jumps to END_FOR.  But Python 3.13 executes neither
-    # END_FOR nor the POP_TOP behind it: it continues behind POP_TOP.
-    behind = {this.offset: next.offset for this, next in zip(instructions, instructions[1:])
+    # END_FOR nor the POP_TOP after it: it continues after POP_TOP.
+    after = {this.offset: next.offset for this, next in zip(instructions, instructions[1:])
               if (this.opname, next.opname) == ('END_FOR', 'POP_TOP')}
     for this in instructions:
-        if this.opname == 'FOR_ITER' and this.argval in behind:
-            result[this.offset] += result[behind[this.argval]]
-    # Some comparisons are executed as one with the jump behind them, and some calls with
-    # what is behind them.
+        if this.opname == 'FOR_ITER' and this.argval in after:
+            result[this.offset] += result[after[this.argval]]
+    # Some comparisons are executed as one with the jump after them, and some calls with
+    # what is after them.
     for this, *more in reversed(list(zip(instructions, instructions[1:], instructions[2:]))):
         if this.opname in ('COMPARE_OP', 'PRECALL'):
             for each in more:

@@ -354,7 +354,7 @@ class GeneratedNameTests(fixtures.PerfTestCase):
         run = self.run_python(program(), 'perf_jit')
         self.assertEqual(run.err, '')
         dump = jitdump.read(f'/tmp/jit-{run.pid}.dump')
-        self.assertEqual(dump.torn, 0)
+        self.assertEqual(dump.incomplete, 0)
         functions = dump.functions()
         self.check([function.load.name for function in functions])
         for function in functions:

@@ -207,7 +207,7 @@ class SuddenDeathTests(fixtures.PerfTestCase):
         """
         if mode == 'perf':
             with open(parsers.map_path(pid), 'rb') as file:
-                whole, newline, torn = file.read().rpartition(b'\n')
+                whole, newline, rest = file.read().rpartition(b'\n')
             entries = parsers.parse_map(whole + newline)
             self.assertEqual(parsers.overlapping(entries), [])
             return {entry.name for entry in entries}

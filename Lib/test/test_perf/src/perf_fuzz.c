@@ -358,7 +358,7 @@ wide_number(const char *p)
 }
 
 /* Check the lines of a piece of code of `size` bytes, in a record of debug
-   information: each begins behind the one before it. */
+   information: each begins after the one before it. */
 static const char *
 read_debug_info(const char *p, const char *end, uint64_t size)
 {
