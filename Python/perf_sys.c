@@ -28,7 +28,8 @@ PyDoc_STRVAR(activate_doc,
 "    and is for tools that follow calls, as callgrind does.  Excludes lines.\n"
 "\n"
 "Functions that are called from now on appear by name in the stacks that\n"
-"perf, samply and other profilers record of this process.");
+"perf, samply and other profilers record of this process.  On Linux,\n"
+"functions that are already running appear, too.");
 
 static PyObject *
 sys_activate_stack_trampoline(PyObject *Py_UNUSED(module), PyObject *args,
