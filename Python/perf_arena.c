@@ -294,13 +294,15 @@ pool_add(struct _PyPerfArena *arena)
     }
 }
 
-/* Return about how many slots the next arena has. */
+/* Return about how many slots the next arena has.  Each doubles the one before, but the
+   first one of a forked child is small: most children call few new functions. */
 static size_t
 pool_next_count(void)
 {
     const struct _PyPerfArena *arena = _PyPerf_Pool.newest;
-    return arena == NULL ? SMALLEST_ARENA
-                         : Py_MIN(arena->size / arena->stride * 2, LARGEST_ARENA);
+    return arena == NULL || _PyPerf_Pool.last_number == _PyPerf_Pool.last_inherited
+           ? SMALLEST_ARENA
+           : Py_MIN(arena->size / arena->stride * 2, LARGEST_ARENA);
 }
 
 /* Return whether the newest arena has a slot that this process may take. */

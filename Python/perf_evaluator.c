@@ -41,8 +41,8 @@
    Frames beyond a C function follow when control returns to them.  Generators and
    coroutines follow when they are resumed.  A thread that is in a C function without
    the GIL must take the GIL to continue, and the breaker is raised then.  A frame that
-   is being traced (sys.settrace()) is handed over when tracing ends.  Otherwise the
-   tracer's knowledge of the last instruction would be lost.
+   is being traced (sys.settrace(), or lines by sys.monitoring) is handed over when
+   tracing ends.  Otherwise the tracer's knowledge of the last instruction would be lost.
 
    The first loop may have called C, and C may have called Python in a second loop.
    There the slow path lowers the breaker.  So the second loop raises it again when it
@@ -293,6 +293,16 @@ _PyPerfEvaluator_Remove(PyInterpreterState *interp)
     }
 }
 
+void
+_PyPerfEvaluator_RemoveAll(void)
+{
+    // Interpreters without an entry never had our evaluator.  The runtime's list has
+    // them too, but other threads may change it: it has a lock of its own.
+    for (struct evaluator *each = evaluators; each != NULL; each = each->next) {
+        _PyPerfEvaluator_Remove(each->interp);
+    }
+}
+
 /* Return whether no frame can have begun since the topmost evaluator was set, as far as
    the calling thread can tell. */
 static bool
@@ -312,6 +322,17 @@ _PyPerfEvaluator_IsActive(PyInterpreterState *interp)
     const struct evaluator *evaluator = evaluator_find(interp);
     return evaluator != NULL && evaluator->is_active && evaluator->is_chained
            && (evaluator->was_called || evaluator_is_new(evaluator));
+}
+
+bool
+_PyPerfEvaluator_AnyIsActive(const PyInterpreterState *except)
+{
+    for (struct evaluator *each = evaluators; each != NULL; each = each->next) {
+        if (each->interp != except && _PyPerfEvaluator_IsActive(each->interp)) {
+            return true;
+        }
+    }
+    return false;
 }
 
 bool
@@ -343,6 +364,9 @@ _PyPerfEvaluator_Fini(PyInterpreterState *interp)
 void
 _PyPerfEvaluator_WasRead(PyInterpreterState *interp)
 {
+    if (!_PyPerfBase_SharesGil(interp)) {
+        return;
+    }
     _PyPerfLock_Take();
     struct evaluator *evaluator = evaluator_find(interp);
     if (evaluator != NULL) {
@@ -385,6 +409,9 @@ evaluator_is_set(PyInterpreterState *interp, _PyFrameEvalFunction function)
 _PyFrameEvalFunction
 _PyPerfEvaluator_IsSet(PyInterpreterState *interp, _PyFrameEvalFunction function)
 {
+    if (!_PyPerfBase_SharesGil(interp)) {
+        return function;
+    }
     _PyPerfLock_Take();
     function = evaluator_is_set(interp, function);
     _PyPerfLock_Release();

@@ -8,7 +8,8 @@
      what was opened.  Empty and write only a regular file of our own user with a
      single name.
    - A process empties a file once.  If it closes and opens the file again, it
-     continues the file, provided that it is still the same one.
+     continues the file, provided that it is still the same one.  If somebody deletes or
+     empties the file, it begins a new one.
    - Append each entry with one system call (O_APPEND).  There is no buffer, so neither
      SIGKILL nor fork() can lose or double an entry.  (While the interpreter starts,
      perf_buffer.c makes an exception.)
@@ -73,6 +74,10 @@ _PyPerfFile_OwnsDescriptor(struct _PyPerfFile *file)
 {
     struct stat status;
     if (!_PyPerfFd_Check(&file->fd, &status)) {
+        return false;
+    }
+    if (status.st_nlink == 0 || status.st_size < file->size) {
+        _PyPerfFd_Close(&file->fd);     // it was deleted or emptied
         return false;
     }
     file_set_size(file, &status);

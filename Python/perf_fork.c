@@ -8,7 +8,9 @@
    file names all functions that the parent's file names.
 
    The perf map is written by threads that do not hold the GIL.  Its lock is held
-   during os.fork(), so that the child knows how long the parent's file was.
+   during os.fork(), so that the child knows how long the parent's file was.  In a build
+   without the GIL, os.fork() stops all other threads, and the lock is taken after that:
+   a thread that waited for the lock would not stop.
 
    os.fork() calls hooks.  C code that forks does not call them.  The C library calls
    child_of_c_code() in such a child, on the thread that forked.  It is the only thread
@@ -96,6 +98,7 @@ int
 _PyPerfFork_AfterInChild(PyThreadState *tstate, struct _PyPerfError *error)
 {
     _PyPerfFork_TakeCare(false);
+    _PyPerfLock_IsForked();             // the parent's threads are not listed any more
     _PyPerfMap_AfterForkChild();
     _PyPerfSlots_SetStarting(true);
     return child_start(tstate, error);

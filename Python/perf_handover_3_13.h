@@ -155,8 +155,10 @@ _PyPerfEvalLoop_RunToEntry(PyThreadState *tstate, _PyInterpreterFrame *frame,
     PyObject *result = NULL;
     bool is_thrown = false;
     while (frame != loop_frame) {
-        _PyInterpreterFrame *caller = tstate->current_frame = frame->previous;
+        _PyInterpreterFrame *caller = frame->previous;
         const PyGenObject *generator = frame_generator(frame);
+        // The base never has two loop frames in a row.
+        tstate->current_frame = caller != loop_frame ? caller : loop_frame->previous;
         result = run_handed_over(tstate, frame, is_thrown);
         if (caller != loop_frame) {
             frame_take_result(caller, generator, result);

@@ -39,8 +39,28 @@ static _PyRecursiveMutex mutex;
 static int stops;                   // calls of _PyPerfLock_StopThreads() to undo
 
 /* In a child that C code has forked, the interpreter still lists the parent's threads.
-   They would never stop.  So threads that the child starts are not stopped either. */
+   One that was running would never stop.  So if there is one, threads that the child
+   starts are not stopped either.  (The garbage collector does not end then.) */
 static bool is_alone;
+
+/* Return whether the interpreter lists a thread, other than the calling one, that has to
+   stop by itself.  Takes no lock. */
+static bool
+other_thread_runs(void)
+{
+    const PyThreadState *self = PyGILState_GetThisThreadState();
+    for (PyInterpreterState *interp = PyInterpreterState_Head();
+            interp != NULL; interp = PyInterpreterState_Next(interp)) {
+        for (PyThreadState *tstate = PyInterpreterState_ThreadHead(interp);
+                tstate != NULL; tstate = PyThreadState_Next(tstate)) {
+            if (tstate != self && _Py_atomic_load_int_relaxed(&tstate->state)
+                                  != _Py_THREAD_DETACHED) {
+                return true;
+            }
+        }
+    }
+    return false;
+}
 
 /* Take the lock from a thread that will not run again. */
 static void
@@ -86,7 +106,7 @@ _PyPerfLock_StartThreads(void)
 void
 _PyPerfLock_IsForked(void)
 {
-    is_alone = true;
+    is_alone = other_thread_runs();
     take_from_other();
 }
 

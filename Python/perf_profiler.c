@@ -42,7 +42,9 @@
    stack look as if the trampolines had been called (perf_record.c).
 
    All interpreters of a process write to the same output, so they can be profiled
-   only in one mode at a time.
+   only in one mode at a time.  A subinterpreter of 3.13 may have a GIL of its own.  It
+   is not profiled, and what it calls here returns at once: the GIL that protects the
+   state of the profiler is that of the main interpreter.
 
    If something fails, this file removes the evaluator in all interpreters and prints
    one line on stderr that says what failed.  The program continues.  The parts that
@@ -72,28 +74,11 @@ static const struct _PyPerfOutput *const outputs[_PyPerf_OUTPUTS] = {
 
 // --- Switching off ---------------------------------------------------------
 
-/* Return whether profiling is on in an interpreter other than `except`, which may be
-   NULL. */
-static bool
-any_interpreter_is_active(const PyInterpreterState *except)
-{
-    for (PyInterpreterState *interp = PyInterpreterState_Head();
-            interp != NULL; interp = PyInterpreterState_Next(interp)) {
-        if (interp != except && _PyPerfEvaluator_IsActive(interp)) {
-            return true;
-        }
-    }
-    return false;
-}
-
 /* Switch profiling off in all interpreters and report *error. */
 static void
 profiler_fail(const struct _PyPerfError *error)
 {
-    for (PyInterpreterState *interp = PyInterpreterState_Head();
-            interp != NULL; interp = PyInterpreterState_Next(interp)) {
-        _PyPerfEvaluator_Remove(interp);
-    }
+    _PyPerfEvaluator_RemoveAll();
     _PyPerfSlots_CloseOutput();
     _PyPerfError_Warn(error);
 }
@@ -101,9 +86,12 @@ profiler_fail(const struct _PyPerfError *error)
 void
 _PyPerfProfiler_Deactivate(PyThreadState *tstate)
 {
+    if (!_PyPerfBase_SharesGil(tstate->interp)) {
+        return;
+    }
     _PyPerfLock_Take();
     _PyPerfEvaluator_Remove(tstate->interp);
-    if (!any_interpreter_is_active(NULL)) {
+    if (!_PyPerfEvaluator_AnyIsActive(NULL)) {
         _PyPerfSlots_CloseOutput();
     }
     _PyPerfLock_Release();
@@ -126,6 +114,9 @@ _PyPerfProfiler_StopOnLowStack(void)
 void
 _PyPerfProfiler_DetectFork(PyThreadState *tstate)
 {
+    if (!_PyPerfBase_SharesGil(tstate->interp)) {
+        return;
+    }
     struct _PyPerfError error;
     _PyPerfLock_Take();
     if (_PyPerfFork_Detect(tstate, &error) < 0) {
@@ -172,11 +163,6 @@ activate_alone(PyInterpreterState *interp, int mode, int flags, PyObject **excep
         *exception = PyExc_ValueError;
         return "perf trampoline not available";
     }
-    if (!_PyPerfBase_SharesGil(interp)) {
-        *exception = PyExc_RuntimeError;
-        return "cannot activate the perf trampoline: this interpreter does not share "
-               "the GIL of the main interpreter";
-    }
     if (!_PyPerfSlots_RequestExtraIndex(interp)) {
         *exception = PyExc_RuntimeError;
         return "cannot activate the perf trampoline: other extensions use its "
@@ -187,7 +173,7 @@ activate_alone(PyInterpreterState *interp, int mode, int flags, PyObject **excep
             && _PyPerfSlots_OpenOutput(outputs[mode], &error) < 0) {
         profiler_fail(&error);
     }
-    else if (((flags & _PyPerf_LINES) != 0 || !any_interpreter_is_active(interp))
+    else if (((flags & _PyPerf_LINES) != 0 || !_PyPerfEvaluator_AnyIsActive(interp))
              && _PyPerfSlots_SetLines((flags & _PyPerf_LINES) != 0, &error) < 0) {
         profiler_fail(&error);
     }
@@ -219,10 +205,15 @@ interpreter_activate(PyInterpreterState *interp, int mode, int flags,
 static int
 profiler_activate(PyThreadState *tstate, int profiling)
 {
+    if (!_PyPerfBase_SharesGil(tstate->interp)) {
+        PyErr_SetString(PyExc_RuntimeError, "cannot activate the perf trampoline: this "
+                        "interpreter does not share the GIL of the main interpreter");
+        return -1;
+    }
     const int mode = profiling & ~_PyPerf_FLAGS;
     const int open_mode = _PyPerfSlots_OpenMode();
     if (open_mode != _PyPerf_OFF && open_mode != mode
-            && any_interpreter_is_active(tstate->interp)) {
+            && _PyPerfEvaluator_AnyIsActive(tstate->interp)) {
         PyErr_Format(PyExc_RuntimeError,
                      "cannot activate the perf trampoline for '%s': another "
                      "interpreter is profiled with '%s'",
@@ -252,6 +243,9 @@ _PyPerfProfiler_Activate(PyThreadState *tstate, int profiling)
 int
 _PyPerfProfiler_IsActive(PyThreadState *tstate)
 {
+    if (!_PyPerfBase_SharesGil(tstate->interp)) {
+        return 0;
+    }
     _PyPerfLock_Take();
     const int result = _PyPerfEvaluator_IsActive(tstate->interp);
     _PyPerfLock_Release();
@@ -277,9 +271,7 @@ interpreter_init(PyThreadState *tstate)
 {
     const int profiling = tstate->interp->config.perf_profiling;
     int mode = profiling & ~_PyPerf_FLAGS;
-    if (mode == _PyPerf_OFF
-            || (!_PyPerfBase_SharesGil(tstate->interp)
-                && !_Py_IsMainInterpreter(tstate->interp))) {
+    if (mode == _PyPerf_OFF) {
         return;
     }
     if (_PyPerfSlots_OpenMode() != _PyPerf_OFF) {
@@ -302,6 +294,9 @@ interpreter_init(PyThreadState *tstate)
 void
 _PyPerfProfiler_InitInterpreter(PyThreadState *tstate)
 {
+    if (!_PyPerfBase_SharesGil(tstate->interp)) {
+        return;
+    }
     _PyPerfLock_Take();
     interpreter_init(tstate);
     _PyPerfLock_Release();
@@ -322,12 +317,18 @@ profiler_stop_buffering(void)
 void
 _PyPerfProfiler_InterpreterIsReady(void)
 {
+    if (!_PyPerfBase_SharesGil(_PyInterpreterState_GET())) {
+        return;
+    }
     profiler_stop_buffering();
 }
 
 void
 _PyPerfProfiler_ExtensionIsLoaded(void)
 {
+    if (!_PyPerfBase_SharesGil(_PyInterpreterState_GET())) {
+        return;
+    }
     _PyPerfLock_Take();
     _PyPerfArena_Register();
     _PyPerfLock_Release();
@@ -336,6 +337,9 @@ _PyPerfProfiler_ExtensionIsLoaded(void)
 void
 _PyPerfProfiler_FiniInterpreter(PyThreadState *tstate)
 {
+    if (!_PyPerfBase_SharesGil(tstate->interp)) {
+        return;
+    }
     _PyPerfLock_Take();
     _PyPerfProfiler_Deactivate(tstate);
     _PyPerfEvaluator_Fini(tstate->interp);
@@ -352,15 +356,28 @@ _PyPerfProfiler_FiniInterpreter(PyThreadState *tstate)
 void
 _PyPerfProfiler_BeforeFork(void)
 {
+    if (!_PyPerfBase_SharesGil(_PyInterpreterState_GET())) {
+        return;
+    }
     _PyPerfLock_Take();                 // until the fork is over
     _PyPerfProfiler_DetectFork(_PyThreadState_GET());
     profiler_stop_buffering();
-    _PyPerfFork_Before();
+}
+
+void
+_PyPerfProfiler_ForkBegins(void)
+{
+    if (_PyPerfBase_SharesGil(_PyInterpreterState_GET())) {
+        _PyPerfFork_Before();
+    }
 }
 
 void
 _PyPerfProfiler_AfterForkInParent(void)
 {
+    if (!_PyPerfBase_SharesGil(_PyInterpreterState_GET())) {
+        return;
+    }
     _PyPerfFork_AfterInParent();
     _PyPerfLock_Release();
 }
@@ -368,6 +385,9 @@ _PyPerfProfiler_AfterForkInParent(void)
 void
 _PyPerfProfiler_AfterForkInChild(PyThreadState *tstate)
 {
+    if (!_PyPerfBase_SharesGil(tstate->interp)) {
+        return;
+    }
     struct _PyPerfError error;
     if (_PyPerfFork_AfterInChild(tstate, &error) < 0) {
         profiler_fail(&error);
@@ -390,6 +410,9 @@ _PyPerfProfiler_ForksToExec(bool on)
 void
 _PyPerfProfiler_BeforeExec(const char *path)
 {
+    if (!_PyPerfBase_SharesGil(_PyInterpreterState_GET())) {
+        return;
+    }
     _PyPerfLock_Take();
     _PyPerfProfiler_DetectFork(_PyThreadState_GET());
     // os.execvp() tries one directory after the other.
@@ -402,6 +425,9 @@ _PyPerfProfiler_BeforeExec(const char *path)
 void
 _PyPerfProfiler_ExecHasFailed(void)
 {
+    if (!_PyPerfBase_SharesGil(_PyInterpreterState_GET())) {
+        return;
+    }
     struct _PyPerfError error;
     const int saved_errno = errno;
     _PyPerfLock_Take();

@@ -103,6 +103,11 @@ _PyPerfProfiler_FiniInterpreter(PyThreadState *tstate)
 void
 _PyPerfProfiler_BeforeFork(void)
 {
+}
+
+void
+_PyPerfProfiler_ForkBegins(void)
+{
     _PyPerfMap_BeforeFork();
 }
 

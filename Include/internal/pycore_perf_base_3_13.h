@@ -139,13 +139,31 @@ _PyPerfBase_CCallsAreShort(const PyThreadState *tstate)
     return tstate->c_recursion_remaining < Py_C_RECURSION_LIMIT / 8;
 }
 
-/* Return whether tools watch the instruction of `frame` that is being executed:
-   sys.settrace(), sys.setprofile() or sys.monitoring. */
+/* Return whether these tools include one that watches lines or instructions. */
 static inline bool
-_PyPerfBase_IsTraced(const PyThreadState *Py_UNUSED(tstate),
-                     const _PyInterpreterFrame *frame)
+_PyPerfBase_WatchesLines(const uint8_t *tools)
 {
-    return frame->instr_ptr->op.code >= MIN_INSTRUMENTED_OPCODE;
+    return (tools[PY_MONITORING_EVENT_LINE] | tools[PY_MONITORING_EVENT_INSTRUCTION]) != 0;
+}
+
+/* Return whether tools (sys.settrace(), sys.setprofile() or sys.monitoring) watch the
+   instruction of `frame` that is being executed, or the lines of a frame of its loop.  A
+   line begins if the last instruction of the frame was in a different one.  The loop
+   that takes a frame over does not know that instruction. */
+static inline bool
+_PyPerfBase_IsTraced(const PyThreadState *tstate, const _PyInterpreterFrame *frame)
+{
+    if (frame->instr_ptr->op.code >= MIN_INSTRUMENTED_OPCODE
+            || _PyPerfBase_WatchesLines(tstate->interp->monitors.tools)) {
+        return true;
+    }
+    for (; !_PyPerfBase_IsLoopFrame(frame); frame = frame->previous) {
+        const _PyCoMonitoringData *data = _PyPerfBase_FrameCode(frame)->_co_monitoring;
+        if (data != NULL && _PyPerfBase_WatchesLines(data->local_monitors.tools)) {
+            return true;
+        }
+    }
+    return false;
 }
 
 /* Return the frame that the eval loop of `frame` has under its frames. */

@@ -40,9 +40,15 @@ extern int _PyPerfEvaluator_Install(PyInterpreterState *interp, bool calls);
    in the chain and passes frames on.  Cannot fail. */
 extern void _PyPerfEvaluator_Remove(PyInterpreterState *interp);
 
+/* The same for all interpreters. */
+extern void _PyPerfEvaluator_RemoveAll(void);
+
 /* Return whether our evaluator is installed in `interp` and sees the frames: it is the
    evaluator, or the evaluator calls it. */
 extern bool _PyPerfEvaluator_IsActive(PyInterpreterState *interp);
+
+/* Return whether that is so in an interpreter other than `except`, which may be NULL. */
+extern bool _PyPerfEvaluator_AnyIsActive(const PyInterpreterState *except);
 
 /* Return whether each Python function of `interp` has to be really called, also where
    the unpatched eval loop inlines a call without asking the evaluator.  False while an

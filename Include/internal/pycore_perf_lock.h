@@ -30,7 +30,7 @@ extern void _PyPerfLock_Release(void);
 extern void _PyPerfLock_StopThreads(void);
 extern void _PyPerfLock_StartThreads(void);
 
-/* Called in a child that C code has just forked, perhaps without a thread state: the
+/* Called in a child that has just been forked, perhaps without a thread state: the
    thread that had the lock may not be in this process. */
 extern void _PyPerfLock_IsForked(void);
 

@@ -82,9 +82,11 @@ extern void _PyPerfProfiler_ExtensionIsLoaded(void);
 /* Called when the interpreter of `tstate` ends. */
 extern void _PyPerfProfiler_FiniInterpreter(PyThreadState *tstate);
 
-/* Called before fork(), and after it in the parent and in the child.  In the child
+/* Called before fork(): first, and when no other thread of a build without the GIL is
+   running.  Then called after it, in the parent and in the child.  In the child
    the runtime is usable again, and no Python code has run. */
 extern void _PyPerfProfiler_BeforeFork(void);
+extern void _PyPerfProfiler_ForkBegins(void);
 extern void _PyPerfProfiler_AfterForkInParent(void);
 extern void _PyPerfProfiler_AfterForkInChild(PyThreadState *tstate);
 

@@ -4,6 +4,7 @@ The child's file is there before the child runs any Python code.
 """
 
 import os
+import re
 import tempfile
 import unittest
 from textwrap import dedent
@@ -243,6 +244,28 @@ class CForkTests:
         # It has nothing to name.
         self.assertTrue(os.path.exists(self.file_of(child)))
         self.assertLess(os.path.getsize(self.file_of(child)), 100)
+
+    def test_the_child_starts_threads(self):
+        run, at_once, names = self.fork("""\
+            def child():
+                def work():
+                    while not ended:
+                        known()
+
+                ended = []
+                threads = [threading.Thread(target=work) for i in range(4)]
+                for thread in threads: thread.start()
+                for i in range(10_000):
+                    exec(f'def f{i}(): pass\\nf{i}()')
+                ended.append(True)
+                for thread in threads: thread.join()
+
+            fork(child)
+            """)
+        self.assert_once(names, 'child', 'known')
+        self.assertEqual(
+            len([name for name in names if re.fullmatch(r'py::f\d+:<string>', name)]),
+            10_000)
 
     def test_children_of_children(self):
         # C code, os.fork(), C code, C code.

@@ -184,6 +184,52 @@ class FileSystemTests:
         self.assert_good_entries(self.read_left())
 
 
+class LostFileTests:
+    """Somebody deletes or empties the file while the program runs."""
+
+    def check(self, lose):
+        run = self.run_on_and_off(f"""\
+            import os, time
+
+            def before(): pass
+            def after(): pass
+            def lose(path):
+                try:
+                    {lose}
+                except FileNotFoundError:
+                    pass                # profiling is off
+
+            before()
+            lose(f'@FILE@')
+            time.sleep(0.01)        # what is known of the file is used for a moment
+            after()
+            before()
+            """)
+        self.assertEqual(run.err, '')
+        self.assert_once(run.names, 'before', 'after', '<module>')
+        self.assert_good_entries(run.entries)
+
+    def test_it_is_deleted(self):
+        self.check('os.unlink(path)')
+
+    def test_it_is_deleted_and_there_is_another(self):
+        self.check("os.unlink(path); os.close(os.open(path, os.O_CREAT))")
+
+    def test_it_is_emptied(self):
+        self.check('os.truncate(path, 0)')
+
+    def test_it_is_cut_off(self):
+        self.check('os.truncate(path, os.stat(path).st_size - 1)')
+
+
+class MapLostFileTests(LostFileTests, MapMode):
+    pass
+
+
+class JitdumpLostFileTests(LostFileTests, JitdumpMode):
+    pass
+
+
 @fixtures.requires_root
 @unittest.skipUnless(sys.platform == 'linux', 'needs mount namespaces')
 class MapFileSystemTests(FileSystemTests, MapMode):

@@ -242,6 +242,37 @@ class ForkTests:
             self.assert_once(self.child_names(child), 'in_child')
         self.assert_good_entries(run.entries)
 
+    def test_a_child_takes_little_memory_for_its_first_functions(self):
+        # Its parent has many.
+        run = self.run_on_and_off("""\
+            import os
+
+            def executable():
+                total = 0
+                with open('/proc/self/maps') as file:
+                    for line in file:
+                        if ' r-xp 00000000 00:00 0' in line:
+                            start, end = line.split()[0].split('-')
+                            total += int(end, 16) - int(start, 16)
+                return total
+
+            for i in range(5000):
+                exec(f'def f{i}(): pass\\nf{i}()')
+            print(os.getpid(), executable(), flush=True)
+            child = os.fork()
+            if not child:
+                before = executable()
+                exec('def new(): pass\\nnew()')
+                print(os.getpid(), executable() - before, flush=True)
+                os._exit(0)
+            os.waitpid(child, 0)
+            """)
+        (parent, all_of_parent), (child, new) = map(str.split, run.out.splitlines())
+        self.track(child)
+        self.assertGreater(int(all_of_parent), 150_000)
+        self.assertGreater(int(new), 0)
+        self.assertLess(int(new), int(all_of_parent) // 4)
+
     def test_with_multiprocessing(self):
         run = self.run_python("""\
             import multiprocessing
@@ -427,6 +458,34 @@ class MapForkTests(ForkTests, MapMode):
                 self.assertEqual(len(children), 20, 'a child hung')
                 for child in children:
                     self.assert_once(self.child_names(child), 'in_child')
+
+    @fixtures.not_emulated('a fork among threads hangs qemu-user: its lock '
+                               'for paths stays locked in the child')
+    def test_threads_of_the_interpreter_write_to_the_map(self):
+        # Without the GIL they are stopped for the fork, and do not stop while they wait.
+        import_helper.import_module('ctypes')
+        run = self.run_python("""\
+            import ctypes, os, threading
+
+            def write():
+                while not ended:
+                    ctypes.pythonapi.PyUnstable_WritePerfMapEntry(
+                        ctypes.c_void_p(0x1000), 16, b'entry')
+
+            ended = []
+            threads = [threading.Thread(target=write) for i in range(2)]
+            for thread in threads: thread.start()
+            statuses = set()
+            for i in range(100):
+                child = os.fork()
+                if not child:
+                    os._exit(7)
+                statuses.add(os.waitpid(child, 0)[1] >> 8)
+            ended.append(True)
+            for thread in threads: thread.join()
+            print(statuses)
+            """)
+        self.assertEqual(run.out, '{7}\n')
 
 
 class JitdumpForkTests(ForkTests, JitdumpMode):

@@ -649,6 +649,61 @@ for event in events:
                         + self.TRACED)
                     self.assertGreater(len(out.splitlines()), 8)
 
+    # A line begins if the last instruction was in another line.
+    WATCHED = """\
+        def each(number):
+            if number == 2:
+                switch()
+        def watched():
+            for number in map(each, range(4)):
+                repr(number)
+            return [
+                switch(),
+                number,
+                ]
+        """
+
+    def test_no_line_is_missed_by_a_trace_function(self):
+        self.assert_same(textwrap.dedent(self.WATCHED) + textwrap.dedent("""\
+            def trace(frame, event, arg):
+                if frame.f_code is watched.__code__:
+                    print(event, frame.f_lineno)
+                return trace
+            sys.settrace(trace)
+            watched()
+            sys.settrace(None)
+            """))
+
+    @unittest.skipIf(sys.version_info < (3, 12), 'there is no sys.monitoring')
+    def test_no_line_is_missed_by_sys_monitoring(self):
+        for setter in ('set_events(1,', 'set_local_events(1, watched.__code__,'):
+            with self.subTest(setter=setter):
+                self.assert_same(textwrap.dedent(self.WATCHED) + textwrap.dedent(f"""\
+                    def line(code, number):
+                        if code is watched.__code__:
+                            print(number)
+                    events = sys.monitoring.events
+                    sys.monitoring.use_tool_id(1, 'test')
+                    sys.monitoring.register_callback(1, events.LINE, line)
+                    sys.monitoring.{setter} events.LINE)
+                    watched()
+                    sys.monitoring.{setter} 0)
+                    """))
+
+    def test_faulthandler_shows_the_frames(self):
+        out = self.assert_same("""\
+            import faulthandler
+            def inner():
+                switch()
+                faulthandler.dump_traceback(sys.stdout, all_threads=False)
+            def outer():
+                inner()
+                sorted([1, 2], key=lambda number: inner())
+            outer()
+            faulthandler.dump_traceback(sys.stdout, all_threads=False)
+            """)
+        self.assertEqual(out.count('File '), 3 + 4 + 4 + 1)
+
     def test_a_traced_function_begins(self):
         # The eval loop tests the breaker until it is lowered.
         run = self.run_python("""\

@@ -551,6 +551,40 @@ class SubinterpreterModeTests(fixtures.PerfTestCase):
                 self.assertEqual(names.count(f'py::f{number}_{i}:<string>'), 1)
         self.assertFalse(os.path.lexists(dump_path(run.pid)))
 
+    @unittest.skipIf(sys.version_info < (3, 13), 'all interpreters share one GIL')
+    def test_others_with_their_own_gil_come_and_go(self):
+        # They run at the same time as the thread that switches.  It takes long to
+        # switch on: a new file names all functions on the stack.
+        run = self.run_python("""\
+            import _interpreters, os, sys, threading
+
+            def come_and_go(kind):
+                while not ended:
+                    _interpreters.destroy(_interpreters.create(kind))
+
+            def f0():
+                for i in range(300):
+                    sys.activate_stack_trampoline('perf')
+                    sys.deactivate_stack_trampoline()
+                    os.unlink(f'/tmp/perf-{os.getpid()}.map')
+                sys.activate_stack_trampoline('perf')
+
+            for i in range(1, 400):
+                exec(f'def f{i}(): f{i - 1}()')
+            ended = []
+            threads = [threading.Thread(target=come_and_go, args=(kind,))
+                       for kind in ('isolated', 'isolated', 'legacy')]
+            for thread in threads: thread.start()
+            sys.activate_stack_trampoline('perf')
+            f399()
+            ended.append(True)
+            for thread in threads: thread.join()
+            print(sys.is_stack_trampoline_active())
+            """)
+        self.assertEqual((run.out, run.err), ('True\n', ''))
+        self.assertLessEqual({f'py::f{i}:<string>' for i in range(1, 400)},
+                             set(names_of('perf', run.pid)))
+
 
 class InterpretersShareOneModeTests(fixtures.PerfTestCase):
 
