@@ -68,7 +68,7 @@ status=0
 perf_record "$data" "$TOP/$BUILD/python" "${PYTHON_SWITCH[@]}" "$@" || status=$?
 [ -s "$data" ] || die "perf record wrote no $data (exit status $status); if it has no permission: run as root sysctl kernel.perf_event_paranoid=1"
 if [ "$MODE" = jit ]; then
-    logged "$out/inject.log" perf_run inject -i "$data" --jit --output "$out/perf.jit.data" ||
+    logged "$out/inject.log" perf_run --buildid-dir /dev/null inject -i "$data" --jit --output "$out/perf.jit.data" ||
         die_log "$out/inject.log" "perf inject failed"
     data=$out/perf.jit.data
 fi
@@ -87,7 +87,7 @@ fi
     printf 'Call graph, callers first, branches of 1 %% and more\n\n'
     perf_graph "$data"
 } >"$out/perf-report.txt"
-[ ! -s "$out/note" ] || say profile "note: $(sed 's/^owntime.py: //' "$out/note")"
+[ ! -s "$out/note" ] || say profile "note: $(sed 's/^owntime.py: \(note: \)\{0,1\}//' "$out/note")"
 rm -f "$out/note"
 
 if [ "$what" = demo ]; then

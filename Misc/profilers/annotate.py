@@ -39,6 +39,8 @@ GROUPS = ('Program', 'Site packages', 'Standard library', 'Without a file')
 SOURCE_BUDGET = 3_500_000       # characters of source in a page
 NEIGHBOURS = 15                 # lines around a line with samples, if that is too much
 MANY_OTHERS = 0.15              # share of samples without Python functions
+# How a map writes some characters of names; others have numbers.
+ESCAPES = {'n': '\n', 'r': '\r', 't': '\t', '\\': '\\'}
 MOST_EDGES = 24                 # callers of a line in a page, and what it calls
 
 
@@ -254,7 +256,7 @@ class Sources:
             if match:
                 candidates.append(match[1])
             directory = os.path.dirname(file)
-            while os.path.isabs(directory) and len(directory) > 1:
+            while os.path.isabs(directory) and directory != os.path.dirname(directory):
                 candidates.append(directory)
                 directory = os.path.dirname(directory)
         for program in annotation.recording.reader.interpreters:
@@ -265,7 +267,7 @@ class Sources:
                 candidates += [os.path.join(directory, '../lib', match[0]),
                                os.path.join(directory, match[0])]
         for directory in dict.fromkeys(candidates):
-            if os.path.isfile(os.path.join(self.place(directory), 'importlib/_bootstrap.py')):
+            if is_file(os.path.join(self.place(directory), 'importlib/_bootstrap.py')):
                 return os.path.normpath(directory)
         return None
 
@@ -282,11 +284,14 @@ class Sources:
         if match and self.stdlib:
             base = os.path.join(self.stdlib, *match[1].split('.'))
             for path in (base + '.py', os.path.join(base, '__init__.py')):
-                if os.path.isfile(self.place(path)):
+                if is_file(self.place(path)):
                     return self.place(path)
         if file.startswith('<'):
             return None
-        return self.place(file)
+        path = self.place(file)
+        if '\\' in file and not is_file(path):
+            return self.place(without_escapes(file))
+        return path
 
     def group(self, file):
         if re.match(r'<frozen ', file):
@@ -306,7 +311,7 @@ class Sources:
         if path is None:
             return Source(None, None, 'has no source file')
         try:
-            status = os.stat(path)
+            status = os.stat(os_path(path))
             lines = read_lines(path)
         except OSError as error:
             return Source(path, None, f'cannot be read: {error.strerror}')
@@ -318,17 +323,40 @@ class Sources:
         return Source(path, lines)
 
 
+def os_path(path):
+    """Return the path as the system has it: the interpreter writes UTF-8."""
+    return path.encode('utf-8', 'surrogateescape')
+
+
+def is_file(path):
+    return os.path.isfile(os_path(path))
+
+
+def without_escapes(file):
+    """Return a file's name as it was before the interpreter wrote it into a map."""
+    def character(match):
+        number, letter = match.groups()
+        return chr(int(number[1:], 16)) if number else ESCAPES[letter]
+
+    return re.sub(r'\\(?:(x[0-9a-f]{2}|u[0-9a-f]{4}|U000[0-9a-f]{5})|([nrt\\]))', character,
+                  file)
+
+
 def read_lines(path):
     """Return the lines of a source file, without their ends."""
-    if not os.path.isfile(path):
+    if not is_file(path):
         raise OSError(0, 'it is not a regular file')
-    with open(path, 'rb') as file:
+    with open(os_path(path), 'rb') as file:
         try:
             encoding, _ = tokenize.detect_encoding(file.readline)
         except (SyntaxError, UnicodeError):
             encoding = 'utf-8'
         file.seek(0)
-        text = file.read().decode(encoding, 'backslashreplace')
+        data = file.read()
+    try:
+        text = data.decode(encoding, 'backslashreplace')
+    except (LookupError, UnicodeError):     # rot13 is no encoding of text
+        text = data.decode('utf-8', 'backslashreplace')
     lines = text.replace('\r\n', '\n').replace('\r', '\n').split('\n')
     if lines[-1] == '':
         lines.pop()
@@ -381,6 +409,7 @@ def print_text(annotation, sources, options):
     limit = max(1, options.percent_limit * count / 100)
     recording = annotation.recording
     hottest = max(line.own for lines in annotation.lines.values() for line in lines.values())
+    found = False
     print(f'Samples: {recording.total} of {recording.event}, {count} with Python functions '
           '= 100%')
     print_others(annotation)
@@ -395,6 +424,7 @@ def print_text(annotation, sources, options):
                      if max(line.own, line.total if options.total else 0) >= limit)
         if not hot:
             continue
+        found = True
         total, own = annotation.sums(file)
         source = sources.read(file, max(lines))
         print()
@@ -418,6 +448,8 @@ def print_text(annotation, sources, options):
                   + text)
             if line.own >= limit:
                 print_native(line, percent, limit, color)
+    if not found:
+        print(f'No line has {options.percent_limit:g}% or more; --percent-limit shows others.')
 
 
 def print_native(line, percent, limit, color):
@@ -482,10 +514,10 @@ def page_data(annotation, sources, title):
     file_number = {file: number for number, file in enumerate(order)}
     natives, functions = Table(), Table()
 
-    def flat(counter, key):
+    def flat(counter, key, most=MOST_EDGES * max(1, len(threads))):
         """Return the numbers of the largest entries of a counter, in one list."""
         numbers = []
-        for name, number in counter.most_common(MOST_EDGES * max(1, len(threads))):
+        for name, number in counter.most_common(most):
             numbers += [thread_number[name[0]], *key(*name[1:]), number]
         return numbers
 
@@ -532,7 +564,7 @@ def page_data(annotation, sources, title):
                 number,
                 [functions((file, function)) for function in sorted(line.functions)],
                 numbers,
-                flat(line.native, lambda entry, leaf: (native(entry), native(leaf))),
+                flat(line.native, lambda entry, leaf: (native(entry), native(leaf)), None),
                 flat(line.callers, lambda f, n, function: (
                     file_number[f], n, functions((f, function)))),
                 flat(line.callees, lambda f, function: (functions((f, function)),))])
@@ -577,18 +609,15 @@ def segments_of(text, lines, whole):
     return segments
 
 
-def write_page(data, path):
+def write_page(data, path, inputs):
     with open(PAGE, encoding='utf-8') as file:
         before, mark, after = file.read().partition('@DATA@')
     text = json.dumps(data, ensure_ascii=False, separators=(',', ':'))
     # Nothing in the data ends the element that has it.
     text = text.replace('<', '\\u003c').replace('>', '\\u003e').replace('&', '\\u0026')
     text = text.encode('utf-8', 'backslashreplace').decode()
-    temporary = f'{path}.{os.getpid()}.tmp' if os.path.isfile(path) else path
-    with open(temporary, 'w', encoding='utf-8') as file:
+    with perfscript.output_file(path, inputs) as file:
         file.write(before + text + after)
-    if temporary != path:
-        os.replace(temporary, path)
 
 
 # ---------------------------------------------------------------------------
@@ -604,14 +633,14 @@ def moved_directories(values):
 
 
 def tell_notes(notes):
-    """Say on standard error what the source lacks, in one line for each kind."""
+    """Print on standard error what the source lacks, in one line for each kind."""
     kinds = collections.defaultdict(list)
     for file, note in notes:
         if not file.startswith('<'):
             kinds[note].append(file)
     for note, files in kinds.items():
         more = f' (and {len(files) - 1} more)' if len(files) > 1 else ''
-        print(f'annotate.py: note: {printable(files[0])}{more}: {note}', file=sys.stderr)
+        perfscript.tell('annotate.py', [f'{files[0]}{more}: {note}'])
 
 
 def main():
@@ -635,13 +664,14 @@ def main():
     moved = moved_directories(arguments.source)
     recording = perfscript.recording_of(arguments)
     annotation = Annotation(recording)
+    perfscript.tell('annotate.py', recording.notes())
     recorded = None
     if arguments.input != '-':
         recorded = os.stat(arguments.input).st_mtime
     sources = Sources(annotation, recorded, moved)
     if arguments.output:
         notes, data = page_data(annotation, sources, arguments.title or arguments.input)
-        write_page(data, arguments.output)
+        write_page(data, arguments.output, [arguments.input])
         tell_notes(notes)
     if arguments.text or not arguments.output:
         print_text(annotation, sources, arguments)

@@ -30,6 +30,7 @@ stderr, if a recording cannot be read.
 """
 
 import collections
+import contextlib
 import json
 import os
 import re
@@ -111,7 +112,7 @@ def write_folded(folded, file, baseline=None):
         return
     factor = sum(folded.values()) / sum(baseline.values())
     for text in sorted({*folded, *baseline}):
-        old = round(factor * baseline.get(text, 0))
+        old = format(factor * baseline.get(text, 0), '.6g')
         file.write(f'{text} {old} {folded.get(text, 0)}\n')
 
 
@@ -312,7 +313,8 @@ def main():
     parser.add_argument('--lines', action='store_true',
                         help='tell apart the lines of a function')
     parser.add_argument('--baseline', metavar='OLD',
-                        help='folded: another recording, to compare with')
+                        help='folded: another recording, to compare with; --pid and '
+                             '--tid are not for it')
     parser.add_argument('--title', help='the name of the profile')
     arguments = parser.parse_args()
     if arguments.baseline and arguments.format != 'folded':
@@ -322,23 +324,30 @@ def main():
     options = arguments.python, arguments.lines
     baseline = None
     if arguments.format == 'folded':
-        folded = fold(perfscript.recording_of(arguments), *options)
+        recording = perfscript.recording_of(arguments)
+        folded = fold(recording, *options)
         if arguments.baseline:
-            arguments.input = arguments.baseline
-            baseline = fold(perfscript.recording_of(arguments), *options)
+            old = perfscript.read_recording(arguments.baseline, arguments.perf,
+                                            arguments.event)
+            # The part behind the colon says whether the kernel was recorded.
+            if old.event.partition(':')[0] != recording.event.partition(':')[0]:
+                raise perfscript.Error(
+                    f'{arguments.baseline}: has samples of {old.event}, and '
+                    f'{arguments.input} of {recording.event}')
+            baseline = fold(old, *options)
     else:
         perfscript.require_perf(arguments)
         make = speedscope if arguments.format == 'speedscope' else firefox
         profile = make(Timeline(arguments), title, *options)
-    file = sys.stdout
-    if arguments.output:
-        file = open(arguments.output, 'w', encoding='utf-8', errors='backslashreplace')
-    if arguments.format == 'folded':
-        write_folded(folded, file, baseline)
-    else:
-        json.dump(profile, file, separators=(',', ':'))
-    if arguments.output:
-        file.close()
+    with contextlib.ExitStack() as stack:
+        file = sys.stdout
+        if arguments.output:
+            inputs = [arguments.input] + [arguments.baseline] * bool(arguments.baseline)
+            file = stack.enter_context(perfscript.output_file(arguments.output, inputs))
+        if arguments.format == 'folded':
+            write_folded(folded, file, baseline)
+        else:
+            json.dump(profile, file, separators=(',', ':'))
 
 
 if __name__ == '__main__':

@@ -117,6 +117,8 @@ def main():
     arguments = parser.parse_args()
     perfscript.utf8_output()
     recording = perfscript.recording_of(arguments)
+    recording.require_python()
+    perfscript.tell('owntime.py', recording.notes())
     print_table(recording, arguments.percent_limit, arguments.lines)
 
 

@@ -26,6 +26,7 @@ names come from the program and can have any bytes.
 import argparse
 import bisect
 import collections
+import contextlib
 import os
 import re
 import shutil
@@ -74,6 +75,7 @@ SYMBOL = re.compile(r'(.*) \(((?:/|\[|inlined\)).*)\)')
 SOURCE = re.compile(r'\s+(?P<file>.*):(?P<line>\d+)(?: \(discriminator \d+\))?\s*')
 # What perf inject makes of each function of the jitdump PATH/jit-PID.dump.
 JITTED = re.compile(r'(.*/)jitted-(\d+)-(\d+)\.so')
+INLINED = 'inlined'             # what perf writes for an object file
 NOT_THE_KERNEL = ('[vdso]', '[vsyscall]', '[unknown]', '[heap]', '[stack]', '[anon]',
                   '[uprobes]', '[vectors]')
 
@@ -226,6 +228,19 @@ class Recording:
                         + self.reader.why_no_names())
         return count
 
+    def notes(self):
+        """Return what the reader of the times should know, a list of sentences."""
+        notes = []
+        if not self.reader.interpreters:
+            notes.append('perf has no symbols of the interpreter, which may have been '
+                         'built again or removed; its time counts as library')
+        missing = sorted(self.reader.missing)
+        if missing:
+            more = f' (and {len(missing) - 1} more)' if len(missing) > 1 else ''
+            notes.append(f'{missing[0]}{more} is missing; the lines of its functions are '
+                         'not known')
+        return notes
+
     def kind(self, stack):
         """Return which of KINDS a sample with this stack counts for."""
         leaf = stack.frames[0]
@@ -241,6 +256,7 @@ class Reader:
     comms     {thread: its last name}
     skipped   the number of lines that were not understood
     missing   jitdumps that could not be read
+    offsets   the text has offsets in Python functions too: py::name:/file+0x1f
     """
 
     def __init__(self, name):
@@ -248,9 +264,11 @@ class Reader:
         self.comms = {}
         self.skipped = 0
         self.missing = set()
+        self.offsets = True
         self.deep = False               # some stack has more than one frame
         self.without_names = False      # code that a perf map should name
         self.interpreters = set()       # object files with an eval loop
+        self.has_inlined = False        # some frame is an inlined function
         self._dumps = {}                # {path: jitdump_lines(path)}
         self._frames = {}               # by what perf has printed
         self._same = {}                 # by name and object file
@@ -293,23 +311,16 @@ class Reader:
             name, _, dso = rest.rpartition(' (')
             dso = dso[:-1] if name else ''
             name = name or rest
-        if not name.startswith('py::'):
+        if self.offsets or not name.startswith('py::'):
             name = re.sub(r'\+0x[0-9a-f]+$', '', name)
         dso = re.sub(r' \(deleted\)$', '', dso)
         kernel = ((len(address) == 16 and address[0] in '89abcdef')
                   or (dso.startswith('[') and dso.endswith(']')
                       and not dso.startswith(NOT_THE_KERNEL)))
-        if dso in ('[unknown]', 'inlined'):
+        if dso == '[unknown]':
             dso = ''
-        key = name, dso, kernel
-        frame = self._same.get(key)
-        if frame is None:
-            frame = self._same[key] = Frame(*key)
-            if frame.base_name == EVAL_LOOP:
-                self.interpreters.add(dso)
-            elif name == '[unknown]' and re.fullmatch(
-                    r'//anon|/tmp/perf-\d+\.map|.*/jit-\d+\.dump', dso):
-                self.without_names = True
+        self.has_inlined |= dso == INLINED
+        frame = self.native_frame(name, dso, kernel)
         if frame.function is not None and frame.line is None:
             match = JITTED.fullmatch(dso)
             if match:
@@ -317,6 +328,28 @@ class Reader:
                 if number is not None:
                     return self.with_line(frame, number)
         return frame
+
+    def native_frame(self, name, dso, kernel):
+        key = name, dso, kernel
+        frame = self._same.get(key)
+        if frame is None:
+            frame = self._same[key] = Frame(*key)
+            if frame.base_name == EVAL_LOOP and dso != INLINED:
+                self.interpreters.add(dso)
+            elif name == '[unknown]' and re.fullmatch(
+                    r'//anon|/tmp/perf-\d+\.map|.*/jit-\d+\.dump', dso):
+                self.without_names = True
+        return frame
+
+    def place_inlined(self, frames):
+        """Replace the frames of inlined functions: each is in the object file of the
+        function that it is inlined in."""
+        outer = Frame('', '')
+        for place in reversed(range(len(frames))):
+            if frames[place].dso == INLINED:
+                frames[place] = self.native_frame(frames[place].name, outer.dso,
+                                                  outer.kernel)
+            outer = frames[place]
 
     def jit_line(self, directory, pid, index, address):
         """Return the line of an address in a function of a jitdump, or None."""
@@ -359,35 +392,25 @@ class Reader:
                 frames = []
                 continue
             text = line.rstrip(b'\r\n').decode('utf-8', 'backslashreplace')
-            if header is None:
-                match = HEADER.fullmatch(text)
-                if match is None:
-                    self.skipped += 1
-                    continue
-                header = match
-                frames = []
-                if match['rest']:
-                    frame = self.frame(' ' + match['rest'])
-                    if frame is not None:
-                        frames.append(frame)
-                continue
-            frame = self.frame(text)
+            frame = self.frame(text) if header else None
             if frame is not None:
                 known[line] = frame
                 frames.append(frame)
                 continue
             match = SOURCE.fullmatch(text)
-            if match and frames:
+            if match and header and frames:
                 if frames[-1].function is not None and frames[-1].line is None:
                     frames[-1] = self.with_line(frames[-1], int(match['line']))
                 continue
             match = HEADER.fullmatch(text)
-            if match:
-                yield self._sample(header, frames)
-                header = match
-                frames = []
-            else:
+            if match is None:
                 self.skipped += 1
+                continue
+            if header:
+                yield self._sample(header, frames)
+            header = match
+            frame = self.frame(' ' + match['rest'])
+            frames = [] if frame is None else [frame]
         if header:
             yield self._sample(header, frames)
 
@@ -396,6 +419,8 @@ class Reader:
         thread = Thread(int(header['pid'] or tid), tid)
         thread = self._threads.setdefault(thread, thread)
         self.comms[thread] = header['comm'].strip()
+        if self.has_inlined:
+            self.place_inlined(frames)
         if len(frames) > 1:
             self.deep = True
         key = tuple(frames)
@@ -476,13 +501,14 @@ def read_samples(path, perf='perf'):
         return reader, reader.samples(sys.stdin.buffer)
     reader = Reader(path)
     try:
-        recording = is_recording(path)
-        if not recording:
-            file = open(path, 'rb')
+        file = open(path, 'rb')
+        recording = file.peek(8)[:8] in MAGIC
     except OSError as error:
         raise Error(f'{path}: {error.strerror}') from None
     if not recording:
         return reader, _samples_of_text(reader, file)
+    file.close()
+    reader.offsets = False
     return reader, _samples_of_perf(reader, perf_command(perf, path))
 
 
@@ -494,7 +520,7 @@ def _samples_of_text(reader, file):
             yield sample
     if not found:
         raise Error(f'{reader.name}: is neither a recording of perf nor what perf script '
-                    'prints')
+                    f'prints with -F {FIELDS}')
 
 
 def _samples_of_perf(reader, command):
@@ -568,8 +594,8 @@ def add_arguments(parser):
 def require_perf(arguments):
     """Raise Error if the input is a recording and there is no perf to read it."""
     if os.path.sep not in arguments.perf and not shutil.which(arguments.perf):
-        if arguments.input != '-' and os.path.exists(arguments.input) \
-                and is_recording(arguments.input):
+        # From a pipe the first bytes would be lost.
+        if os.path.isfile(arguments.input) and is_recording(arguments.input):
             raise Error(f'{arguments.perf}: not found in PATH; name it with --perf')
 
 
@@ -579,6 +605,39 @@ def recording_of(arguments):
     recording = read_recording(arguments.input, arguments.perf, arguments.event)
     recording.only(arguments.pid, arguments.tid)
     return recording
+
+
+def tell(name, notes):
+    """Print notes on standard error."""
+    for note in notes:
+        print(f'{name}: note: {printable(note)}', file=sys.stderr)
+
+
+@contextlib.contextmanager
+def output_file(path, inputs):
+    """Open a file for text.  It takes the place of an older one when it is complete.
+
+    inputs   the paths of files that it must not replace
+    """
+    for each in inputs:
+        if os.path.exists(path) and os.path.exists(each) and os.path.samefile(path, each):
+            raise Error(f'{path}: is the input')
+    path = os.path.realpath(path)
+    if os.path.exists(path) and not os.path.isfile(path):       # a device or a pipe
+        with open(path, 'w', encoding='utf-8', errors='backslashreplace') as file:
+            yield file
+        return
+    temporary = f'{path}.{os.getpid()}.tmp'
+    try:
+        with open(temporary, 'w', encoding='utf-8', errors='backslashreplace') as file:
+            yield file
+        os.replace(temporary, path)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        if isinstance(error, OSError):
+            raise Error(f'{path}: {error.strerror}') from None
+        raise
 
 
 def run(main, name):

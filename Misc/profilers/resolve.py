@@ -144,7 +144,7 @@ def zstd(*options, data):
 
 
 def read_input(path):
-    if not path:
+    if path in (None, '-'):
         return sys.stdin.buffer.read()
     with open(path, 'rb') as file:
         data = file.read()
@@ -223,6 +223,8 @@ def main():
         write_output(arguments.output, text)
     except BrokenPipeError:
         sys.stderr.close()          # the reader has seen enough
+    except KeyboardInterrupt:
+        sys.exit(130)
     except OSError as error:
         sys.exit(f'resolve.py: {error.filename or "output"}: {error.strerror}')
 

@@ -55,10 +55,11 @@ class ReportTestCase(PerfTestCase):
         super().setUpClass()
         cls.profilers = profilers_directory()
 
-    def report(self, *arguments, text=None, returncode=0, **options):
+    def report(self, *arguments, text=None, returncode=0, note='', **options):
         """Run the command and return it, Finished.
 
         text   what perf script has printed, str or bytes, as the input
+        note   a part of the one line that is expected on standard error
         """
         if text is not None:
             if isinstance(text, str):
@@ -69,7 +70,11 @@ class ReportTestCase(PerfTestCase):
         run = self.run_command(
             [sys.executable, '-E', os.path.join(self.profilers, self.command), *arguments],
             returncode=returncode, **options)
-        if not returncode:
+        if note:
+            self.assertEqual(run.err.count('\n'), 1, run)
+            self.assertIn(f'{self.command}: note: ', run.err)
+            self.assertIn(note, run.err)
+        elif not returncode:
             self.assertEqual(run.err, '')
         return run
 
@@ -97,7 +102,7 @@ class BadInputTests:
             with self.subTest(text=text[:10]):
                 self.assert_refused('neither a recording of perf nor', text=text)
 
-    def test_a_torn_recording(self):
+    def test_a_recording_that_is_cut_off(self):
         self.assert_refused('perf script: ', text=b'PERFILE2' + bytes(100),
                             env=clean_environment())
 
@@ -128,6 +133,16 @@ class BadInputTests:
                              ('--pid=8', 'process 8'), ('--tid=8', 'thread 8')):
             with self.subTest(option=option):
                 self.assert_refused(word, arguments=[option], text=text)
+
+    def test_a_pipe(self):
+        text = sample(*below('py::f:/s.py:1'), 'main') * 100
+        with open(self.path('text'), 'w') as file:
+            file.write(text)
+        command = [sys.executable, '-E', os.path.join(self.profilers, self.command)]
+        run = self.run_command(['sh', '-c', 'cat "$0" | "$@"', self.path('text'), *command,
+                                '/dev/stdin'], returncode=0)
+        self.assertEqual(run.out, self.report(text=text).out)
+        self.assertIn('100', run.out)
 
     def test_names_that_try_to_be_something_else(self):
         for name in ('a;b', '<script>alert(1)</script>', 'x (/lib/evil.so)', '"\'&',

@@ -244,7 +244,7 @@ class ForkTests:
 
     def test_a_child_takes_little_memory_for_its_first_functions(self):
         # Its parent has many.
-        run = self.run_on_and_off("""\
+        run = self.run_python("""\
             import os
 
             def executable():

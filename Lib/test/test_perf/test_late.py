@@ -698,7 +698,7 @@ for event in events:
                 faulthandler.dump_traceback(sys.stdout, all_threads=False)
             def outer():
                 inner()
-                sorted([1, 2], key=lambda number: inner())
+                sorted([1, 2], key=lambda number: inner() or number)
             outer()
             faulthandler.dump_traceback(sys.stdout, all_threads=False)
             """)

@@ -152,7 +152,9 @@ class TextTests(BadInputTests, ReportTestCase):
         for name, source in (('latin.py', b'# coding: latin-1\nx = "\xe9"\n'),
                              ('bad.py', b'x\n\xff\xfe\n\n'), ('empty.py', b''),
                              ('bom.py', b'\xef\xbb\xbfx\ny\n'), ('nul.py', b'\0\n\0\n'),
-                             ('coding.py', b'# coding: none\nx\n'), ('ends.py', b'x\ry\r\nz')):
+                             ('coding.py', b'# coding: none\nx\n'), ('ends.py', b'x\ry\r\nz'),
+                             ('hex.py', b'# coding: hex\nx\n'),
+                             ('idna.py', b'# coding: idna\nx..\n')):
             with self.subTest(name=name):
                 path = self.script(source, name)
                 self.assertIn(path, self.annotated(
@@ -165,6 +167,32 @@ class TextTests(BadInputTests, ReportTestCase):
         self.assertEqual(
             self.annotated(sample(*below(f'py::f:{self.path("latin.py")}:2')))
             .files[self.path('latin.py')][2][2], 'x = "é"')
+
+    def test_names_that_the_map_has_changed(self):
+        for name, written in (('back\\slash.py', r'back\\slash.py'),
+                              ('new\nline.py', r'new\nline.py'), ('ü.py', 'ü.py'),
+                              ('esc\x1b.py', r'esc\x1b.py'),
+                              ('not utf-8 \udcff.py', r'not utf-8 \udcff.py'),
+                              (r'plain\n.py', r'plain\n.py')):
+            with self.subTest(name=ascii(name)):
+                self.script('one\ntwo\n', name)
+                path = self.path(written)
+                for locale in 'C.UTF-8', 'C':
+                    env = fixtures.clean_environment(
+                        LC_ALL=locale, PYTHONUTF8='0', PYTHONCOERCECLOCALE='0')
+                    text = self.annotated(sample(*below(f'py::f:{path}:2')), env=env)
+                    [(_, lines)] = text.files.items()
+                    self.assertEqual(lines[2][2], 'two')
+
+    def test_paths_with_two_slashes(self):
+        path = '/' + self.script()
+        self.assertEqual(
+            self.annotated(sample(*below(f'py::f:{path}:2'))).files[path][2][2], '    g()')
+
+    def test_no_line_is_hot(self):
+        run = self.report('--percent-limit=60', text=''.join(
+            sample(*below(f'py::f:/s.py:{line}')) for line in (1, 2)))
+        self.assertIn('No line has 60% or more', run.out)
 
     def test_sources_that_have_moved(self):
         path = self.script('one\ntwo\n', 'new/a.py')
@@ -257,6 +285,25 @@ class TextTests(BadInputTests, ReportTestCase):
             self.report('-o', page, text=sample(*below('py::f:<string>:1')))
         self.assertEqual([name for name in os.listdir(self.directory) if 'page' in name],
                          ['page.html'])
+        # The recording is not overwritten.
+        self.assert_refused('perf.txt: is the input', arguments=['-o', self.path('perf.txt')],
+                            text=sample(*below('py::f:/s.py:1')))
+
+    @fixtures.requires_root
+    @unittest.skipUnless(sys.platform == 'linux', 'needs mount namespaces')
+    def test_a_full_disk(self):
+        # The old page remains, and nothing else does.
+        os.mkdir(self.path('small'))
+        with open(self.path('perf.txt'), 'w') as file:
+            file.write(sample(*below('py::f:/s.py:1')))
+        run = self.run_command(
+            ['unshare', '-m', 'sh', '-c', 'mount -t tmpfs -o size=8k none small && '
+             'echo old >small/page.html && { "$@"; cat small/*; ls small; }', 'sh',
+             sys.executable, '-E', os.path.join(self.profilers, self.command), 'perf.txt',
+             '-o', 'small/page.html'], returncode=0, cwd=self.directory)
+        self.assertEqual(run.out, 'old\npage.html\n')
+        self.assertEqual(run.err, 'annotate.py: ' + os.path.realpath(
+            self.path('small/page.html')) + ': No space left on device\n')
 
 
 def processor_time():

@@ -23,7 +23,7 @@ def folded(text):
     stacks = {}
     for line in text.splitlines():
         stack, _, number = line.rpartition(' ')
-        stacks[tuple(stack.split(';'))] = int(number)
+        stacks[tuple(stack.split(';'))] = float(number)
     return stacks
 
 
@@ -81,6 +81,11 @@ class FoldedTests(BadInputTests, ReportTestCase):
         [stack] = self.folded(sample('operator; 3 (/lib/x.so)'))
         self.assertEqual(stack, (r'operator\x3b_3',))
 
+    def test_samples_without_stacks(self):
+        line = 'python 7/7 1.5: cpu-clock:   1234 {} (/usr/bin/python3)\n'
+        self.assertEqual(self.folded(line.format('main') * 10 + line.format('other') * 5),
+                         {('main',): 10, ('other',): 5})
+
     def test_the_difference_to_another_recording(self):
         old = self.path('old.txt')
         f, g, h = (sample(f'py::{name}:/s.py', 'main') for name in 'fgh')
@@ -89,6 +94,15 @@ class FoldedTests(BadInputTests, ReportTestCase):
         run = self.report('--baseline', old, text=f * 60 + h * 20)
         self.assertEqual(run.out.splitlines(), [
             'main;f py::/s.py 20 60', 'main;g py::/s.py 60 0', 'main;h py::/s.py 0 20'])
+        # Many stacks of few samples each are not rounded away.
+        with open(old, 'w') as file:
+            file.write(''.join(sample(f'py::f{i}:/s.py') for i in range(300)))
+        run = self.report('--baseline', old, '--pid=7', text=f * 100)
+        numbers = [line.split()[-2:] for line in run.out.splitlines()]
+        self.assertAlmostEqual(sum(float(old) for old, _ in numbers), 100, delta=0.01)
+        with open(old, 'w') as file:
+            file.write(sample('py::f:/s.py', event='page-faults'))
+        self.assert_refused('page-faults', 'cpu-clock', arguments=['--baseline', old], text=f)
         self.assert_refused('no.data', arguments=['--baseline', self.path('no.data')], text=f)
         run = self.report('--baseline', old, '--format', 'firefox', text=f, returncode=2)
         self.assertIn('--baseline is for --format folded', run.err)
@@ -157,6 +171,9 @@ class FoldedTests(BadInputTests, ReportTestCase):
         self.assertEqual(run.out, '')
         with open(path) as file:
             self.assertEqual(file.read(), 'main 1\n')
+        self.assert_refused('perf.txt: is the input', arguments=['-o', self.path('perf.txt')],
+                            text=sample('main'))
+        self.report('-o', '/dev/null', text=sample('main'))
         self.assert_refused('No such file', arguments=['-o', self.path('no/out')],
                             text=sample('main'))
 

@@ -98,6 +98,28 @@ class TableTests(BadInputTests, ReportTestCase):
             '\t          1002 py::f:/s.py+0x6 (/tmp/perf-42.map)\n\n'))
         self.assertIn('100.00%   100.00%      0.00%      100.00%', run.out)
 
+    def test_offsets_in_text_do_not_tell_functions_apart(self):
+        table = self.table(sample(*below('py::f:/s.py:3+0x27'))
+                           + sample(*below('py::f:/s.py:3+0x2a')))
+        self.assertEqual(list(table), ['f:/s.py'])
+
+    def test_inlined_functions_are_where_they_are_inlined(self):
+        f = below('py::f:/s.py')
+        table = self.table(sample('visit (inlined)', 'clear (inlined)', 'collect', *f)
+                           + sample('copy (inlined)', 'deflate (/lib/libz.so)', *f) * 2
+                           + sample('get (inlined)', 'vfs_read ([kernel.kallsyms])', *f))
+        row = table['f:/s.py']
+        self.assertEqual((row['interpreter'], row['library'], row['kernel']), (25, 50, 25))
+
+    def test_an_interpreter_without_symbols(self):
+        self.report(text=sample('[unknown]', 'py::f:/s.py'),
+                    note='no symbols of the interpreter')
+
+    def test_a_dump_that_is_missing(self):
+        self.report(text=sample(*below('py::f:/s.py')).replace('/tmp/perf-7.map',
+                                                               '/no/jitted-7-1.so'),
+                    note='/no/jit-7.dump is missing')
+
     def test_the_commands_run_with_python_3_9(self):
         for name in sorted(os.listdir(self.profilers)):
             if name.endswith('.py'):
