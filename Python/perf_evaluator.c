@@ -42,7 +42,8 @@
    coroutines follow when they are resumed.  A thread that is in a C function without
    the GIL must take the GIL to continue, and the breaker is raised then.  A frame that
    is being traced (sys.settrace(), or lines by sys.monitoring) is handed over when
-   tracing ends.  Otherwise the tracer's knowledge of the last instruction would be lost.
+   tracing ends.  Otherwise the tracer's knowledge of the last instruction would be
+   lost.
 
    The first loop may have called C, and C may have called Python in a second loop.
    There the slow path lowers the breaker.  So the second loop raises it again when it

@@ -43,8 +43,8 @@ static int stops;                   // calls of _PyPerfLock_StopThreads() to und
    starts are not stopped either.  (The garbage collector does not end then.) */
 static bool is_alone;
 
-/* Return whether the interpreter lists a thread, other than the calling one, that has to
-   stop by itself.  Takes no lock. */
+/* Return whether the interpreter lists a thread that has to stop by itself, other than
+   the calling one.  Takes no lock. */
 static bool
 other_thread_runs(void)
 {

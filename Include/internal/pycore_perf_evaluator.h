@@ -47,7 +47,8 @@ extern void _PyPerfEvaluator_RemoveAll(void);
    evaluator, or the evaluator calls it. */
 extern bool _PyPerfEvaluator_IsActive(PyInterpreterState *interp);
 
-/* Return whether that is so in an interpreter other than `except`, which may be NULL. */
+/* Return whether that is so in an interpreter other than `except`.  `except` may be
+   NULL. */
 extern bool _PyPerfEvaluator_AnyIsActive(const PyInterpreterState *except);
 
 /* Return whether each Python function of `interp` has to be really called, also where
