@@ -576,11 +576,13 @@ class SubinterpreterModeTests(fixtures.PerfTestCase):
                        for kind in ('isolated', 'isolated', 'legacy')]
             for thread in threads: thread.start()
             sys.activate_stack_trampoline('perf')
-            f399()
-            ended.append(True)
+            try:
+                f399()
+            finally:
+                ended.append(True)
             for thread in threads: thread.join()
             print(sys.is_stack_trampoline_active())
-            """)
+            """, mode=None)
         self.assertEqual((run.out, run.err), ('True\n', ''))
         self.assertLessEqual({f'py::f{i}:<string>' for i in range(1, 400)},
                              set(names_of('perf', run.pid)))
