@@ -558,33 +558,33 @@ class SubinterpreterModeTests(fixtures.PerfTestCase):
         run = self.run_python("""\
             import _interpreters, os, sys, threading
 
-            def come_and_go(kind):
+            def come_and_go():
                 while not ended:
-                    _interpreters.destroy(_interpreters.create(kind))
+                    _interpreters.destroy(_interpreters.create('isolated'))
 
             def f0():
-                for i in range(300):
+                for i in range(1000):
                     sys.activate_stack_trampoline('perf')
                     sys.deactivate_stack_trampoline()
                     os.unlink(f'/tmp/perf-{os.getpid()}.map')
                 sys.activate_stack_trampoline('perf')
 
-            for i in range(1, 400):
+            sys.setrecursionlimit(3000)
+            for i in range(1, 900):
                 exec(f'def f{i}(): f{i - 1}()')
             ended = []
-            threads = [threading.Thread(target=come_and_go, args=(kind,))
-                       for kind in ('isolated', 'isolated', 'legacy')]
+            threads = [threading.Thread(target=come_and_go) for i in range(3)]
             for thread in threads: thread.start()
             sys.activate_stack_trampoline('perf')
             try:
-                f399()
+                f899()
             finally:
                 ended.append(True)
             for thread in threads: thread.join()
             print(sys.is_stack_trampoline_active())
             """, mode=None)
         self.assertEqual((run.out, run.err), ('True\n', ''))
-        self.assertLessEqual({f'py::f{i}:<string>' for i in range(1, 400)},
+        self.assertLessEqual({f'py::f{i}:<string>' for i in range(1, 900)},
                              set(names_of('perf', run.pid)))
 
 
