@@ -8,8 +8,10 @@
      what was opened.  Empty and write only a regular file of our own user with a
      single name.
    - A process empties a file once.  If it closes and opens the file again, it
-     continues the file, provided that it is still the same one.  If somebody deletes or
-     empties the file, it begins a new one.
+     continues the file, provided that it is still the same one.  If somebody deletes the
+     file, the process makes another.  If somebody empties it, the process writes
+     everything again.  (A process of another container may have the same id and share
+     /tmp.  It empties the file when it begins, so neither must do that again and again.)
    - Append each entry with one system call (O_APPEND).  There is no buffer, so neither
      SIGKILL nor fork() can lose or double an entry.  (While the interpreter starts,
      perf_buffer.c makes an exception.)
@@ -76,9 +78,13 @@ _PyPerfFile_OwnsDescriptor(struct _PyPerfFile *file)
     if (!_PyPerfFd_Check(&file->fd, &status)) {
         return false;
     }
-    if (status.st_nlink == 0 || status.st_size < file->size) {
-        _PyPerfFd_Close(&file->fd);     // it was deleted or emptied
+    if (status.st_nlink == 0) {
+        _PyPerfFd_Close(&file->fd);
         return false;
+    }
+    if (status.st_size == 0 && file->size > 0) {
+        file->has_partial_entry = false;
+        file->generation = _PyPerfGeneration_Next();
     }
     file_set_size(file, &status);
     return true;

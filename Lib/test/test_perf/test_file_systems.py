@@ -218,9 +218,6 @@ class LostFileTests:
     def test_it_is_emptied(self):
         self.check('os.truncate(path, 0)')
 
-    def test_it_is_cut_off(self):
-        self.check('os.truncate(path, os.stat(path).st_size - 1)')
-
 
 class MapLostFileTests(LostFileTests, MapMode):
     pass
