@@ -8,10 +8,10 @@
      what was opened.  Empty and write only a regular file of our own user with a
      single name.
    - A process empties a file once.  If it closes and opens the file again, it
-     continues the file, provided that it is still the same one.  If somebody deletes the
-     file, the process makes another.  If somebody empties it, the process writes
+     continues the file, provided that it is still the same one.  If somebody deletes
+     the file, the process makes another.  If somebody empties it, the process writes
      everything again.  (A process of another container may have the same id and share
-     /tmp.  It empties the file when it begins, so neither must do that again and again.)
+     /tmp.  It empties the file when it begins, so neither must do that repeatedly.)
    - Append each entry with one system call (O_APPEND).  There is no buffer, so neither
      SIGKILL nor fork() can lose or double an entry.  (While the interpreter starts,
      perf_buffer.c makes an exception.)
