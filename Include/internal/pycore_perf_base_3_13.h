@@ -143,12 +143,13 @@ _PyPerfBase_CCallsAreShort(const PyThreadState *tstate)
 static inline bool
 _PyPerfBase_WatchesLines(const uint8_t *tools)
 {
-    return (tools[PY_MONITORING_EVENT_LINE] | tools[PY_MONITORING_EVENT_INSTRUCTION]) != 0;
+    return tools[PY_MONITORING_EVENT_LINE] != 0
+           || tools[PY_MONITORING_EVENT_INSTRUCTION] != 0;
 }
 
 /* Return whether tools (sys.settrace(), sys.setprofile() or sys.monitoring) watch the
-   instruction of `frame` that is being executed, or the lines of a frame of its loop.  A
-   line begins if the last instruction of the frame was in a different one.  The loop
+   instruction of `frame` that is being executed, or the lines of a frame of its loop.
+   A line begins if the last instruction of the frame was in a different one.  The loop
    that takes a frame over does not know that instruction. */
 static inline bool
 _PyPerfBase_IsTraced(const PyThreadState *tstate, const _PyInterpreterFrame *frame)

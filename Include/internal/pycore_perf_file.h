@@ -34,8 +34,8 @@ extern int _PyPerfFile_Open(struct _PyPerfFile *file, const char *path,
                             struct _PyPerfError *error);
 
 /* Return whether the descriptor still refers to the file, and the file has a name.
-   Updates file->size.  Begins a new generation if the file was emptied, and closes it if
-   it was deleted. */
+   Updates file->size.  Begins a new generation if the file was emptied, and closes it
+   if it was deleted. */
 extern bool _PyPerfFile_OwnsDescriptor(struct _PyPerfFile *file);
 
 /* Open the file again if the program has closed our descriptor or taken its number.
