@@ -433,7 +433,7 @@ thread_stack_end(void)
 static __attribute__((noinline)) PyObject *
 walk(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(args))
 {
-    static _Thread_local void *addresses[MOST_FRAMES];
+    static void *addresses[MOST_FRAMES];
     int count = 0;
     const char *end = running != NULL ? running->outermost : thread_stack_end();
     void **frame = __builtin_frame_address(0);
@@ -451,7 +451,7 @@ walk(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(args))
 static PyObject *
 call_backtrace(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(args))
 {
-    static _Thread_local void *addresses[MOST_FRAMES];
+    static void *addresses[MOST_FRAMES];
     return list_of_addresses(addresses, backtrace(addresses, MOST_FRAMES));
 }
 
