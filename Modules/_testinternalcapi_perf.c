@@ -326,8 +326,6 @@ walk_is_whole(const struct walk *walk)
 static PyObject *
 perf_walk_stack(PyObject *Py_UNUSED(module), PyObject *args)
 {
-    static uintptr_t addresses[100000];     // guarded by the GIL
-    struct walk walk = {.addresses = addresses, .max = Py_ARRAY_LENGTH(addresses)};
     uintptr_t here = (uintptr_t)__builtin_frame_address(0);
     struct range stack;
     Py_ssize_t size = 0;
@@ -341,15 +339,22 @@ perf_walk_stack(PyObject *Py_UNUSED(module), PyObject *args)
         PyErr_SetString(PyExc_RuntimeError, "this is not the thread's own stack");
         return NULL;
     }
+    struct walk walk = {.max = 100000};
+    // Threads may do this at the same time, and some have small stacks.
+    walk.addresses = PyMem_RawMalloc(walk.max * sizeof(*walk.addresses));
+    if (walk.addresses == NULL) {
+        return PyErr_NoMemory();
+    }
     stack.low = record_at(here);
     walk_from(&walk, &stack, here);
-    if (!walk_is_whole(&walk)) {
-        return PyErr_Format(
+    PyObject *result = walk_is_whole(&walk)
+        ? addresses_as_list(walk.addresses, walk.count)
+        : PyErr_Format(
             PyExc_RuntimeError, "broken after %zu records: %s: %p, return address %p",
             walk.count, walk_end_names[walk.end], (void *)walk.last,
             walk.count == 0 ? NULL : (void *)walk.addresses[walk.count - 1]);
-    }
-    return addresses_as_list(walk.addresses, walk.count);
+    PyMem_RawFree(walk.addresses);
+    return result;
 }
 
 
