@@ -23,7 +23,7 @@ def folded(text):
     stacks = {}
     for line in text.splitlines():
         stack, _, number = line.rpartition(' ')
-        stacks[tuple(stack.split(';'))] = float(number)
+        stacks[tuple(stack.split(';'))] = int(number)
     return stacks
 
 
